@@ -1,0 +1,22 @@
+"""What every command-line tool does around its own work: exit codes, and errors as one line."""
+
+import sys
+from collections.abc import Callable
+
+from samseg.errors import InputError
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Call ``main`` and exit: 0 when done, its own code if it returns one, 2 for bad input, 130 when interrupted.
+
+    Bad input (`InputError`) is one line on stderr and no traceback; anything else is a defect and keeps its traceback.
+    """
+    try:
+        code = main() or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
