@@ -1,0 +1,1 @@
+"""Images and masks: found, checked, read, mapped to classes and augmented."""

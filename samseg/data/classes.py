@@ -1,0 +1,152 @@
+"""What the user calls the values of a mask, compiled into a fast map from raw masks to class indices."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from samseg.errors import ConfigError, InputError
+
+IGNORE_INDEX = 255  # class index of pixels that count neither in loss nor in metrics; so 255 classes at most
+UNKNOWN = -1
+LISTED = 5  # so many unknown values are named in an error
+ROWS = 256  # looked up at a time: colours are packed into 4 bytes and searched in 8
+SMOOTHED = 16  # more unknown values than this come from a filter or from JPEG rather than from a labeller
+
+
+class ClassMap:
+    """Raw mask values -> class indices.
+
+    Attributes:
+        names: the classes in the order of their indices.
+        colours: whether the masks hold colours (H, W, 3) rather than numbers (H, W).
+    """
+
+    def __init__(self, names: list[str], colours: bool, indices: dict[int, int]):
+        """``indices``: class index by mask value, or by 0xRRGGBB when ``colours``."""
+        self.names, self.colours = names, colours
+        self._known = np.array(sorted(indices), dtype=np.int32)
+        self._index = np.array([indices[value] for value in self._known], dtype=np.int16)
+        if not colours:
+            self._table = np.full(2**16, UNKNOWN, dtype=np.int16)
+            self._table[self._known] = self._index
+
+    def __call__(self, mask: np.ndarray, source: Any) -> np.ndarray:
+        """``mask``, (H, W) numbers or (H, W, 3) colours, as class indices (H, W) uint8, `IGNORE_INDEX` where ignored.
+
+        Raises InputError, naming the file ``source``, for values that are not declared.
+        """
+        if not self.colours and mask.ndim == 3:
+            raise InputError(
+                f"{source} is a colour mask, but data.classes declares numbers; declare colours ([r, g, b] or "
+                '"#rrggbb"), or save the mask with one channel of class values'
+            )
+        index = self._look_up_colours(mask) if self.colours else self._table.take(mask)
+        if index.min(initial=0) == UNKNOWN:
+            raise InputError(f"{source}: {self._describe_unknown(mask, index)}")
+        return index.astype(np.uint8)
+
+    def _look_up_colours(self, mask: np.ndarray) -> np.ndarray:
+        index = np.empty(mask.shape[:2], dtype=np.int16)
+        for top in range(0, len(mask), ROWS):
+            packed = _packed(mask[top : top + ROWS])
+            place = np.searchsorted(self._known, packed).clip(max=len(self._known) - 1)
+            index[top : top + ROWS] = np.where(self._known[place] == packed, self._index[place], UNKNOWN)
+        return index
+
+    def _describe_unknown(self, mask: np.ndarray, index: np.ndarray) -> str:
+        values = _packed(mask[index == UNKNOWN]) if self.colours else mask[index == UNKNOWN]
+        values, pixels = np.unique(values, return_counts=True)
+        order = np.argsort(-pixels, kind="stable")[:LISTED]
+        found = ", ".join(f"{self._written(values[i])} ({pixels[i]} pixels)" for i in order)
+        more = f" and {len(values) - LISTED} more" if len(values) > LISTED else ""
+        smoothed = "; so many come from smoothing or JPEG" if len(values) > SMOOTHED else ""
+        what = ("colour" if self.colours else "value") + ("s" if len(values) > 1 else "")
+        declared = [self._written(value) for value in self._known]
+        declared = ", ".join(declared if len(declared) <= 20 else [*declared[:20], "..."])
+        return (
+            f"mask {what} {found}{more} not declared (declared: {declared}){smoothed}; add to data.classes or "
+            "data.ignore, or correct the mask"
+        )
+
+    def _written(self, value: int) -> str:
+        return str([int(value) >> 16, int(value) >> 8 & 255, int(value) & 255]) if self.colours else str(value)
+
+
+def parse_classes(classes: dict[str, Any], ignore: list[Any]) -> ClassMap:
+    """Compile ``data.classes`` and ``data.ignore``.
+
+    A class is a mask value, a list of values, a colour ([r, g, b] or "#rrggbb") or a list of colours. Three numbers in
+    a list can be read both ways: they are a colour if everything declared can be one. Raises ConfigError.
+    """
+    if not classes:
+        raise ConfigError("data.classes is empty; name each class and its mask value: {background: 0, building: 255}")
+    if len(classes) > IGNORE_INDEX:
+        raise ConfigError(f"data.classes names {len(classes)} classes; at most {IGNORE_INDEX} are possible")
+    if any(not name.strip() for name in classes):
+        raise ConfigError("data.classes: a class has an empty name")
+    entries = [(f"data.classes.{name}", entry, index) for index, (name, entry) in enumerate(classes.items())]
+    if ignore:
+        entries.append(("data.ignore", ignore, IGNORE_INDEX))
+    colours = all(_as_colours(entry) is not None for _, entry, _ in entries)
+
+    indices: dict[int, int] = {}
+    owner: dict[int, str] = {}
+    for key, entry, index in entries:
+        for value, written in _values(key, entry, colours):
+            if value in owner:
+                where = "twice" if owner[value] == key else f"as {owner[value]} does"
+                raise ConfigError(f"{key} claims mask value {written} {where}; a value belongs to one class")
+            indices[value], owner[value] = index, key
+    return ClassMap(list(classes), colours, indices)
+
+
+def _values(key: str, entry: Any, colours: bool) -> Iterator[tuple[int, str]]:
+    """The mask values (or packed colours) of one entry, each with the way it is written."""
+    found = _as_colours(entry) if colours else _as_numbers(entry)
+    if found is None:
+        if _as_colours(entry) is not None:
+            raise ConfigError(
+                f"{key} is a colour, {entry!r}, but some class or data.ignore is none; declare all as colours or none"
+            )
+        raise ConfigError(
+            f'{key} must be a mask value from 0 to 65535, a colour ([r, g, b] or "#rrggbb" in quotes), or a list of '
+            f"either; got {entry!r}"
+        )
+    for value in found:
+        yield value, f"#{value:06x}" if colours else str(value)
+
+
+def _as_numbers(entry: Any) -> list[int] | None:
+    values = entry if isinstance(entry, list) else [entry]
+    fit = values and all(_is_int(value) and 0 <= value < 2**16 for value in values)
+    return values if fit else None
+
+
+def _as_colours(entry: Any) -> list[int] | None:
+    """One colour, or a list of them, packed as 0xRRGGBB; None if it is something else."""
+    one = _as_colour(entry)
+    if one is not None:
+        return [one]
+    if not isinstance(entry, list) or not entry:
+        return None
+    several = [_as_colour(item) for item in entry]
+    return None if None in several else several
+
+
+def _as_colour(entry: Any) -> int | None:
+    if isinstance(entry, str) and re.fullmatch("#[0-9a-fA-F]{6}", entry):
+        return int(entry[1:], 16)
+    if isinstance(entry, list) and len(entry) == 3 and all(_is_int(part) and 0 <= part <= 255 for part in entry):
+        return entry[0] << 16 | entry[1] << 8 | entry[2]
+    return None
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _packed(colours: np.ndarray) -> np.ndarray:
+    """(..., 3) uint8 -> (...) int32, 0xRRGGBB."""
+    return colours[..., 0] * np.int32(65536) + colours[..., 1] * np.int32(256) + colours[..., 2]

@@ -1,0 +1,207 @@
+"""Reading images and masks as users have them: every kind of file, orientation, depth and damage."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from samseg.data.images import image_area, list_images, read_image, read_mask_values
+from samseg.errors import InputError
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
+
+
+def save(path, array, mode=None, **options):
+    image = Image.fromarray(array)
+    (image.convert(mode) if mode else image).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.TIFF"])
+def test_lossless_images_are_read_exactly(tmp_path, name):
+    assert np.array_equal(read_image(save(tmp_path / name, RGB)), RGB)
+    grey = read_image(save(tmp_path / name, GREY))
+    assert np.array_equal(grey, np.stack([GREY] * 3, axis=2))
+    assert grey.flags.writeable
+
+
+def test_alpha_is_dropped_and_not_blended(tmp_path):
+    rgba = np.dstack([RGB, np.zeros((5, 7), np.uint8)])
+    assert np.array_equal(read_image(save(tmp_path / "a.png", rgba)), RGB)
+
+
+def test_palette_cmyk_and_one_bit_images_become_rgb(tmp_path):
+    black_white = np.repeat((GREY > 127).astype(np.uint8)[..., None] * 255, 3, axis=2)
+    assert np.array_equal(read_image(save(tmp_path / "a.png", GREY > 127)), black_white)
+    palette = Image.fromarray(RGB).quantize(8)
+    palette.save(tmp_path / "p.png")
+    assert np.array_equal(read_image(tmp_path / "p.png"), np.array(palette.convert("RGB")))
+    assert read_image(save(tmp_path / "c.jpg", RGB, "CMYK")).shape == (5, 7, 3)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_stand_upright_by_their_exif_tag(tmp_path, name, orientation):
+    quadrants = np.zeros((32, 64, 3), np.uint8)
+    quadrants[:16, :32], quadrants[:16, 32:], quadrants[16:, :32] = 200, 140, 80
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / name, quadrants, exif=exif)
+    # EXIF 2.3, section 4.6.4: where row 0 and column 0 of the stored image lie on the upright one.
+    upright = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+        8: lambda a: np.rot90(a),
+    }[orientation](quadrants)
+    got = read_image(path)
+    assert got.shape == upright.shape
+    assert np.abs(got.astype(int) - upright).max() < 10
+    assert image_area(path) == 32 * 64
+    if not name.endswith("jpg"):
+        assert np.array_equal(read_mask_values(path), upright[..., 0])
+
+
+def test_the_first_page_of_a_tiff_counts(tmp_path):
+    pages = [Image.fromarray(RGB), Image.fromarray(RGB // 2)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert np.array_equal(read_image(tmp_path / "a.tif"), RGB)
+
+
+def test_a_map_of_a_fifth_of_a_gigapixel_is_no_attack(tmp_path):
+    path = tmp_path / "big.png"
+    Image.new("1", (20000, 10000)).save(path)  # PIL alone refuses to open more than 180 megapixels
+    assert image_area(path) == 200_000_000
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (5, 7, 4)])
+def test_images_of_16_bits_are_refused(tmp_path, name, shape):
+    cv2.imwrite(str(tmp_path / name), RNG.integers(0, 4096, shape, dtype=np.uint16))
+    with pytest.raises(InputError, match=f"{name} has more than 8 bits a channel .*convert it to 8 bits"):
+        read_image(tmp_path / name)
+
+
+def test_floating_point_images_are_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "one.tif"), GREY.astype(np.float32))
+    cv2.imwrite(str(tmp_path / "three.tif"), RGB.astype(np.float32))
+    for name in ("one.tif", "three.tif"):
+        with pytest.raises(InputError, match=name):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"format": "PNG"},
+        {"format": "JPEG"},
+        {"format": "TIFF"},
+        {"format": "TIFF", "compression": "tiff_lzw"},
+        {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+        {"format": "TIFF", "compression": "jpeg"},
+    ],
+    ids=lambda options: "-".join(options.values()),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_a_truncated_image_is_named_wherever_it_was_cut(tmp_path, options):
+    whole = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(whole, **options)
+    whole, path = whole.getvalue(), tmp_path / "cut.png"
+    path.write_bytes(whole)
+    expected = read_image(path)
+    for length in range(0, len(whole), max(1, len(whole) // 40)):
+        path.write_bytes(whole[:length])
+        try:
+            got = read_image(path)
+        except InputError as error:
+            assert "cut.png" in str(error) and "\n" not in str(error)
+        else:  # only what decoders do not need may be missing
+            assert np.array_equal(got, expected)
+
+
+def test_files_that_are_no_images(tmp_path):
+    for name, content in (("empty.png", b""), ("text.jpg", b"hello"), ("zeros.tif", bytes(100))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name} cannot be read"):
+            read_image(tmp_path / name)
+    with pytest.raises(InputError, match="no such file: .*gone.png"):
+        read_image(tmp_path / "gone.png")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_image(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_masks_keep_their_values(tmp_path, name):
+    assert np.array_equal(read_mask_values(save(tmp_path / name, GREY)), GREY)
+    wide = RNG.integers(0, 2**16, (5, 7), dtype=np.uint16)
+    got = read_mask_values(save(tmp_path / name, wide))
+    assert got.dtype == np.uint16 and np.array_equal(got, wide)
+    assert np.array_equal(read_mask_values(save(tmp_path / name, np.dstack([GREY] * 3))), GREY)
+    assert np.array_equal(read_mask_values(save(tmp_path / name, RGB)), RGB)
+
+
+def test_a_palette_mask_gives_indices_or_its_colours(tmp_path):
+    indices = RNG.integers(0, 3, (5, 7), dtype=np.uint8)
+    palette = Image.fromarray(indices).convert("P")
+    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    palette.save(tmp_path / "a.png", transparency=0)
+    assert np.array_equal(read_mask_values(tmp_path / "a.png"), indices)
+    table = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
+    assert np.array_equal(read_mask_values(tmp_path / "a.png", colours=True), table[indices])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_white_is_255_in_a_mask_of_one_bit(tmp_path, name):
+    assert np.array_equal(read_mask_values(save(tmp_path / name, GREY > 127)), (GREY > 127) * 255)
+
+
+def test_an_alpha_channel_is_dropped_where_it_hides_nothing(tmp_path):
+    opaque = np.full((5, 7), 255, np.uint8)
+    assert np.array_equal(read_mask_values(save(tmp_path / "a.png", np.dstack([GREY, opaque]))), GREY)
+    assert np.array_equal(read_mask_values(save(tmp_path / "a.png", np.dstack([RGB, opaque]))), RGB)
+    opaque[2, 3] = 254
+    for layers in ([GREY, opaque], [RGB, opaque]):
+        with pytest.raises(InputError, match="a.png has transparent pixels"):
+            read_mask_values(save(tmp_path / "a.png", np.dstack(layers)))
+
+
+def test_masks_of_32_bits_are_read_if_their_values_are_whole_and_small(tmp_path):
+    path = tmp_path / "a.tif"
+    for values in (GREY.astype(np.int32) * 257, GREY.astype(np.float32)):
+        assert np.array_equal(read_mask_values(save(path, values)), values)
+    for bad in (-1, 65536, 0.5, np.nan, np.inf):
+        values = GREY.astype(np.float32)
+        values[1, 1] = bad
+        with pytest.raises(InputError, match="a.tif holds values that are not whole numbers from 0 to 65535"):
+            read_mask_values(save(path, values))
+
+
+def test_masks_that_cannot_be_masks(tmp_path):
+    with pytest.raises(InputError, match="a.jpg is JPEG-compressed, which smooths labels"):
+        read_mask_values(save(tmp_path / "a.jpg", GREY))
+    with pytest.raises(InputError, match="is JPEG-compressed"):
+        read_mask_values(save(tmp_path / "a.png", GREY, format="JPEG"))
+    with pytest.raises(InputError, match="is JPEG-compressed"):
+        read_mask_values(save(tmp_path / "a.tif", np.dstack([GREY] * 3), compression="jpeg"))
+    with pytest.raises(InputError, match="more than 8 bits a channel"):
+        cv2.imwrite(str(tmp_path / "b.png"), RGB.astype(np.uint16))
+        read_mask_values(tmp_path / "b.png")
+    with pytest.raises(InputError, match="more than 8 bits a channel"):
+        read_mask_values(save(tmp_path / "c.png", GREY.astype(np.uint16)), colours=True)
+
+
+def test_only_images_are_listed(tmp_path):
+    listed = ["a.JPEG", "b.jpg", "c.Tif", "d.tiff", "e.PNG"]
+    others = [".hidden.png", "._e.PNG", "Thumbs.db", ".DS_Store", "c.tfw", "c.Tif.aux.xml", "notes.txt", "png"]
+    for name in listed + others:
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in list_images(tmp_path)] == listed
