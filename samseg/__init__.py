@@ -1,0 +1,24 @@
+"""samseg: Segment Anything's image encoder as the backbone of semantic-segmentation models.
+
+Importing it puts `sam-vit_b`, `sam-vit_l`, `sam-vit_h` and `sam-vit_t` into segmentation-models-pytorch's registry.
+"""
+
+from samseg._version import __version__
+from samseg.encoders.weights import load_sam_weights
+from samseg.model import create_model
+from samseg.trainable import freeze_encoder
+
+__all__ = ["__version__", "Predictor", "create_model", "freeze_encoder", "load_run", "load_sam_weights"]
+
+
+def __getattr__(name: str):
+    """Import what reads images only when it is asked for, so that `import samseg` stays quick."""
+    if name == "Predictor":
+        from samseg.inference.predictor import Predictor
+
+        return Predictor
+    if name == "load_run":
+        from samseg.checkpoint import load_run
+
+        return load_run
+    raise AttributeError(f"module 'samseg' has no attribute '{name}'")

@@ -1,0 +1,142 @@
+"""SAM's attention: global or in windows, with decomposed relative positions, without ever holding all logits.
+
+For query i at (h_i, w_i) and key j at (h_j, w_j), SAM's logit is (segment-anything, `add_decomposed_rel_pos`)
+
+    logit(i, j) = scale q_i . k_j  +  q_i . Rh[h_i - h_j]  +  q_i . Rw[w_i - w_j]
+
+With row_i[h] = q_i . Rh[h_i - h] (one number for each row of keys) and col_i[w] likewise, the last two terms are
+row_i[h_j] + col_i[w_j]. Two exact ways to use that:
+
+- folded: they are dot products with one-hot vectors, so the whole logit is one,
+  [scale q_i, row_i, col_i] . [k_j, onehot(h_j), onehot(w_j)], and any fused attention kernel computes it, forward
+  and backward, without an N x N bias.
+- chunked: on the CPU, where a wider dot product costs more than an addition in cache, a few query rows at a time:
+  matrix product, two broadcast additions, softmax and matrix product in one small buffer. Used when no gradient is
+  needed and nobody traces the code.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CHUNK_BYTES = 2**21  # logits worked on at a time; with the keys they stay in a core's cache
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over (B, H, W, C) tokens.
+
+    Args:
+        width: channels C.
+        heads: attention heads; C / heads channels each.
+        window: side of the square windows attended to separately, in tokens; 0 attends to the whole map.
+        table_size: side of the map that the relative positions were made for, in tokens.
+    """
+
+    def __init__(self, width: int, heads: int, window: int, table_size: int):
+        super().__init__()
+        self.heads = heads
+        self.window = window
+        self.head_width = width // heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * table_size - 1, self.head_width))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * table_size - 1, self.head_width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, H, W, C = x.shape
+        qkv = self.qkv(x)
+        if self.window == 0:
+            return self.proj(self.attend(qkv.reshape(B, H, W, 3, self.heads, self.head_width)).reshape(B, H, W, C))
+        side = self.window
+        rows, columns = (H + side - 1) // side, (W + side - 1) // side
+        qkv = self.fill(qkv, rows * side, columns * side)
+        windows = qkv.reshape(B, rows, side, columns, side, 3 * C).transpose(2, 3)
+        out = self.attend(windows.reshape(B * rows * columns, side, side, 3, self.heads, self.head_width))
+        out = out.reshape(B, rows, columns, side, side, C).transpose(2, 3)
+        out = out.reshape(B, rows * side, columns * side, C)[:, :H, :W]
+        return self.proj(out)
+
+    def fill(self, qkv: Tensor, height: int, width: int) -> Tensor:
+        """Extend (B, H, W, 3C) to whole windows with what SAM's padding tokens come to.
+
+        SAM pads with zeros after the norm and before qkv, so the padding's q, k and v are the biases; they take part
+        as keys and values and need no matrix product.
+        """
+        B, H, W, C3 = qkv.shape
+        if height == H and width == W:
+            return qkv
+        bias = self.qkv.bias.to(qkv.dtype)
+        right = bias.expand(B, H, width - W, C3)
+        below = bias.expand(B, height - H, width, C3)
+        return torch.cat([torch.cat([qkv, right], dim=2), below], dim=1)
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Attention of each (H, W) map to itself: (B, H, W, 3, heads, d) -> (B, H, W, heads, d)."""
+        B, H, W, _, heads, d = qkv.shape
+        q, k, v = qkv.reshape(B, H * W, 3, heads, d).permute(2, 0, 3, 1, 4).unbind(0)
+        row, col = self.relative_logits(q, H, W)
+        if not torch.jit.is_scripting():
+            if q.device.type == "cpu" and not torch.is_grad_enabled() and not _is_traced():
+                return _chunked(q, k, v, row, col).reshape(B, H, W, heads, d)
+        out = _folded(q, k, v, row, col)
+        return out.transpose(1, 2).reshape(B, H, W, heads, d)
+
+    def relative_logits(self, q: Tensor, H: int, W: int) -> tuple[Tensor, Tensor]:
+        """The position terms of (B, heads, H*W, d) queries for each row (.., H*W, H) and each column (.., H*W, W)."""
+        B, heads, N, d = q.shape
+        rel_h = _relative_table(self.rel_pos_h, H).to(q.dtype)
+        rel_w = _relative_table(self.rel_pos_w, W).to(q.dtype)
+        q = q.reshape(B, heads, H, W, d)
+        row = torch.matmul(q, rel_h.transpose(1, 2))  # (.., H, W, d) @ (H, d, H)
+        col = torch.matmul(q.transpose(2, 3), rel_w.transpose(1, 2)).transpose(2, 3)
+        return row.reshape(B, heads, N, H), col.reshape(B, heads, N, W)
+
+
+def _relative_table(rel_pos: Tensor, size: int) -> Tensor:
+    """Rows i - j of a (2 * size - 1, d) table as (size, size, d); a table of another size is resampled, as timm does."""
+    length = 2 * size - 1
+    if rel_pos.shape[0] != length:
+        resized = F.interpolate(rel_pos.float().t().unsqueeze(0), size=length, mode="linear")
+        rel_pos = resized.squeeze(0).t().to(rel_pos.dtype)
+    index = torch.arange(size, device=rel_pos.device)
+    return rel_pos[index[:, None] - index[None, :] + size - 1]
+
+
+def _folded(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
+    """One dot product for all three terms; (B, heads, N, d) in and out."""
+    B, heads, N, d = q.shape
+    H, W = row.shape[-1], col.shape[-1]
+    token = torch.arange(N, device=q.device)
+    at_row = (token // W).unsqueeze(1) == torch.arange(H, device=q.device)
+    at_col = (token % W).unsqueeze(1) == torch.arange(W, device=q.device)
+    onehot = torch.cat([at_row, at_col], dim=1).to(q.dtype).expand(B, heads, N, H + W)
+    query = torch.cat([q * d**-0.5, row, col], dim=-1)
+    key = torch.cat([k, onehot], dim=-1)
+    # Fused kernels want one width for q, k and v. The values' padding comes out as zeros and is cut off.
+    value = F.pad(v, [0, H + W])
+    return F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :d]
+
+
+def _chunked(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
+    """A few maps or a few query rows at a time, for the CPU without gradients; (B, heads, N, d) -> (B, N, heads, d)."""
+    B, heads, N, d = q.shape
+    H, W = row.shape[-1], col.shape[-1]
+    scale = d**-0.5
+    out = q.new_empty(B, N, heads, d)
+    rows = min(N, max(1, CHUNK_BYTES // (N * q.element_size())))
+    for b in range(B):
+        for head in range(heads):
+            key = k[b, head].t().contiguous()
+            value = v[b, head].contiguous()
+            for start in range(0, N, rows):
+                part = slice(start, start + rows)
+                logits = torch.mm(q[b, head, part] * scale, key)
+                grid = logits.view(-1, H, W)
+                grid += row[b, head, part, :, None]
+                grid += col[b, head, part, None, :]
+                out[b, part, head] = torch.mm(logits.softmax(-1), value)
+    return out
+
+
+def _is_traced() -> bool:
+    return torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()

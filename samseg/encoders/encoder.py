@@ -1,0 +1,109 @@
+"""SamEncoder: what SMP sees. forward = pyramid(taps(image))."""
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.encoders._base import EncoderMixin
+from torch import Tensor, nn
+
+from samseg.encoders.pyramid import LEVEL_CHANNELS, Pyramid
+from samseg.encoders.registry import VARIANTS
+from samseg.encoders.weights import trunk_state
+
+
+class SamEncoder(nn.Module, EncoderMixin):
+    """SAM's image encoder as an SMP encoder.
+
+    `trunk` holds SAM's network with SAM's tensor names; `pyramid` holds every parameter that is not SAM's.
+
+    Args:
+        variant: a row of the registry, such as "sam-vit_b".
+        depth: number of levels below the image, 1 to 5; level i has stride min(2**i, output_stride).
+        output_stride: 8, 16 or 32.
+
+    Raises:
+        ValueError: for another depth or output stride.
+    """
+
+    def __init__(self, variant: str, depth: int = 5, output_stride: int = 32):
+        super().__init__()
+        if depth not in range(1, 6):
+            raise ValueError(f"{variant}: encoder depth must be 1 to 5, got {depth}")
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f"{variant}: output stride must be 8, 16 or 32, got {output_stride}")
+        self.variant = variant
+        self._depth = depth
+        self._in_channels = 3
+        self._output_stride = output_stride
+        self._out_channels = [3] + LEVEL_CHANNELS[:depth]
+        self.trunk = VARIANTS[variant].build()
+        self.patch_stride: int = self.trunk.patch_stride
+        self.told_of_frozen_pyramid = False
+        self.pyramid = Pyramid(self.trunk.tap_channels, self.trunk.tap_strides, depth, output_stride)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, H, W) of any size -> [image, level 1, .., level depth], level i (B, C_i, ceil(H / s_i), ceil(W / s_i))."""
+        if not torch.jit.is_scripting():
+            self._warn_if_pyramid_is_frozen()
+        levels = self.pyramid(self.taps(x))
+        features = [x]
+        for i, level in enumerate(levels):
+            stride = min(1 << (i + 1), self._output_stride)
+            features.append(level[:, :, : -(-x.shape[2] // stride), : -(-x.shape[3] // stride)])
+        return features
+
+    @torch.jit.export
+    def taps(self, x: Tensor) -> list[Tensor]:
+        """SAM's own features, finest first, the image embedding last; the image is padded right and bottom with zeros.
+
+        For the ViTs: the outputs (B, width, h, w) of the four global blocks and the neck's (B, 256, h, w), with
+        h = ceil(H / 16), w = ceil(W / 16). For `sam-vit_t`: maps at strides 2, 4, 8, 16 and the neck's.
+        """
+        height, width = x.shape[2], x.shape[3]
+        below, right = -height % self.patch_stride, -width % self.patch_stride
+        if below > 0 or right > 0:
+            x = F.pad(x, [0, right, 0, below])
+        return self.trunk(x)
+
+    @torch.jit.export
+    def image_embedding(self, x: Tensor) -> Tensor:
+        """What SAM's mask decoder is given: (B, C, H, W) -> (B, 256, ceil(H / 16), ceil(W / 16))."""
+        return self.taps(x)[-1]
+
+    @torch.jit.ignore
+    def _warn_if_pyramid_is_frozen(self) -> None:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.is_grad_enabled():
+            return
+        if not self.told_of_frozen_pyramid and not any(p.requires_grad for p in self.pyramid.parameters()):
+            self.told_of_frozen_pyramid = True
+            warnings.warn(
+                "the encoder's pyramid is frozen although its weights are not SAM's: SMP's model.freeze_encoder() "
+                "freezes them too. To train, call samseg.freeze_encoder(model), which freezes only what SAM learned.",
+                stacklevel=2,
+            )
+
+    def train(self, mode: bool = True) -> "SamEncoder":
+        """A trunk whose parameters are all frozen stays in evaluation mode, so that its running statistics stay SAM's."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.trunk.parameters()):
+            self.trunk.eval()
+        return self
+
+    def make_dilated(self, output_stride: int) -> None:
+        """Keep the levels at `output_stride` (8 or 16) and finer, as SMP's PAN and DeepLab decoders ask for."""
+        if output_stride not in (8, 16):
+            raise ValueError(f"{self.variant}: output stride must be 8 or 16, got {output_stride}")
+        self._output_stride = output_stride
+        self.pyramid.set_output_stride(output_stride)
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
+        """Load an encoder's own state, or SAM's weights in a published layout; then the pyramid stays as it is.
+
+        Raises:
+            WeightsError: SAM's weights are of another variant, or tensors are missing or left over.
+        """
+        if any(key.startswith("pyramid.") for key in state_dict):
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        return self.trunk.load_state_dict(trunk_state(state_dict, self), strict=True, assign=assign)

@@ -1,0 +1,110 @@
+"""From token maps to the feature maps that SMP's decoders want: strides 2, 4, 8, 16 and 32.
+
+All that is not SAM's own lives here, is born random and is always trained.
+"""
+
+from typing import Optional  # TorchScript reads this spelling only
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samseg.encoders.norm import LayerNorm2d
+
+LEVEL_CHANNELS = [32, 64, 128, 256, 256]  # at strides 2, 4, 8, 16, 32
+EMBEDDING_STRIDE = 16
+HIDDEN = 256  # channels of a coarse tap before it is spread over a finer grid
+
+
+class Level(nn.Module):
+    """One feature map: its own tap's detail, SAM's embedding as context and the next finer level, added and normalised.
+
+    - detail: a tap coarser than the level is projected first, then its channels are spread over the finer grid (depth
+      to space), so that each token says what lies where inside its patch;
+    - context: projected, then enlarged bilinearly (the two commute, and this order is the cheap one);
+    - finer: a strided convolution. Through it the deepest level depends on every parameter of the pyramid, and all of
+      them get a gradient in the decoders that look at the deepest level alone.
+    """
+
+    def __init__(self, tap_channels: int, spread: int, embedding: int, finer_channels: int, channels: int):
+        super().__init__()
+        if spread == 1:
+            self.detail = nn.Conv2d(tap_channels, channels, kernel_size=1, bias=False)
+        else:
+            self.detail = nn.Sequential(
+                nn.Conv2d(tap_channels, HIDDEN, kernel_size=1, bias=False),
+                LayerNorm2d(HIDDEN),
+                nn.GELU(),
+                nn.Conv2d(HIDDEN, channels * spread**2, kernel_size=1, bias=False),
+                nn.PixelShuffle(spread),
+            )
+        self.context = nn.Conv2d(embedding, channels, kernel_size=1, bias=False)
+        self.finer = _strided(finer_channels, channels) if finer_channels > 0 else nn.Identity()
+        self.norm = LayerNorm2d(channels)
+        self.scale = 1  # of the level's grid to the embedding's; set with the pyramid's output stride
+
+    def forward(self, tap: Tensor, embedding: Tensor, finer: Optional[Tensor]) -> Tensor:
+        size = [embedding.shape[2] * self.scale, embedding.shape[3] * self.scale]
+        x = _resize(self.detail(tap), size) + _resize(self.context(embedding), size)
+        if finer is not None:
+            x = x + self.finer(F.gelu(finer))
+        return self.norm(x)
+
+
+class Pyramid(nn.Module):
+    """Feature maps at strides 2 to 2**depth from SAM's taps.
+
+    Args:
+        tap_channels, tap_strides: of the trunk's taps, finest first; the last is the image embedding at stride 16, and
+            the first four feed the levels at strides 2, 4, 8 and 16.
+        depth: number of levels, 1 to 5.
+        output_stride: 8, 16 or 32; levels that would be coarser stay at this stride.
+    """
+
+    def __init__(self, tap_channels: list[int], tap_strides: list[int], depth: int, output_stride: int):
+        super().__init__()
+        self.levels = nn.ModuleList()
+        for i in range(min(depth, 4)):
+            stride = 2 ** (i + 1)
+            finer_channels = LEVEL_CHANNELS[i - 1] if i > 0 else 0
+            self.levels.append(
+                Level(tap_channels[i], tap_strides[i] // stride, tap_channels[-1], finer_channels, LEVEL_CHANNELS[i])
+            )
+        if depth == 5:
+            conv = _strided(LEVEL_CHANNELS[3], LEVEL_CHANNELS[4])
+            self.deepest = nn.Sequential(nn.GELU(), conv, LayerNorm2d(LEVEL_CHANNELS[4]))
+        else:
+            self.deepest = None
+        self.set_output_stride(output_stride)
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Keep every level at this stride or finer. Parameters stay as they are: only steps between levels change."""
+        for i, level in enumerate(self.levels):
+            stride = min(2 ** (i + 1), output_stride)
+            level.scale = EMBEDDING_STRIDE // stride
+            if i > 0:
+                step = stride // min(2**i, output_stride)
+                level.finer.stride = (step, step)
+        if self.deepest is not None:
+            step = output_stride // min(16, output_stride)
+            self.deepest[1].stride = (step, step)
+
+    def forward(self, taps: list[Tensor]) -> list[Tensor]:
+        """The taps -> maps (B, C_i, H / stride_i, W / stride_i), finest first; H and W as the trunk was given them."""
+        maps: list[Tensor] = []
+        finer: Optional[Tensor] = None
+        for i, level in enumerate(self.levels):
+            finer = level(taps[i], taps[-1], finer)
+            maps.append(finer)
+        if self.deepest is not None:
+            maps.append(self.deepest(maps[-1]))
+        return maps
+
+
+def _strided(channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False)
+
+
+def _resize(x: Tensor, size: list[int]) -> Tensor:
+    if x.shape[2] == size[0] and x.shape[3] == size[1]:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

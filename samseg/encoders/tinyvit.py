@@ -1,0 +1,230 @@
+"""MobileSAM's image encoder: TinyViT-5M, distilled from SAM's ViT-H.
+
+Papers: Faster Segment Anything (https://arxiv.org/abs/2306.14289), TinyViT (https://arxiv.org/abs/2207.10666).
+Reference code: mobile_sam/modeling/tiny_vit_sam.py. Module names follow it, so its tensors load as they are.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from samseg.encoders.norm import LayerNorm2d
+
+
+class TinyViT(nn.Module):
+    """A stage of convolutions and three of windowed attention, at strides 4, 8, 16 and 16, then SAM's neck.
+
+    There is no position table: positions enter through convolutions and each window's biases, so every size divisible
+    by `patch_stride` goes through the same weights. State-dict keys are MobileSAM's without `image_encoder.`; its
+    checkpoints load strictly once `UNUSED_KEYS` are dropped, and nothing else may be.
+
+    Args:
+        embed_dims: channels of the four stages; the stem's first convolution has half of the first.
+        depths: blocks per stage.
+        num_heads: attention heads per stage (the first is not used: that stage is convolutional).
+        window_sizes: side of the attention windows per stage, in tokens (the first is not used).
+        out_channels: channels of the neck's output.
+        in_channels: channels of the image.
+
+    Attributes:
+        tap_channels, tap_strides: of what `forward` returns, in order.
+        gradient_checkpointing: when training, recompute the blocks in the backward pass instead of keeping their
+            activations: less memory, the same results. Left to torch.compile's own judgement in compiled code.
+    """
+
+    patch_stride = 16
+    # TinyViT's ImageNet classifier: MobileSAM never calls it, yet its checkpoints hold it.
+    UNUSED_KEYS = ("norm_head.weight", "norm_head.bias", "head.weight", "head.bias")
+
+    def __init__(
+        self,
+        embed_dims: Sequence[int] = (64, 128, 160, 320),
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] = (2, 4, 5, 10),
+        window_sizes: Sequence[int] = (7, 7, 14, 7),
+        out_channels: int = 256,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        half = embed_dims[0] // 2
+        self.tap_channels = [half, *embed_dims[:3], out_channels]
+        self.tap_strides = [2, 4, 8, 16, 16]
+        self.gradient_checkpointing = False
+
+        stem = nn.Sequential(
+            _conv_norm(in_channels, half, 3, stride=2), nn.GELU(), _conv_norm(half, embed_dims[0], 3, stride=2)
+        )
+        self.patch_embed = nn.Sequential(OrderedDict(seq=stem))
+        self.layers = nn.ModuleList()
+        for i, (dim, depth) in enumerate(zip(embed_dims, depths, strict=True)):
+            block = partial(WindowBlock, dim, num_heads[i], window_sizes[i]) if i else partial(MBConv, dim)
+            # The last merge only raises the channels: SAM's decoder wants stride 16.
+            merge = PatchMerging(dim, embed_dims[i + 1], stride=2 if i < 2 else 1) if i < 3 else nn.Identity()
+            blocks = nn.Sequential(*[block() for _ in range(depth)])
+            self.layers.append(nn.Sequential(OrderedDict(blocks=blocks, downsample=merge)))
+        self.neck = nn.Sequential(
+            nn.Conv2d(embed_dims[3], out_channels, 1, bias=False),
+            LayerNorm2d(out_channels),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            LayerNorm2d(out_channels),
+        )
+        self.apply(_init_linear)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Image (B, in_channels, H, W), H and W multiples of 16 -> taps (B, C, H/stride, W/stride), finest first.
+
+        The stem's first convolution with its activation (stride 2); the blocks of the first three stages, before they
+        are merged (4, 8, 16); and last the neck's output (16), which is MobileSAM's image embedding.
+        """
+        stem = self.patch_embed.seq
+        x = stem[1](stem[0](x))
+        taps = [x]
+        x = stem[2](x)
+        for stage in self.layers:
+            if torch.jit.is_scripting():
+                x = stage.blocks(x)
+            elif self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
+                x = _checkpointed(stage.blocks, x)
+            else:
+                x = stage.blocks(x)
+            taps.append(x)
+            x = stage.downsample(x)
+        taps[-1] = self.neck(x)
+        return taps
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck (B, dim, H, W) -> same: expand, depthwise 3x3, project, add, GELU."""
+
+    def __init__(self, dim: int, expand_ratio: int = 4) -> None:
+        super().__init__()
+        hidden = dim * expand_ratio
+        self.conv1 = _conv_norm(dim, hidden)
+        self.conv2 = _conv_norm(hidden, hidden, 3, groups=hidden)
+        self.conv3 = _conv_norm(hidden, dim)
+        nn.init.zeros_(self.conv3.bn.weight)  # from scratch, a block starts as its shortcut
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.conv2(self.act(self.conv1(x))))
+        return self.act(x + self.conv3(y))
+
+
+class PatchMerging(nn.Module):
+    """(B, dim, H, W) -> (B, out_dim, H/stride, W/stride) between two stages."""
+
+    def __init__(self, dim: int, out_dim: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv_norm(dim, out_dim)
+        self.conv2 = _conv_norm(out_dim, out_dim, 3, stride=stride, groups=out_dim)
+        self.conv3 = _conv_norm(out_dim, out_dim)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv3(self.act(self.conv2(self.act(self.conv1(x)))))
+
+
+class WindowBlock(nn.Module):
+    """Windowed attention, a depthwise convolution that lets windows see each other, an MLP: (B, dim, H, W) -> same."""
+
+    def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
+        super().__init__()
+        self.attn = WindowAttention(dim, num_heads, window_size)
+        self.local_conv = _conv_norm(dim, dim, 3, groups=dim)
+        self.mlp = nn.Sequential(
+            OrderedDict(norm=nn.LayerNorm(dim), fc1=nn.Linear(dim, 4 * dim), act=nn.GELU(), fc2=nn.Linear(4 * dim, dim))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = self.local_conv(x)
+        return x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention within windows of window_size x window_size tokens: (B, H, W, dim) -> same.
+
+    Each pair of tokens has a learned bias per head, by its absolute distance in rows and columns.
+    """
+
+    def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.attention_biases = nn.Parameter(torch.zeros(num_heads, window_size**2))
+        steps = torch.arange(window_size)
+        apart = (steps[:, None] - steps[None, :]).abs()
+        # (row, column, other row, other column) -> column of the table
+        index = apart[:, None, :, None] * window_size + apart[None, :, None, :]
+        self.register_buffer("attention_bias_idxs", index.reshape(window_size**2, window_size**2), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, H, W, C = x.shape
+        size = self.window_size
+        pad_h, pad_w = -H % size, -W % size
+        rows, columns = (H + pad_h) // size, (W + pad_w) // size
+
+        qkv = self.qkv(self.norm(x))
+        if pad_h > 0 or pad_w > 0:
+            # MobileSAM fills the last windows with zero tokens before the norm, and they take part as keys. The norm
+            # of a zero token is the norm's bias: one q, k, v for them all, where computing each costs up to a third.
+            filler = self.qkv(self.norm.bias).expand(B, 1, 1, 3 * C)
+            qkv = torch.cat([qkv, filler.expand(B, H, pad_w, 3 * C)], dim=2)
+            qkv = torch.cat([qkv, filler.expand(B, pad_h, W + pad_w, 3 * C)], dim=1)
+
+        qkv = qkv.reshape(B, rows, size, columns, size, 3 * C).transpose(2, 3)
+        # MobileSAM's order along the channels: head by head, each with its q, k and v.
+        qkv = qkv.reshape(B * rows * columns, size * size, self.num_heads, 3 * (C // self.num_heads)).transpose(1, 2)
+        q, k, v = qkv.chunk(3, dim=3)
+        # Four dimensions for the bias: with three the fused kernel isn't taken, at twice the time on CPU.
+        bias = self.attention_biases[:, self.attention_bias_idxs].unsqueeze(0).to(q.dtype)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
+        if not torch.jit.is_scripting():
+            if torch.compiler.is_exporting():  # else the exported view relies on the fused kernel's strides
+                x = x.clone(memory_format=torch.contiguous_format)
+
+        x = x.reshape(B, rows, columns, size, size, C).transpose(2, 3).reshape(B, rows * size, columns * size, C)
+        return self.proj(x[:, :H, :W])
+
+
+def _conv_norm(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(OrderedDict(c=conv, bn=nn.BatchNorm2d(out_channels)))
+
+
+def _init_linear(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+def _checkpointed(blocks: nn.Sequential, x: Tensor) -> Tensor:
+    """`blocks(x)` under gradient checkpointing, counting each batch once in the running statistics of BatchNorm."""
+
+    def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
+        return nullcontext(), _untracked_statistics(blocks)
+
+    return checkpoint(blocks, x, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _untracked_statistics(module: nn.Module) -> Iterator[None]:
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    # Not through track_running_stats: BatchNorm would then save fewer tensors than it did in the forward pass.
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches

@@ -1,0 +1,123 @@
+"""SAM's ViT image encoder (Kirillov et al., "Segment Anything", ICCV 2023), with its module names.
+
+Reference code: `ImageEncoderViT` in segment-anything. The numbers are the same; what differs is that any size divisible
+by 16 is taken, and that the outputs of chosen blocks ("taps") are returned beside the neck's.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samseg.encoders.attention import Attention
+from samseg.encoders.norm import LayerNorm2d
+
+PATCH = 16
+
+
+class PatchEmbed(nn.Module):
+    """(B, 3, H, W) pixels -> (B, H/16, W/16, width) tokens."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).permute(0, 2, 3, 1)
+
+
+class MLP(nn.Module):
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.lin1 = nn.Linear(width, hidden)
+        self.lin2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lin2(F.gelu(self.lin1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block over (B, H, W, C) tokens; arguments as `Attention`'s."""
+
+    def __init__(self, width: int, heads: int, window: int, table_size: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads, window, table_size)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = MLP(width, 4 * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class SamViT(nn.Module):
+    """SAM's ViT and neck.
+
+    Args:
+        width: channels of the tokens.
+        depth: number of blocks.
+        heads: attention heads.
+        global_blocks: indices of the blocks with global attention, the last block among them; their outputs are the
+            taps. All other blocks attend in windows.
+        image_size: side of the square image that the position tables are made for, in pixels.
+        window: side of the windows in tokens.
+        embedding: channels of the neck.
+    """
+
+    patch_stride = PATCH
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        global_blocks: tuple[int, ...],
+        image_size: int = 1024,
+        window: int = 14,
+        embedding: int = 256,
+    ):
+        super().__init__()
+        tokens = image_size // PATCH
+        self.global_blocks = list(global_blocks)
+        self.tap_channels = [width] * len(global_blocks) + [embedding]
+        self.tap_strides = [PATCH] * (len(global_blocks) + 1)
+        self.patch_embed = PatchEmbed(width)
+        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, tokens, width))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, 0, tokens) if i in global_blocks else Block(width, heads, window, window)
+            for i in range(depth)
+        )
+        self.neck = nn.Sequential(
+            nn.Conv2d(width, embedding, kernel_size=1, bias=False),
+            LayerNorm2d(embedding),
+            nn.Conv2d(embedding, embedding, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(embedding),
+        )
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.apply(_initialize)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W), H and W divisible by 16 -> the taps (B, width, H/16, W/16) and, last, the neck's output."""
+        x = self.patch_embed(x)
+        x = x + self.positions(x.shape[1], x.shape[2]).to(x.dtype)
+        taps: list[Tensor] = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self.global_blocks:
+                taps.append(x.permute(0, 3, 1, 2))
+        taps.append(self.neck(x.permute(0, 3, 1, 2)))
+        return taps
+
+    def positions(self, H: int, W: int) -> Tensor:
+        """The (1, H, W, width) absolute positions: the table itself at its own size, else resampled as timm does."""
+        if self.pos_embed.shape[1] == H and self.pos_embed.shape[2] == W:
+            return self.pos_embed
+        table = self.pos_embed.float().permute(0, 3, 1, 2)
+        table = F.interpolate(table, size=[H, W], mode="bicubic", antialias=True)
+        return table.permute(0, 2, 3, 1)
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

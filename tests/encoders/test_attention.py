@@ -1,0 +1,54 @@
+"""The fast ways of computing attention against the formula written out."""
+
+import pytest
+import torch
+
+from samseg.encoders import attention
+from samseg.encoders.attention import Attention
+
+from .reference import randomise, relative_error
+
+
+def written_out(module: Attention, x: torch.Tensor) -> torch.Tensor:
+    """SAM's attention over whole maps, every logit one by one, in float64."""
+    module, x = module.double(), x.double()
+    B, H, W, C = x.shape
+    d = C // module.heads
+    q, k, v = module.qkv(x).reshape(B, H * W, 3, module.heads, d).unbind(2)
+    out = torch.zeros(B, H * W, module.heads, d, dtype=torch.float64)
+    for i in range(H * W):
+        for head in range(module.heads):
+            logits = torch.zeros(B, H * W, dtype=torch.float64)
+            for j in range(H * W):
+                query = q[:, i, head]
+                logits[:, j] = (query * k[:, j, head]).sum(-1) * d**-0.5
+                logits[:, j] += query @ module.rel_pos_h[i // W - j // W + H - 1]
+                logits[:, j] += query @ module.rel_pos_w[i % W - j % W + W - 1]
+            out[:, i, head] = torch.einsum("bn,bnc->bc", logits.softmax(-1), v[:, :, head])
+    return module.proj(out.reshape(B, H, W, C))
+
+
+@pytest.mark.parametrize("chunk_bytes", [4, 300, 2**21])
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
+def test_equals_the_formula(chunk_bytes, grad, monkeypatch):
+    monkeypatch.setattr(attention, "CHUNK_BYTES", chunk_bytes)
+    module = Attention(width=12, heads=2, window=0, table_size=5)
+    randomise(module)
+    x = torch.randn(2, 5, 5, 12)
+    with torch.set_grad_enabled(grad):
+        found = module(x).detach()
+    with torch.no_grad():
+        assert relative_error(found.double(), written_out(module, x)) < 1e-6
+
+
+def test_padding_takes_part_as_keys():
+    """SAM pads windows with tokens whose keys and values are the biases; leaving them out gives other numbers."""
+    module = Attention(width=8, heads=1, window=4, table_size=4)
+    randomise(module)
+    x = torch.randn(1, 3, 3, 8)
+    whole = Attention(width=8, heads=1, window=0, table_size=4)
+    whole.load_state_dict(module.state_dict())
+    padded = torch.nn.functional.pad(x, (0, 0, 0, 1, 0, 1))
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), whole(padded)[:, :3, :3])
+        assert not torch.allclose(module(x), whole(x), atol=1e-3)

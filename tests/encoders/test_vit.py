@@ -1,0 +1,92 @@
+"""SAM's numbers: against segment-anything at the tables' own size, against timm's resampling elsewhere."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from samseg.encoders.registry import VARIANTS
+from samseg.encoders.vit import SamViT
+
+from .conftest import SMALL_ARGUMENTS
+from .reference import randomise, relative_error, segment_anything_encoder
+
+SAM = {name: VARIANTS[name].arguments for name in ("sam-vit_b", "sam-vit_l", "sam-vit_h")}
+# The wide variants cost minutes at full depth; two windowed blocks and a global one have all that differs.
+SHORT = {name: SAM[name] | dict(depth=3, global_blocks=(2,)) for name in ("sam-vit_l", "sam-vit_h")}
+
+
+def compare_with_segment_anything(arguments: dict, size: int, grad: bool) -> None:
+    reference = segment_anything_encoder(**arguments)
+    vit = SamViT(**arguments).eval()
+    vit.load_state_dict(reference.state_dict())
+    expected = []
+    for i in arguments["global_blocks"]:
+        reference.blocks[i].register_forward_hook(lambda module, args, output: expected.append(output.permute(0, 3, 1, 2)))
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected.append(reference(x))
+    del reference
+    with torch.set_grad_enabled(grad):
+        taps = vit(x)
+    assert len(taps) == len(expected)
+    for found, wanted in zip(taps, expected):
+        assert found.shape == wanted.shape
+        assert relative_error(found.detach(), wanted) < 1e-5
+
+
+@pytest.mark.parametrize("arguments", [SAM["sam-vit_b"], *SHORT.values()], ids=["b", "l, 3 blocks", "h, 3 blocks"])
+def test_equals_segment_anything_at_1024(arguments):
+    compare_with_segment_anything(arguments, 1024, grad=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sam-vit_l", "sam-vit_h"])
+def test_equals_segment_anything_at_1024_in_full(name):
+    compare_with_segment_anything(SAM[name], 1024, grad=False)
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize("window", [1, 3, 4, 8, 14])
+def test_equals_segment_anything_for_every_window(window, grad):
+    compare_with_segment_anything(SMALL_ARGUMENTS | dict(window=window), 128, grad)
+
+
+def test_gradients_equal_segment_anything():
+    reference = segment_anything_encoder(**SMALL_ARGUMENTS)
+    vit = SamViT(**SMALL_ARGUMENTS)
+    vit.load_state_dict(reference.state_dict())
+    x = torch.randn(2, 3, 128, 128)
+    weights = torch.randn(2, 256, 8, 8)
+    (reference(x) * weights).sum().backward()
+    (vit(x)[-1] * weights).sum().backward()
+    for name, parameter in reference.named_parameters():
+        assert relative_error(vit.get_parameter(name).grad, parameter.grad) < 1e-4, name
+
+
+@pytest.mark.parametrize("size", [(16, 16), (64, 64), (96, 160), (160, 96), (48, 256), (240, 144)])
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
+def test_other_sizes_resample_as_timm_does(size, grad):
+    timm_sam = pytest.importorskip("timm.models.vision_transformer_sam")
+    reference = timm_sam.VisionTransformerSAM(
+        img_size=128,
+        patch_size=16,
+        embed_dim=32,
+        depth=5,
+        num_heads=2,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=3,
+        global_attn_indexes=(1, 2, 3, 4),
+        neck_chans=256,
+        num_classes=0,
+    ).eval()
+    randomise(reference)
+    vit = SamViT(**SMALL_ARGUMENTS).eval()
+    vit.load_state_dict({k.replace("mlp.fc", "mlp.lin"): v for k, v in reference.state_dict().items()})
+    x = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        expected = reference.forward_features(x)
+    with torch.set_grad_enabled(grad):
+        assert relative_error(vit(x)[-1].detach(), expected) < 1e-5
