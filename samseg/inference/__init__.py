@@ -1,0 +1,1 @@
+"""From a trained model and an image to classes: the network's view, tiles, the predictor, pictures."""

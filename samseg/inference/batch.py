@@ -1,0 +1,140 @@
+"""Many images through a predictor, each to its own files: what tools/infer.py does."""
+
+import sys
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.lib.format import open_memmap
+from tqdm import tqdm
+
+from samseg.checkpoint import newest_run
+from samseg.config import read_run_config
+from samseg.data.images import SUFFIXES, list_images, read_image
+from samseg.errors import InputError
+from samseg.files import written_whole
+from samseg.inference.draw import legend, overlay, save_class_map, save_picture
+from samseg.inference.letterbox import resized_shape
+from samseg.inference.predictor import Predictor, likeliest
+
+OVERLAY_PX = 4096  # an overlay is for looking at: larger ones are shrunk to this longest side
+LEGEND = "legend.png"
+
+
+def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
+    """What the command line means: the run (the newest if ``paths`` does not begin with one) and the images.
+
+    The first path is the run if it holds a config.yaml. The images are files, or those of folders (not of folders
+    inside them), each once; without any, the run's test split. Raises InputError for a path that is neither.
+    """
+    named = bool(paths) and _is_run(paths[0])
+    inputs = paths[1:] if named else paths
+    images = _images(inputs)
+    run = paths[0] if named else newest_run()
+    if not inputs:
+        split = Path(read_run_config(run).data.root) / "test" / "images"
+        if not split.is_dir():
+            raise InputError(f"{split}, the test images of {run}, is not there; name images or a folder")
+        images = _images([split])
+    return run, images
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.yaml").is_file()
+
+
+def _images(inputs: Iterable[Path]) -> list[Path]:
+    images: dict[Path, Path] = {}
+    for path in inputs:
+        if not path.exists():
+            raise InputError(f"no such image, folder or run: {path}")
+        if _is_run(path):
+            raise InputError(f"{path} is a run; give one run, before the images")
+        if path.is_dir():
+            found = list_images(path)
+        elif path.suffix.lower() in SUFFIXES:
+            found = [path]
+        else:
+            raise InputError(f"{path} is not an image ({', '.join(SUFFIXES)})")
+        if not found:
+            raise InputError(f"{path} holds no images ({', '.join(SUFFIXES)}), and no config.yaml as a run does")
+        images |= {image.resolve(): image for image in found}
+    return list(images.values())
+
+
+def predict_images(predictor: Predictor, images: list[Path], out: Path, probabilities: bool = False) -> int:
+    """Classify ``images`` into the folder ``out``; returns how many could not be read: they are reported and skipped.
+
+    For each image ``<stem>.png`` (class indices at the image's own size, palette PNG), ``<stem>_overlay.jpg`` and, if
+    asked for, ``<stem>.npy`` (probabilities (C, H, W) float32); and once ``legend.png``, the colours of the classes.
+    Raises InputError before anything is written when two images would get one name or ``out`` holds an input.
+    """
+    _check_names(images, out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out} ({error.strerror}); name another with --out") from None
+    names = predictor.classes
+    background = names.index("background") if "background" in names else None
+    save_picture(out / LEGEND, legend(names))
+    done = []
+    for path in tqdm(images, unit="image", disable=None):
+        try:
+            image = read_image(path)
+        except InputError as error:
+            tqdm.write(f"skipped: {error}", file=sys.stderr)
+            continue
+        classes = _classify(predictor, image, out / f"{path.stem}.npy" if probabilities else None)
+        save_class_map(out / f"{path.stem}.png", classes)
+        save_picture(out / f"{path.stem}_overlay.jpg", overlay(*_for_looking(image, classes), background))
+        done.append(path)
+    failed = len(images) - len(done)
+    print(f"{len(done)} of {len(images)} images classified in {out}" + (f"; {failed} skipped" if failed else ""))
+    if done:
+        print(f"open {out / f'{done[0].stem}_overlay.jpg'} ({LEGEND} beside it says which colour is what)")
+    return failed
+
+
+def _check_names(images: list[Path], out: Path) -> None:
+    """No output may land on an input or on another output."""
+    taken = {Path(LEGEND).stem: "the legend of the colours"}
+    for image in images:
+        if image.stem in taken:
+            raise InputError(
+                f"{image} and {taken[image.stem]} would both be written to {out / image.stem}.png; rename one, or "
+                "classify them in two calls with different --out"
+            )
+        if image.resolve().parent == out.resolve():
+            raise InputError(f"{out} holds the input {image.name}, which could be overwritten; name another --out")
+        taken[image.stem] = str(image)
+
+
+def _classify(predictor: Predictor, image: np.ndarray, file: Path | None) -> np.ndarray:
+    """Classes (H, W) uint8; the probabilities go to ``file``, a few rows at a time, as they may not fit in memory."""
+    height, width = image.shape[:2]
+    classes = np.empty((height, width), np.uint8)
+    with (
+        written_whole(file) if file else nullcontext() as temporary,
+        tqdm(total=height, unit="row", leave=False, delay=2, disable=None) as bar,
+    ):
+        shape = (len(predictor.classes), height, width)
+        probabilities = open_memmap(temporary, "w+", np.float32, shape) if temporary else None
+        for rows, logits in predictor.rows(image):
+            classes[rows] = likeliest(logits)
+            if probabilities is not None:
+                probabilities[:, rows] = logits.softmax(dim=0).cpu().numpy()
+            bar.update(rows.stop - rows.start)
+        if probabilities is not None:
+            probabilities.flush()
+    return classes
+
+
+def _for_looking(image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    height, width = classes.shape
+    if max(height, width) <= OVERLAY_PX:
+        return image, classes
+    height, width = resized_shape(height, width, OVERLAY_PX)
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return small, cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST)

@@ -1,0 +1,27 @@
+"""A run folder as training leaves it, with random weights: what inference needs, made in a moment."""
+
+from pathlib import Path
+
+import torch
+
+from samseg.checkpoint import WEIGHTS, save_weights
+from samseg.config import DataConfig, ModelConfig, RunConfig, load_config, save_config
+from samseg.model import build_model
+
+CLASSES = {"background": 0, "roof": 1, "tree": 2}
+
+
+def write_run(folder: Path, root: str = "nowhere", precision: str = "fp32") -> Path:
+    decoder = {"decoder_channels": [16, 16, 8, 8, 8]}
+    config = RunConfig(
+        run_dir=str(folder),
+        model=ModelConfig(encoder="resnet18", weights=None, freeze_encoder=False, decoder=decoder),
+        data=DataConfig(root=root, classes=CLASSES, image_size=64),
+    )
+    config.train.precision = precision
+    folder.mkdir(parents=True, exist_ok=True)
+    save_config(config, folder / "config.yaml")
+    save_config(load_config(folder / "config.yaml"), folder / "config.yaml")  # as resolved
+    torch.manual_seed(0)
+    save_weights(build_model(config.model, len(CLASSES), pretrained=False).state_dict(), folder / WEIGHTS)
+    return folder

@@ -1,0 +1,81 @@
+"""tools/infer.py from the command line, on a run of random weights."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.random_run import write_run
+
+TOOL = Path(__file__).parents[1] / "tools" / "infer.py"
+
+
+@pytest.fixture
+def infer(work, monkeypatch, capsys):
+    """Run the tool in ``work`` within this process: torch is imported already; gives (exit code, stdout, stderr)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(work)
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        return end.value.code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """A working directory with runs/model and two scenes in data/test/images, of which one is damaged."""
+    folder = tmp_path_factory.mktemp("work")
+    write_run(folder / "runs" / "model", root="data")
+    images = folder / "data" / "test" / "images"
+    images.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(images / "a.png")
+    Image.fromarray(pixels).save(images / "b.tif")
+    with open(images / "b.tif", "r+b") as file:
+        file.truncate(20_000)
+    return folder
+
+
+def test_without_arguments_the_newest_run_does_its_test_split(work):
+    environment = os.environ | {"PYTHONPATH": str(TOOL.parents[1])}
+    done = subprocess.run([sys.executable, TOOL], cwd=work, env=environment, capture_output=True, text=True)
+    out = work / "runs" / "model" / "predictions"
+    assert done.returncode == 1, "one image is damaged"
+    assert "b.tif" in done.stderr and "Traceback" not in done.stderr
+    assert "runs/model/predictions/a_overlay.jpg" in done.stdout.splitlines()[-1]
+    assert {file.name for file in out.iterdir()} == {"a.png", "a_overlay.jpg", "legend.png"}
+    classes = np.asarray(Image.open(out / "a.png"))
+    assert classes.shape == (90, 130) and set(np.unique(classes)) <= {0, 1, 2}
+
+
+def test_one_image_in_tiles_with_probabilities_elsewhere(work, infer):
+    image = "data/test/images/a.png"
+    assert infer("runs/model", image, "--out", "whole", "--device", "cpu", "--probabilities", "--whole")[0] == 0
+    assert infer(image, "--out", "tiled", "--probabilities", "--tile")[0] == 0
+    whole, tiled = np.load(work / "whole" / "a.npy"), np.load(work / "tiled" / "a.npy")
+    assert whole.shape == tiled.shape == (3, 90, 130)
+    assert np.abs(whole - tiled).max() > 1e-3, "two ways of seeing the image"
+    np.testing.assert_array_equal(np.asarray(Image.open(work / "tiled" / "a.png")), tiled.argmax(0))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["runs/typo"], "no such image, folder or run: runs/typo"),
+        (["runs/model", "--device", "cuda:99"], "device cuda:99 cannot be used"),
+        (["--out", "data/test/images"], "holds the input"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(work, infer, arguments, message):
+    code, _, stderr = infer(*arguments)
+    assert code == 2
+    assert len(stderr.splitlines()) == 1 and message in stderr
+    assert {file.name for file in (work / "data/test/images").iterdir()} == {"a.png", "b.tif"}
