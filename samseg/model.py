@@ -1,6 +1,5 @@
 """Build a segmentation model: an SMP network with its encoder's weights, ready to train or to load."""
 
-import difflib
 import inspect
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from samseg.encoders import VARIANTS
 from samseg.encoders.weights import HUB_NAMES, WAYS_OUT, fetch, load_sam_weights, read_checkpoint
 from samseg.errors import ConfigError, WeightsError
 from samseg.trainable import freeze_encoder
+from samseg.typed_yaml import nearest
 
 # SMP's defaults answer at the image's size for one encoder depth only.
 UPSAMPLING = {"fpn": lambda depth: 2 ** (depth - 3), "pspnet": lambda depth: 2**depth}
@@ -79,7 +79,9 @@ def build_model(config: ModelConfig, classes: int, pretrained: bool = True) -> n
 def _network(arch: str, encoder_name: str) -> type[nn.Module]:
     architectures = smp.MODEL_ARCHITECTURES_MAPPING
     if arch.lower() not in architectures:
-        raise ConfigError(f"unknown architecture '{arch}'{_nearest(arch, architectures)}; there are {', '.join(architectures)}")
+        raise ConfigError(
+            f"unknown architecture '{arch}'{_hint(arch, architectures)}; there are {', '.join(architectures)}"
+        )
     if arch.lower() == "dpt" and not encoder_name.startswith("tu-"):
         raise ConfigError(
             f"DPT takes timm's encoders only, not {encoder_name}; for SAM's ViT-B use tu-samvit_base_patch16.sa1b"
@@ -88,7 +90,7 @@ def _network(arch: str, encoder_name: str) -> type[nn.Module]:
     universal = encoder_name.startswith(("tu-", "timm-")) and timm.is_model(encoder_name.split("-", 1)[1].split(".")[0])
     if encoder_name not in encoders and not universal:
         raise ConfigError(
-            f"unknown encoder '{encoder_name}'{_nearest(encoder_name, encoders)}; there are "
+            f"unknown encoder '{encoder_name}'{_hint(encoder_name, encoders)}; there are "
             f"{', '.join([*VARIANTS, *(name for name in encoders if name not in VARIANTS)])}, and tu-<timm model>"
         )
     return architectures[arch.lower()]
@@ -103,7 +105,7 @@ def _check_arguments(network: type[nn.Module], encoder_name: str, arguments: dic
             raise ConfigError("img_size is not an argument: the encoder takes images of any size")
         if name not in known:
             raise ConfigError(
-                f"unknown argument '{name}' of {network.__name__}{_nearest(name, known)}; it takes {', '.join(known)}"
+                f"unknown argument '{name}' of {network.__name__}{_hint(name, known)}; it takes {', '.join(known)}"
             )
 
 
@@ -137,6 +139,6 @@ def _load_file(model: nn.Module, encoder_name: str, file: Path) -> None:
         raise WeightsError(f"{file}: does not fit {encoder_name}: {' '.join(str(error).split())[:200]}") from error
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{matches[0]}'?" if matches else ""
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = nearest(name, list(known))
+    return f"; did you mean '{close}'?" if close else ""

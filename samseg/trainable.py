@@ -5,6 +5,8 @@ from torch import nn
 from samseg.config import TrainConfig
 from samseg.encoders import SamEncoder
 
+POSITIONS = ("pos_embed", "rel_pos", "attention_biases")
+
 
 def pretrained_part(model: nn.Module) -> nn.Module:
     """What of an SMP model is learned elsewhere: SAM's trunk without the pyramid, or another encoder as a whole."""
@@ -41,12 +43,12 @@ def count_parameters(model: nn.Module) -> str:
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
-    """AdamW's groups: the pretrained part at `encoder_lr`, all else at `lr`; norms, biases and positions do not decay."""
+    """AdamW's groups: the pretrained part at `encoder_lr`, the rest at `lr`; norms, biases, positions do not decay."""
     pretrained = {id(p) for p in pretrained_part(model).parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            decays = parameter.ndim > 1 and not any(word in name for word in ("pos_embed", "rel_pos", "attention_biases"))
+            decays = parameter.ndim > 1 and not any(kind in name for kind in POSITIONS)
             groups.setdefault((id(parameter) in pretrained, decays), []).append(parameter)
     return [
         {

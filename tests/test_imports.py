@@ -22,8 +22,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself and the foundati
     "model": {"config", "encoders", "trainable"},
     "checkpoint": {"config", "model"},
     "inference": {"config", "data", "model", "checkpoint"},
-    "evaluation": {"config", "data", "model", "checkpoint", "inference", "training"},
-    "training": {"config", "data", "model", "trainable", "checkpoint", "inference", "evaluation"},
+    "training": {"config", "data", "model", "trainable", "checkpoint", "inference"},
     "__init__": {"_version", "encoders", "model", "trainable", "checkpoint", "inference"},
 }
 

@@ -11,7 +11,9 @@ from samseg.model import build_model
 from samseg.trainable import count_parameters, parameter_groups
 
 
-@pytest.mark.parametrize("arch, depth", [("fpn", 3), ("fpn", 4), ("fpn", 5), ("pspnet", 3), ("pspnet", 4), ("pspnet", 5)])
+@pytest.mark.parametrize(
+    "arch, depth", [("fpn", 3), ("fpn", 4), ("fpn", 5), ("pspnet", 3), ("pspnet", 4), ("pspnet", 5)]
+)
 @pytest.mark.parametrize("encoder", ["sam-vit_t", "resnet18"])
 def test_answers_at_the_images_size_at_every_depth(arch, depth, encoder):
     model = samseg.create_model(arch, encoder, None, classes=2, encoder_depth=depth).eval()

@@ -93,7 +93,7 @@ class Attention(nn.Module):
 
 
 def _relative_table(rel_pos: Tensor, size: int) -> Tensor:
-    """Rows i - j of a (2 * size - 1, d) table as (size, size, d); a table of another size is resampled, as timm does."""
+    """Rows i - j of a (2 * size - 1, d) table as (size, size, d); a table of another size is resampled as timm does."""
     length = 2 * size - 1
     if rel_pos.shape[0] != length:
         resized = F.interpolate(rel_pos.float().t().unsqueeze(0), size=length, mode="linear")

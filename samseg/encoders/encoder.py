@@ -44,7 +44,7 @@ class SamEncoder(nn.Module, EncoderMixin):
         self.pyramid = Pyramid(self.trunk.tap_channels, self.trunk.tap_strides, depth, output_stride)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, C, H, W) of any size -> [image, level 1, .., level depth], level i (B, C_i, ceil(H / s_i), ceil(W / s_i))."""
+        """(B, C, H, W) of any size -> [image, level 1 .. depth], level i being (B, C_i, ceil(H / s_i), ceil(W / s_i))."""
         if not torch.jit.is_scripting():
             self._warn_if_pyramid_is_frozen()
         levels = self.pyramid(self.taps(x))
@@ -85,7 +85,7 @@ class SamEncoder(nn.Module, EncoderMixin):
             )
 
     def train(self, mode: bool = True) -> "SamEncoder":
-        """A trunk whose parameters are all frozen stays in evaluation mode, so that its running statistics stay SAM's."""
+        """As every module's, but a trunk that is frozen stays in evaluation mode: its running statistics stay SAM's."""
         super().train(mode)
         if not any(parameter.requires_grad for parameter in self.trunk.parameters()):
             self.trunk.eval()

@@ -23,7 +23,9 @@ def compare_with_segment_anything(arguments: dict, size: int, grad: bool) -> Non
     vit.load_state_dict(reference.state_dict())
     expected = []
     for i in arguments["global_blocks"]:
-        reference.blocks[i].register_forward_hook(lambda module, args, output: expected.append(output.permute(0, 3, 1, 2)))
+        reference.blocks[i].register_forward_hook(
+            lambda module, args, output: expected.append(output.permute(0, 3, 1, 2))
+        )
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected.append(reference(x))

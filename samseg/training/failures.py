@@ -1,0 +1,58 @@
+"""Failures of a training step that the user can mend, as one line that says how."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from safetensors import SafetensorError
+
+from samseg.config import TrainConfig
+from samseg.errors import ConfigError, InputError
+
+
+@contextmanager
+def explained(config: TrainConfig) -> Iterator[None]:
+    """Turn what an epoch can run into (memory, a batch of one, an image gone, a full disk) into an InputError."""
+    try:
+        yield
+    except InputError as error:
+        if "\n" not in str(error):
+            raise
+        raise InputError(str(error).strip().splitlines()[-1]) from error  # a reading process prepends its traceback
+    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+        line = _explanation(error, config)
+        if line is None:
+            raise
+        raise InputError(line) from error
+
+
+def _explanation(error: Exception, config: TrainConfig) -> str | None:
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return (
+            f"out of memory at train.batch_size={config.batch_size}, train.precision={config.precision}: lower "
+            "train.batch_size (train.accumulate makes up for it) or data.image_size, or set train.precision=bf16"
+        )
+    if "Expected more than 1 value per channel" in text:
+        return (
+            "this decoder's batch normalisation cannot train on one image at a time: set train.batch_size to 2 or more "
+            "(and have as many training images), or choose another model.arch"
+        )
+    if "DataLoader worker" in text and "killed by signal" in text:
+        return (
+            f"a process that reads images was killed, most likely for memory: lower train.workers ({config.workers}) "
+            "or train.batch_size"
+        )
+    if os.strerror(errno.ENOSPC) in text or "unexpected pos" in text:  # the latter is torch.save's way to say it
+        return "the disk of the run folder is full; make room, then go on with train.resume=true"
+    return None
+
+
+def check_finite(loss: float, epoch: int, step: int, config: TrainConfig) -> None:
+    """Raise ConfigError when the loss of a step is NaN or infinite: from there on nothing can be learnt."""
+    if loss - loss != 0:  # true for NaN and for the infinities alone
+        lower = f"lower train.lr ({config.lr:g})"
+        precision = "" if config.precision == "fp32" else f" or set train.precision=fp32 (it is {config.precision})"
+        raise ConfigError(f"the loss is {loss} in epoch {epoch}, step {step}: {lower}{precision} and start a new run")

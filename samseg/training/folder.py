@@ -1,0 +1,105 @@
+"""Which folder a run is written to, and whether an earlier run there may be resumed."""
+
+from dataclasses import asdict, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from samseg.config import RunConfig, read_run_config, save_config
+from samseg.errors import ConfigError, InputError
+from samseg.training.report import EVENTS, PICTURES
+from samseg.training.state import STATE
+
+CONFIG = "config.yaml"
+FREE_KEYS = {"run_dir", "train.resume", "train.workers"}  # may differ on resuming: they do not change the result
+
+
+def earlier_run(config: RunConfig, name: str, root: Path = Path("runs")) -> Path | None:
+    """The folder of the run to resume; None when a new one starts.
+
+    With ``train.resume`` it is ``run_dir`` if that holds a run, or the latest of ``root``/``name``, ``name``-2, ... A
+    run that was never begun is begun, so that the command of a job that may be stopped needs no first and later form.
+
+    Raises InputError when ``run_dir`` holds a run and is not to be resumed, ConfigError when it was begun with another
+    configuration.
+    """
+    if config.run_dir is not None:
+        folder = Path(config.run_dir).expanduser()
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"run_dir={folder} is a file, not a folder; name another")
+        if not (folder / CONFIG).exists():
+            return None
+        if not config.train.resume:
+            raise InputError(f"{folder} already holds a run: resume it with train.resume=true, or name another run_dir")
+    else:
+        taken = [folder for folder in _names(root, name) if (folder / CONFIG).exists()] if config.train.resume else []
+        if not taken:
+            return None
+        folder = taken[-1]
+    _check_same(config, read_run_config(folder), folder)
+    return folder
+
+
+def new_run(config: RunConfig, name: str, root: Path = Path("runs")) -> Path:
+    """Make the folder of a new run, with its ``config.yaml``, and return it; InputError where that cannot be."""
+    try:
+        if config.run_dir is not None:
+            folder = Path(config.run_dir).expanduser()
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = _claim(root, name)
+        save_config(replace(config, run_dir=str(folder), train=replace(config.train, resume=False)), folder / CONFIG)
+    except OSError as error:
+        raise InputError(f"the run folder cannot be written: {error}; name another with run_dir=") from error
+    return folder
+
+
+def discard_unless_begun(folder: Path) -> None:
+    """Remove what a run wrote that failed before its first epoch's end, so that it can be mended and started again."""
+    if (folder / STATE).exists():
+        return
+    for pattern in (CONFIG, PICTURES, EVENTS):
+        for file in folder.glob(pattern):
+            file.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _names(root: Path, name: str):
+    """The existing of root/name, root/name-2, root/name-3 ..., up to the first gap."""
+    for number in count(1):
+        folder = root / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists():
+            return
+        yield folder
+
+
+def _claim(root: Path, name: str) -> Path:
+    """Make the first free of root/name, root/name-2 ...; runs that start at the same moment get one each."""
+    for number in count(1):
+        folder = root / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+
+
+def _check_same(config: RunConfig, earlier: RunConfig, folder: Path) -> None:
+    now, before = (
+        _flat(asdict(run)) | {"the order of data.classes": list(run.data.classes)} for run in (config, earlier)
+    )
+    keys = sorted(key for key in now.keys() | before.keys() if key not in FREE_KEYS and now.get(key) != before.get(key))
+    if keys:
+        changes = ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys)
+        raise ConfigError(
+            f"{folder} was begun with another configuration: {changes}; resume it with the one it had, or start a new "
+            "run with train.resume=false and another run_dir"
+        )
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    parts = (_flat(part, f"{prefix}.{name}".lstrip(".")) for name, part in tree.items())
+    return {key: value for part in parts for key, value in part.items()}

@@ -1,0 +1,82 @@
+"""What a run is at the end of an epoch, and how it outlives a kill at any moment."""
+
+import csv
+import json
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from samseg.checkpoint import METRICS, WEIGHTS, save_weights
+from samseg.errors import InputError
+from samseg.files import written_whole
+
+STATE = "state.pt"
+HISTORY = "history.csv"
+
+
+@dataclass
+class RunState:
+    """The run after ``epoch`` epochs. ``state.pt`` holds all of it and is the one truth about the run.
+
+    Every other file of the run folder follows from it. It is written first, then they are (`write_results`), and on
+    resuming they are written again: a kill between the writes leaves nothing that disagrees. No random state is kept,
+    for each epoch draws from its own seed.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best: dict = field(default_factory=dict)  # the metrics of the best epoch
+    history: list[dict] = field(default_factory=list)  # a row per epoch
+    model: dict = field(default_factory=dict)
+    optimizer: dict = field(default_factory=dict)
+    scheduler: dict = field(default_factory=dict)
+    scaler: dict | None = None  # of the loss, in fp16
+
+    def improved(self) -> bool:
+        return self.best_epoch == self.epoch
+
+    def add_epoch(self, row: dict, metrics: dict) -> None:
+        """Count one more epoch: its ``row`` of the history and its validation ``metrics``."""
+        self.epoch = row["epoch"]
+        self.history.append(row)
+        best = self.best.get("miou")
+        # A split without a single counted pixel has no mIoU: then the latest epoch is as good as any.
+        if best is None or (metrics["miou"] or 0) > best:
+            self.best_epoch, self.best = self.epoch, metrics
+
+    def finished(self, epochs: int, patience: int | None) -> bool:
+        """Whether all ``epochs`` are done, or the last ``patience`` of them brought no better mIoU."""
+        return self.epoch >= epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
+
+    def save(self, folder: Path) -> None:
+        with written_whole(folder / STATE) as temporary:
+            torch.save(vars(self), temporary)
+
+    def write_results(self, folder: Path) -> None:
+        """Write what others read: history, metrics and, when this epoch is the best so far, the weights."""
+        if self.improved():
+            save_weights(self.model, folder / WEIGHTS)
+        write_json({"val": self.best, "epoch": self.best_epoch}, folder / METRICS)
+        with written_whole(folder / HISTORY) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.history[0]))
+            writer.writeheader()
+            writer.writerows(self.history)
+
+
+def load_state(folder: Path) -> RunState | None:
+    """The state in a run folder; None before the first epoch's end. InputError when it is damaged."""
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        return RunState(**torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path} cannot be read ({reason}): the run cannot be resumed; start a new one") from None
+
+
+def write_json(content: dict, path: Path) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

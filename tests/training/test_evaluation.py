@@ -1,0 +1,57 @@
+import json
+
+import pytest
+import torch
+
+from samseg.checkpoint import save_weights
+from samseg.config import load_config, save_config
+from samseg.data.dataset import SegmentationDataset
+from samseg.errors import InputError
+from samseg.inference.predictor import Predictor
+from samseg.model import build_model
+from samseg.training.evaluation import evaluate, evaluate_run
+
+
+@pytest.fixture
+def run(tiny_config, tmp_path):
+    """A run folder of untrained weights."""
+    config = load_config(tiny_config)
+    save_config(config, tmp_path / "run" / "config.yaml")
+    save_weights(build_model(config.model, classes=3).state_dict(), tmp_path / "run" / "best.safetensors")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("resize", [True, False], ids=["whole", "tiled"])
+def test_pixels_are_counted_as_the_predictor_classifies_them(run, tiny_config, resize):
+    config = load_config(tiny_config, [f"data.resize={resize}", "data.image_size=32"])
+    save_config(config, run / "config.yaml")
+    metrics, path = evaluate_run(run, "val")
+    predictor = Predictor.from_run(run)
+    right = total = 0
+    for item in SegmentationDataset(config.data.root, "val", config.data, train=False, seed=0):
+        counts = item["mask"] != 255
+        right += (torch.from_numpy(predictor(item["image"])).long() == item["mask"])[counts].sum().item()
+        total += counts.sum().item()
+    assert metrics["accuracy"] == pytest.approx(right / total)
+    assert path == run / "metrics_val.json" and json.loads(path.read_text()) == {"val": metrics}
+
+
+def test_reading_processes_and_shares_count_the_same_pixels(run, tiny_config):
+    config = load_config(tiny_config).data
+    dataset = SegmentationDataset(config.root, "val", config, train=False, seed=0)
+    model = Predictor.from_run(run, "cpu").model
+    device = torch.device("cpu")
+    whole = evaluate(model, dataset, config, device)
+    assert evaluate(model, dataset, config, device, workers=2) == whole
+    shares = [evaluate(model, dataset, config, device, rank=rank, processes=2) for rank in (0, 1)]
+    pixels = [
+        sum((item["mask"] != 255).sum().item() for item in map(dataset.__getitem__, part)) for part in ([0, 2], [1])
+    ]
+    together = sum(share["accuracy"] * count for share, count in zip(shares, pixels, strict=True)) / sum(pixels)
+    assert together == pytest.approx(whole["accuracy"])
+
+
+def test_a_split_that_is_missing(run):
+    with pytest.raises(InputError, match="holiday"):
+        evaluate_run(run, "holiday")
+    assert not list(run.glob("metrics*"))

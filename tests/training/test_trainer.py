@@ -1,0 +1,244 @@
+"""Whole runs of seconds: what they write, and that they are the same however they are cut up."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from accelerate.utils import set_seed
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from samseg import files
+from samseg.config import load_config
+from samseg.data.dataset import SegmentationDataset
+from samseg.errors import ConfigError, InputError
+from samseg.inference.predictor import Predictor
+from samseg.model import build_model
+from samseg.training.state import load_state
+from samseg.training.trainer import train, warmup_cosine
+
+NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
+
+
+@pytest.fixture
+def trained(tiny_config, tmp_path, monkeypatch):
+    """Train the tiny configuration with overrides; returns the run folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *overrides, name="tiny": train(load_config(tiny_config, list(overrides)), name)
+
+
+def weights(folder):
+    return safetensors.torch.load_file(folder / "best.safetensors")
+
+
+def history(folder):
+    with open(folder / "history.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def assert_same_run(one, other):
+    assert history(one) == history(other)
+    assert metrics(one) == metrics(other)
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+
+
+def test_a_run_folder(trained):
+    folder = trained()
+    rows, best = history(folder), metrics(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert best["val"]["miou"] == max(float(row["val_miou"]) for row in rows)
+    assert float(rows[best["epoch"] - 1]["val_miou"]) == best["val"]["miou"]
+    events = EventAccumulator(str(folder)).Reload()
+    assert [event.value for event in events.Scalars("run/loss")] == pytest.approx([float(row["loss"]) for row in rows])
+    assert {"iou/ground", "iou/green", "iou/blue", "run/lr", "run/val_miou"} <= set(events.Tags()["scalars"])
+    assert {"config.yaml", "curves.png", "validation.png", "state.pt"} <= {path.name for path in folder.iterdir()}
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_metrics_are_those_of_the_predictor_at_each_images_own_size(trained, tiny_config):
+    folder = trained()
+    config = load_config(tiny_config).data
+    predictor = Predictor.from_run(folder)
+    dataset = SegmentationDataset(config.root, "val", config, train=False, seed=0)
+    truth = np.concatenate([item["mask"].numpy().ravel() for item in dataset])
+    found = np.concatenate([predictor(item["image"]).ravel() for item in dataset])[truth != 255]
+    truth = truth[truth != 255]
+    for index, iou in enumerate(metrics(folder)["val"]["iou"].values()):
+        p, t = found == index, truth == index
+        assert iou == pytest.approx((p & t).sum() / (p | t).sum())
+
+
+def test_reading_processes_change_nothing(trained):
+    augment = "data.augment=[HorizontalFlip,{RandomBrightnessContrast: {p: 0.5}}]"
+    assert_same_run(trained(augment), trained(augment, "train.workers=2", "train.resume=false"))
+
+
+def test_the_seed_decides(trained):
+    one, other = trained("train.epochs=1"), trained("train.epochs=1", "seed=1")
+    assert history(one) != history(other)
+
+
+@pytest.mark.parametrize(
+    "drawn", [["train.batch_size=2"], ["train.batch_size=6", "data.augment=[HorizontalFlip]"]], ids=["order", "augment"]
+)
+def test_each_epoch_draws_anew(trained, drawn):
+    """The weights stand still, so that only another draw can make another loss."""
+    rows = history(trained("train.lr=1e-12", "train.encoder_lr=1e-12", *NO_BATCH_STATISTICS, *drawn))
+    losses = [float(row["loss"]) for row in rows]
+    assert max(losses) - min(losses) > 1e-4  # more than rounding does
+
+
+def test_accumulated_batches_train_as_one_large_batch(trained):
+    """Also when the last one is short (6 images in steps of 4) and labelled pixels differ."""
+    large = trained(*NO_BATCH_STATISTICS, "train.batch_size=4")
+    parts = trained(*NO_BATCH_STATISTICS, "train.batch_size=1", "train.accumulate=4")
+    assert [float(row["loss"]) for row in history(parts)] == pytest.approx(
+        [float(row["loss"]) for row in history(large)], rel=1e-4
+    )
+    ours, theirs = load_state(large).model, load_state(parts).model
+    assert all(torch.allclose(ours[name], theirs[name], atol=2e-4) for name in ours)
+
+
+def test_bf16_trains_as_fp32_does_but_for_rounding(trained):
+    full, half = (
+        float(history(trained(f"train.precision={p}", "train.epochs=1"))[0]["loss"]) for p in ("fp32", "bf16")
+    )
+    assert half != full
+    assert half == pytest.approx(full, rel=0.05)
+
+
+def test_a_frozen_encoder_is_as_it_was(trained, tiny_config):
+    folder = trained("model.freeze_encoder=true")
+    set_seed(0)
+    before = build_model(load_config(tiny_config).model, classes=3).state_dict()
+    after = load_state(folder).model
+    frozen = [name for name in before if name.startswith("encoder.")]
+    assert any("running_mean" in name for name in frozen)
+    assert all(after[name].equal(before[name]) for name in frozen)
+    assert not after["segmentation_head.0.weight"].equal(before["segmentation_head.0.weight"])
+
+
+def test_patience_ends_a_run_that_gets_no_better(trained, capsys):
+    folder = trained("train.lr=1e-12", "train.epochs=9", "train.patience=2", *NO_BATCH_STATISTICS)
+    assert [row["epoch"] for row in history(folder)] == ["1", "2", "3"]
+    assert metrics(folder)["epoch"] == 1
+    assert "stopped early" in capsys.readouterr().out
+
+
+def test_the_learning_rate_rises_and_falls_by_the_step(trained):
+    factor = warmup_cosine(4, 24)
+    assert [factor(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert [factor(step) for step in (9, 14, 24)] == pytest.approx([(1 + math.sqrt(0.5)) / 2, 0.5, 0.0])
+    assert warmup_cosine(0, 0)(0) == 1
+    # 6 images in steps of 2 x 2: two steps an epoch, of which the second is short.
+    rows = history(trained("train.accumulate=2", "train.warmup=0", "train.epochs=2"))
+    assert [float(row["lr"]) for row in rows] == pytest.approx([0.001, 0.0])
+
+
+class Killed(BaseException):
+    """What no handler of a run catches."""
+
+
+def test_a_run_killed_after_any_write_is_resumed_to_the_same_end(trained, monkeypatch):
+    whole = trained("train.epochs=2", "run_dir=whole")
+    replace, writes = files.os.replace, []
+
+    def killing(source, target):
+        replace(source, target)
+        writes.append(target.name)
+        if len(writes) == cut:
+            raise Killed
+
+    cut, killed = 0, True
+    while killed:
+        cut, killed = cut + 1, False
+        writes.clear()
+        monkeypatch.setattr(files.os, "replace", killing)
+        try:
+            trained("train.epochs=2", f"run_dir=cut{cut}")
+        except Killed:
+            killed = True
+        monkeypatch.setattr(files.os, "replace", replace)
+        assert_same_run(trained("train.epochs=2", f"run_dir=cut{cut}", "train.resume=true"), whole)
+    assert {"config.yaml", "state.pt", "best.safetensors", "metrics.json", "history.csv"} <= set(writes)
+
+
+def test_an_interrupted_run_says_how_to_go_on(trained, monkeypatch, capsys):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("samseg.training.trainer.Trainer.validate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trained()
+    assert "stopped in epoch 1; the same command with train.resume=true goes on" in capsys.readouterr().out
+
+
+def test_resuming_a_finished_run_says_so_and_changes_nothing(trained, capsys):
+    folder = trained()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert trained("train.resume=true") == folder
+    assert "is finished already, after 3 epochs" in capsys.readouterr().out
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_resuming_nothing_starts_a_run(trained, capsys):
+    assert len(history(trained("train.resume=true"))) == 3
+    assert "nothing to resume" in capsys.readouterr().out
+
+
+def test_a_damaged_state_is_named(trained):
+    state = trained("train.epochs=1") / "state.pt"
+    state.write_bytes(state.read_bytes()[:10_000])
+    with pytest.raises(InputError, match=r"state\.pt cannot be read"):
+        trained("train.epochs=1", "train.resume=true")
+
+
+def test_a_loss_that_explodes_stops_the_run(trained):
+    with pytest.raises(ConfigError, match=r"the loss is (nan|inf) in epoch 1, step \d: lower train\.lr \(1e\+30\)"):
+        trained("train.lr=1e30", "train.encoder_lr=1e30", "train.warmup=0")
+
+
+def test_a_batch_of_one_where_the_decoder_cannot_take_it(trained):
+    with pytest.raises(InputError, match="set train.batch_size to 2"):
+        trained("model.arch=upernet", "model.decoder={decoder_channels: 16}", "train.batch_size=1")
+
+
+def test_a_run_that_fails_in_its_first_epoch_leaves_no_folder_and_a_later_one_stays(trained, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError):
+        trained("train.lr=1e30", "train.encoder_lr=1e30", "train.warmup=0")
+    assert not any((tmp_path / "runs").iterdir())
+    monkeypatch.setattr("samseg.training.trainer.check_finite", fail_in_epoch_2)
+    with pytest.raises(ConfigError):
+        trained()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert_same_run(trained("train.resume=true"), trained("run_dir=whole"))
+
+
+def fail_in_epoch_2(loss, epoch, step, settings):
+    if epoch == 2:
+        raise ConfigError("enough")
+
+
+def test_bad_input_leaves_no_folder(trained, tmp_path):
+    with pytest.raises(InputError):
+        trained("data.ignore=[]")  # then 9 is no class
+    with pytest.raises(InputError):
+        trained("model.encoder=resnet19")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can do it")
+def test_fp16_needs_a_gpu(trained):
+    with pytest.raises(ConfigError, match="train.precision=fp16 needs a GPU"):
+        trained("train.precision=fp16")
