@@ -44,7 +44,7 @@ class SamEncoder(nn.Module, EncoderMixin):
         self.pyramid = Pyramid(self.trunk.tap_channels, self.trunk.tap_strides, depth, output_stride)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, C, H, W) of any size -> [image, level 1 .. depth], level i being (B, C_i, ceil(H / s_i), ceil(W / s_i))."""
+        """(B, C, H, W) of any size -> [image, level 1 .. depth], level i (B, C_i, ceil(H / s_i), ceil(W / s_i))."""
         if not torch.jit.is_scripting():
             self._warn_if_pyramid_is_frozen()
         levels = self.pyramid(self.taps(x))
