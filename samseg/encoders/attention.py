@@ -9,17 +9,16 @@ row_i[h_j] + col_i[w_j]. Two exact ways to use that:
 
 - folded: they are dot products with one-hot vectors, so the whole logit is one,
   [scale q_i, row_i, col_i] . [k_j, onehot(h_j), onehot(w_j)], and any fused attention kernel computes it, forward
-  and backward, without an N x N bias.
-- chunked: on the CPU, where a wider dot product costs more than an addition in cache, a few query rows at a time:
-  matrix product, two broadcast additions, softmax and matrix product in one small buffer. Used when no gradient is
-  needed and nobody traces the code.
+  and backward, without an N x N bias. On a GPU, and wherever the code is traced.
+- chunked: on the CPU, where a wider dot product costs more than an addition in cache (`chunked.py`).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CHUNK_BYTES = 2**21  # logits worked on at a time; with the keys they stay in a core's cache
+from samseg.encoders.chunked import chunked_attention
+from samseg.encoders.linear import Linear, is_traced
 
 
 class Attention(nn.Module):
@@ -37,8 +36,8 @@ class Attention(nn.Module):
         self.heads = heads
         self.window = window
         self.head_width = width // heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * table_size - 1, self.head_width))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * table_size - 1, self.head_width))
 
@@ -46,15 +45,17 @@ class Attention(nn.Module):
         B, H, W, C = x.shape
         qkv = self.qkv(x)
         if self.window == 0:
-            return self.proj(self.attend(qkv.reshape(B, H, W, 3, self.heads, self.head_width)).reshape(B, H, W, C))
+            qkv = qkv.reshape(B, H, W, 3, self.heads, self.head_width).permute(3, 0, 4, 1, 2, 5)
+            out = self.attend(qkv).permute(0, 2, 3, 1, 4)
+            return self.proj(out.reshape(B, H, W, C))
         side = self.window
         rows, columns = (H + side - 1) // side, (W + side - 1) // side
         qkv = self.fill(qkv, rows * side, columns * side)
-        windows = qkv.reshape(B, rows, side, columns, side, 3 * C).transpose(2, 3)
-        out = self.attend(windows.reshape(B * rows * columns, side, side, 3, self.heads, self.head_width))
-        out = out.reshape(B, rows, columns, side, side, C).transpose(2, 3)
-        out = out.reshape(B, rows * side, columns * side, C)[:, :H, :W]
-        return self.proj(out)
+        windows = qkv.reshape(B, rows, side, columns, side, 3, self.heads, self.head_width)
+        windows = windows.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(1, 3)
+        out = self.attend(windows).reshape(B, rows, columns, self.heads, side, side, self.head_width)
+        out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, rows * side, columns * side, C)
+        return self.proj(out[:, :H, :W])
 
     def fill(self, qkv: Tensor, height: int, width: int) -> Tensor:
         """Extend (B, H, W, 3C) to whole windows with what SAM's padding tokens come to.
@@ -71,25 +72,24 @@ class Attention(nn.Module):
         return torch.cat([torch.cat([qkv, right], dim=2), below], dim=1)
 
     def attend(self, qkv: Tensor) -> Tensor:
-        """Attention of each (H, W) map to itself: (B, H, W, 3, heads, d) -> (B, H, W, heads, d)."""
-        B, H, W, _, heads, d = qkv.shape
-        q, k, v = qkv.reshape(B, H * W, 3, heads, d).permute(2, 0, 3, 1, 4).unbind(0)
-        row, col = self.relative_logits(q, H, W)
+        """Attention of each (H, W) map to itself: (3, B, heads, H, W, d) -> (B, heads, H, W, d)."""
+        q, k, v = qkv.contiguous().unbind(0)
+        row, col = self.relative_logits(q)
+        q, k, v, row, col = q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3), row.flatten(2, 3), col.flatten(2, 3)
         if not torch.jit.is_scripting():
-            if q.device.type == "cpu" and not torch.is_grad_enabled() and not _is_traced():
-                return _chunked(q, k, v, row, col).reshape(B, H, W, heads, d)
-        out = _folded(q, k, v, row, col)
-        return out.transpose(1, 2).reshape(B, H, W, heads, d)
+            if q.device.type == "cpu" and not is_traced():
+                maps = [t.flatten(0, 1) for t in (q, k, v, row, col)]
+                return chunked_attention(*maps).reshape(qkv.shape[1:])
+        return _folded(q, k, v, row, col).reshape(qkv.shape[1:])
 
-    def relative_logits(self, q: Tensor, H: int, W: int) -> tuple[Tensor, Tensor]:
-        """The position terms of (B, heads, H*W, d) queries for each row (.., H*W, H) and each column (.., H*W, W)."""
-        B, heads, N, d = q.shape
+    def relative_logits(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """The position terms of queries (B, heads, H, W, d) for each row of keys (.., H) and each column (.., W)."""
+        H, W = q.shape[2], q.shape[3]
         rel_h = _relative_table(self.rel_pos_h, H).to(q.dtype)
         rel_w = _relative_table(self.rel_pos_w, W).to(q.dtype)
-        q = q.reshape(B, heads, H, W, d)
-        row = torch.matmul(q, rel_h.transpose(1, 2))  # (.., H, W, d) @ (H, d, H)
-        col = torch.matmul(q.transpose(2, 3), rel_w.transpose(1, 2)).transpose(2, 3)
-        return row.reshape(B, heads, N, H), col.reshape(B, heads, N, W)
+        row = torch.einsum("bnhwd,hkd->bnhwk", q, rel_h)
+        col = torch.einsum("bnhwd,wkd->bnhwk", q, rel_w)
+        return row, col
 
 
 def _relative_table(rel_pos: Tensor, size: int) -> Tensor:
@@ -115,28 +115,3 @@ def _folded(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor
     # Fused kernels want one width for q, k and v. The values' padding comes out as zeros and is cut off.
     value = F.pad(v, [0, H + W])
     return F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :d]
-
-
-def _chunked(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
-    """A few maps or a few query rows at a time, for the CPU without gradients; (B, heads, N, d) -> (B, N, heads, d)."""
-    B, heads, N, d = q.shape
-    H, W = row.shape[-1], col.shape[-1]
-    scale = d**-0.5
-    out = q.new_empty(B, N, heads, d)
-    rows = min(N, max(1, CHUNK_BYTES // (N * q.element_size())))
-    for b in range(B):
-        for head in range(heads):
-            key = k[b, head].t().contiguous()
-            value = v[b, head].contiguous()
-            for start in range(0, N, rows):
-                part = slice(start, start + rows)
-                logits = torch.mm(q[b, head, part] * scale, key)
-                grid = logits.view(-1, H, W)
-                grid += row[b, head, part, :, None]
-                grid += col[b, head, part, None, :]
-                out[b, part, head] = torch.mm(logits.softmax(-1), value)
-    return out
-
-
-def _is_traced() -> bool:
-    return torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()

@@ -18,7 +18,13 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
 
 
 def segment_anything_encoder(
-    width: int, depth: int, heads: int, global_blocks: tuple[int, ...], image_size: int = 1024, window: int = 14
+    width: int,
+    depth: int,
+    heads: int,
+    global_blocks: tuple[int, ...],
+    image_size: int = 1024,
+    window: int = 14,
+    randomised: bool = True,
 ) -> ImageEncoderViT:
     encoder = ImageEncoderViT(
         img_size=image_size,
@@ -31,7 +37,8 @@ def segment_anything_encoder(
         window_size=window,
         global_attn_indexes=global_blocks,
     )
-    randomise(encoder)
+    if randomised:
+        randomise(encoder)
     return encoder.eval()
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from samseg.encoders import attention
+from samseg.encoders import chunked
 from samseg.encoders.attention import Attention
 
 from .reference import randomise, relative_error
@@ -31,7 +31,7 @@ def written_out(module: Attention, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("chunk_bytes", [4, 300, 2**21])
 @pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
 def test_equals_the_formula(chunk_bytes, grad, monkeypatch):
-    monkeypatch.setattr(attention, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", chunk_bytes)
     module = Attention(width=12, heads=2, window=0, table_size=5)
     randomise(module)
     x = torch.randn(2, 5, 5, 12)
