@@ -49,7 +49,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting():
-            if needs_speed_only(x) and isinstance(self.attn, Attention) and isinstance(self.attn.qkv, Linear):
+            if needs_speed_only(x) and isinstance(self.attn, Attention) and type(self.attn.qkv) is Linear:
                 return self._in_stripes(x)
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
