@@ -191,8 +191,8 @@ def _check_train(config: RunConfig) -> None:
         )
     if train.gradient_checkpointing and config.model.freeze_encoder and config.model.adapter.name is None:
         raise ConfigError(
-            "train.gradient_checkpointing does nothing while the encoder is frozen and has no adapter, for then it keeps "
-            "no activations: set it to false"
+            "train.gradient_checkpointing does nothing while the encoder is frozen without an adapter: "
+            "then no activations are kept; set it to false"
         )
     if train.precision not in PRECISIONS:
         raise ConfigError(f"train.precision must be one of {', '.join(PRECISIONS)}; got {train.precision!r}")

@@ -24,7 +24,7 @@ def small_model(adapter: str | None = None, moved: bool = False, **arguments) ->
 
 
 def picture(batch: int = 2) -> torch.Tensor:
-    return torch.randn(batch, 3, 96, 80, generator=torch.Generator().manual_seed(1))
+    return torch.randn(batch, 3, 64, 96, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(params=list(METHODS))

@@ -30,8 +30,9 @@ def expected_of_one(layer: ConvLoRA, tokens: torch.Tensor, noise=None) -> tuple[
     logits = mean @ layer.gate.weight
     if noise is not None:
         logits = logits + noise * (F.softplus(mean @ layer.gate.noise) + 0.01)
+    logits = logits.tolist()
     shares = [math.exp(logit - max(logits)) for logit in logits]
-    i = max(range(len(shares)), key=lambda j: logits[j].item())
+    i = logits.index(max(logits))
     share = shares[i] / sum(shares)
     big = F.interpolate(u[None], size=(height * (i + 1), width * (i + 1)), mode="bicubic")
     big = F.gelu(F.conv2d(F.pad(big, (1, 1, 1, 1)), layer.weight[i], layer.bias[i]))
