@@ -29,7 +29,7 @@ def freeze_encoder(model: nn.Module) -> None:
     model.encoder.trunk.requires_grad_(False)
     for parameter in adapter_parameters(model):
         parameter.requires_grad_(True)
-    model.train(model.training)  # the encoder puts its frozen trunk into evaluation mode
+    model.encoder.train(model.encoder.training)  # which puts a trunk with nothing to train into evaluation mode
 
 
 def checkpoint_gradients(model: nn.Module) -> None:

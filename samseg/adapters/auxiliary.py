@@ -23,11 +23,7 @@ def auxiliary_losses() -> Iterator[list[Tensor]]:
         _collected = before
 
 
-def is_collecting() -> bool:
-    return _collected is not None
-
-
 def add_auxiliary_loss(loss: Tensor) -> None:
-    """Called by a module in its forward pass, where `is_collecting`."""
+    """Called by a module in its forward pass; where nobody collects, the loss is dropped."""
     if _collected is not None:
         _collected.append(loss)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samseg.adapters.auxiliary import add_auxiliary_loss, is_collecting
+from samseg.adapters.auxiliary import add_auxiliary_loss
 from samseg.errors import ConfigError
 
 BALANCE = 0.01  # weight of the balance loss
@@ -92,8 +92,8 @@ class Gate(nn.Module):
         std = F.softplus((mean * self.noise).sum(1)) + NOISE_FLOOR
         noisy = clean + std * torch.randn_like(clean)
         gates = _chosen(noisy)
-        if is_collecting():
-            add_auxiliary_loss(BALANCE * (_cv_squared(gates.sum(0)) + _cv_squared(_load(clean, noisy, std))))
+        # Reckoned even where nobody collects: gradient checkpointing wants the same operations in both its passes.
+        add_auxiliary_loss(BALANCE * (_cv_squared(gates.sum(0)) + _cv_squared(_load(clean, noisy, std))))
         return gates
 
 

@@ -80,7 +80,7 @@ def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None,
             adapter = method(trunk.tap_channels[0], **arguments)
             module.__class__ = ADAPTED[type(module)]  # its tensors stay where they are and keep their names
             module.adapter = adapter.to(like.device, like.dtype)
-    return model
+    return _in_its_mode(model)
 
 
 def merge_adapter(model: nn.Module) -> nn.Module:
@@ -104,7 +104,7 @@ def merge_adapter(model: nn.Module) -> nn.Module:
         _take_out(module)
         module.weight = nn.Parameter(merged, requires_grad=False)
         module.unmerged_weight = getattr(module, "unmerged_weight", before)  # no parameter: not in the state dict
-    return model
+    return _in_its_mode(model)
 
 
 def remove_adapter(model: nn.Module) -> nn.Module:
@@ -124,7 +124,7 @@ def remove_adapter(model: nn.Module) -> nn.Module:
     for module in merged:
         module.weight = nn.Parameter(module.unmerged_weight.to(module.weight), requires_grad=False)
         del module.unmerged_weight
-    return model
+    return _in_its_mode(model)
 
 
 def adaptable_encoders() -> list[str]:
@@ -179,3 +179,10 @@ def _adapted(model: nn.Module) -> list[nn.Module]:
 def _take_out(module: nn.Module) -> None:
     del module.adapter
     module.__class__ = PLAIN[type(module)]
+
+
+def _in_its_mode(model: nn.Module) -> nn.Module:
+    """Training or evaluation for what was put in, too; a trunk with nothing to train is always in evaluation mode."""
+    encoder = getattr(model, "encoder", model)
+    encoder.train(encoder.training)
+    return model

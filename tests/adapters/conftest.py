@@ -19,7 +19,7 @@ def small_model(adapter: str | None = None, moved: bool = False, **arguments) ->
     if moved:
         with torch.no_grad():
             for parameter in adapter_parameters(model):
-                parameter.normal_(std=0.3)
+                parameter.normal_(std=0.1)
     return model
 
 

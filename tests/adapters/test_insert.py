@@ -78,6 +78,15 @@ def test_the_chosen_blocks_alone_get_one(method):
 
 
 @pytest.mark.parametrize("training", [False, True])
+def test_is_in_the_models_mode(method, training):
+    model = samseg.remove_adapter(small_model(method)).train(training)
+    samseg.add_adapter(model, method)
+    assert all(module.training == training for module in model.modules())
+    samseg.remove_adapter(model)
+    assert not any(module.training for module in model.encoder.trunk.modules())
+
+
+@pytest.mark.parametrize("training", [False, True])
 def test_an_encoder_alone_takes_one_too(method, training):
     encoder = small_model().encoder
     assert samseg.add_adapter(encoder, method) is encoder and adapter_name(encoder) == method
