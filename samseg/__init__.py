@@ -4,11 +4,22 @@ Importing it puts `sam-vit_b`, `sam-vit_l`, `sam-vit_h` and `sam-vit_t` into seg
 """
 
 from samseg._version import __version__
+from samseg.adapters.insert import add_adapter, merge_adapter, remove_adapter
 from samseg.encoders.weights import load_sam_weights
 from samseg.model import create_model
 from samseg.trainable import freeze_encoder
 
-__all__ = ["__version__", "Predictor", "create_model", "freeze_encoder", "load_run", "load_sam_weights"]
+__all__ = [
+    "__version__",
+    "Predictor",
+    "add_adapter",
+    "create_model",
+    "freeze_encoder",
+    "load_run",
+    "load_sam_weights",
+    "merge_adapter",
+    "remove_adapter",
+]
 
 
 def __getattr__(name: str):

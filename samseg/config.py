@@ -15,12 +15,32 @@ from samseg.files import written_whole
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
+ADAPTERS: dict[str, dict[str, Any]] = {  # the keys of each method, and what they are if left out
+    "lora": {"rank": 4, "alpha": None},
+    "conv_lora": {"rank": 3, "alpha": 32.0, "experts": 8},
+    "adapter": {"ratio": 0.25},
+}
+
+
+@dataclass
+class AdapterConfig:
+    """Small trainable parts in SAM's frozen encoder (sam-vit_b, sam-vit_l, sam-vit_h); they learn at train.lr."""
+
+    name: str | None = None  # lora: on q and v | conv_lora: on q, k and v | adapter: bottlenecks in each block | null
+    blocks: list[int] | None = None  # indices of the transformer blocks that get one; null: all
+    rank: int | None = None  # of lora (null: 4) and conv_lora (null: 3)
+    alpha: float | None = None  # what is learned is scaled by alpha / rank; null: by 1 in lora, alpha 32 in conv_lora
+    experts: int | None = None  # of conv_lora: convolutions at 1 .. experts times the resolution, one chosen; null: 8
+    ratio: float | None = None  # of adapter: its hidden width as a share of the encoder's; null: 0.25
+
+
 @dataclass
 class ModelConfig:
     arch: str = "unet"  # any SMP decoder by name: unet, fpn, segformer, deeplabv3plus ...
     encoder: str = "sam-vit_b"  # sam-vit_b | sam-vit_l | sam-vit_h | sam-vit_t, or any encoder of SMP, such as resnet34
     weights: str | None = "sa-1b"  # sa-1b | imagenet | a checkpoint's path | null: start at random
-    freeze_encoder: bool = True  # train the decoder (and SAM's pyramid) only
+    freeze_encoder: bool = True  # train the decoder (and SAM's pyramid and the adapter) only
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     decoder: dict[str, Any] = field(default_factory=dict)  # arguments of the SMP class, {decoder_channels: [64, 32]}
 
 
@@ -54,13 +74,20 @@ class TrainConfig:
     epochs: int = 50
     batch_size: int = 2  # images per step and process
     accumulate: int = 1  # batches per optimiser step
-    lr: float = 3e-4  # of everything born random: pyramid, decoder, head
+    lr: float = 3e-4  # of everything born random: adapter, pyramid, decoder, head
     encoder_lr: float | None = None  # of what is pretrained; null: lr / 10 with pretrained weights, lr without
-    weight_decay: float = 0.01
+    pyramid_lr: float | None = None  # of the pyramid that SAM's encoders get; null: lr
+    # Full fine-tuning of SAM's ViTs: encoder_lr holds for the neck, and each block below it learns at this share of the
+    # rate of the one above, the patches' and positions' embedding last. 1: all at encoder_lr. 0.65 to 0.9 are usual.
+    layer_decay: float = 1.0
+    weight_decay: float = 0.01  # of matrices and filters; norms, biases and positions have none
     loss: LossConfig = field(default_factory=LossConfig)
     warmup: float = 0.05  # share of all steps over which the learning rate rises; cosine to zero after it
     clip_norm: float = 1.0  # the gradient's norm is clipped to this
     precision: str = "fp32"  # fp32 | bf16 | fp16
+    # Keep the input of each of the encoder's blocks alone and compute the rest again in the backward pass: the memory
+    # of one block instead of all, the same gradients, a third more time. Of SAM's encoders, free or with an adapter.
+    gradient_checkpointing: bool = False
     workers: int = 2  # processes that read and augment images; 0: none
     patience: int | None = None  # stop after so many epochs without a better mIoU; null: never
     resume: bool = False  # continue the run in run_dir
@@ -82,6 +109,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     """
     config = typed_yaml.load(RunConfig, path, overrides or [])
     _check_data(config.data)
+    _check_adapter(config.model)
     _check_train(config)
     _resolve(config)
     return config
@@ -103,6 +131,11 @@ def read_run_config(run_dir: str | Path) -> RunConfig:
     return load_config(run_dir / "config.yaml")
 
 
+def adapter_arguments(adapter: AdapterConfig) -> dict[str, Any]:
+    """The arguments of the chosen method, and its blocks."""
+    return {key: getattr(adapter, key) for key in ("blocks", *ADAPTERS[adapter.name])}
+
+
 def _check_data(data: DataConfig) -> None:
     parse_classes(data.classes, data.ignore)
     size, nearest = data.image_size, max(16, (data.image_size + 8) // 16 * 16)
@@ -115,17 +148,52 @@ def _check_data(data: DataConfig) -> None:
             raise ConfigError(f"data.{key} is given on the scale 0..1 (std above 0), got {values}; divide by 255?")
 
 
+def _check_adapter(model: ModelConfig) -> None:
+    adapter = model.adapter
+    if adapter.name is not None and adapter.name not in ADAPTERS:
+        close = typed_yaml.nearest(adapter.name, list(ADAPTERS))
+        hint = f"; did you mean {close}?" if close else ""
+        raise ConfigError(f"model.adapter.name must be {', '.join(ADAPTERS)} or null, got {adapter.name!r}{hint}")
+    known = ["blocks", *ADAPTERS[adapter.name]] if adapter.name else []
+    for item in fields(adapter):
+        if item.name not in ("name", *known) and getattr(adapter, item.name) is not None:
+            takes = f"{adapter.name} takes {', '.join(known)}" if known else "set model.adapter.name first"
+            raise ConfigError(f"model.adapter.{item.name} is not a key of model.adapter.name={adapter.name}; {takes}")
+    if adapter.name and not model.freeze_encoder:
+        raise ConfigError(
+            f"model.adapter.name={adapter.name} learns beside a frozen encoder, but model.freeze_encoder is false: set "
+            "it to true, or model.adapter.name to null to train the whole encoder"
+        )
+    _require("model.adapter.rank", adapter.rank, "at least 1", lambda value: value >= 1)
+    _require("model.adapter.alpha", adapter.alpha, "above 0", lambda value: 0 < value < math.inf)
+    _require("model.adapter.experts", adapter.experts, "at least 2", lambda value: value >= 2)
+    _require("model.adapter.ratio", adapter.ratio, "above 0", lambda value: 0 < value < math.inf)
+    if adapter.blocks is not None and (not adapter.blocks or min(adapter.blocks) < 0):
+        raise ConfigError(f"model.adapter.blocks must be indices of blocks from 0, or null for all: {adapter.blocks}")
+
+
 def _check_train(config: RunConfig) -> None:
     train = config.train
     for key in ("epochs", "batch_size", "accumulate", "patience"):
         _require(f"train.{key}", getattr(train, key), "at least 1", lambda value: value >= 1)
     _require("train.workers", train.workers, "at least 0", lambda value: value >= 0)
     _require("seed", config.seed, "in 0 .. 2**32 - 1", lambda value: 0 <= value < 2**32)
-    for key in ("lr", "encoder_lr"):
+    for key in ("lr", "encoder_lr", "pyramid_lr"):
         _require(f"train.{key}", getattr(train, key), "above 0", lambda value: 0 < value < math.inf)
     _require("train.weight_decay", train.weight_decay, "at least 0", lambda value: 0 <= value < math.inf)
     _require("train.clip_norm", train.clip_norm, "above 0", lambda value: value > 0)
     _require("train.warmup", train.warmup, "a share of all steps, from 0 to below 1", lambda value: 0 <= value < 1)
+    _require("train.layer_decay", train.layer_decay, "above 0 and at most 1", lambda value: 0 < value <= 1)
+    if train.layer_decay != 1 and config.model.freeze_encoder:
+        raise ConfigError(
+            f"train.layer_decay={train.layer_decay} does nothing while model.freeze_encoder is true: set one of them "
+            "otherwise (train.layer_decay=1 is off)"
+        )
+    if train.gradient_checkpointing and config.model.freeze_encoder and config.model.adapter.name is None:
+        raise ConfigError(
+            "train.gradient_checkpointing does nothing while the encoder is frozen without an adapter: "
+            "then no activations are kept; set it to false"
+        )
     if train.precision not in PRECISIONS:
         raise ConfigError(f"train.precision must be one of {', '.join(PRECISIONS)}; got {train.precision!r}")
     weights = loss_weights(train.loss)
@@ -172,6 +240,12 @@ def _resolve(config: RunConfig) -> None:
     config.data.root = str(Path(config.data.root).expanduser())
     if train.encoder_lr is None:
         train.encoder_lr = train.lr / 10 if config.model.weights is not None else train.lr
+    if train.pyramid_lr is None:
+        train.pyramid_lr = train.lr
+    adapter = config.model.adapter
+    for key, default in ADAPTERS.get(adapter.name, {}).items():
+        if getattr(adapter, key) is None:
+            setattr(adapter, key, default)
     if all(weight is None for weight in loss_weights(loss).values()):
         loss.ce = 1.0
     for name, weight in loss_weights(loss).items():

@@ -10,7 +10,8 @@ import timm
 from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 
-from samseg.config import ModelConfig
+from samseg.adapters.insert import adaptable_encoders, add_adapter
+from samseg.config import ModelConfig, adapter_arguments
 from samseg.encoders import VARIANTS
 from samseg.encoders.weights import HUB_NAMES, WAYS_OUT, fetch, load_sam_weights, read_checkpoint
 from samseg.errors import ConfigError, WeightsError
@@ -69,10 +70,17 @@ def create_model(
 
 def build_model(config: ModelConfig, classes: int, pretrained: bool = True) -> nn.Module:
     """The model of a run's configuration; `pretrained=False` leaves the weights random, as a checkpoint follows."""
+    adapter = config.adapter.name
+    if adapter is not None and config.encoder not in adaptable_encoders():
+        raise ConfigError(
+            f"model.adapter.name={adapter}: {config.encoder} takes no adapter; {', '.join(adaptable_encoders())} do"
+        )
     weights = config.weights if pretrained else None
     model = create_model(config.arch, config.encoder, weights, classes=classes, **config.decoder)
     if config.freeze_encoder:
         freeze_encoder(model)
+    if adapter is not None:
+        add_adapter(model, adapter, **adapter_arguments(config.adapter))
     return model
 
 

@@ -1,12 +1,14 @@
 """Loading, checking and saving configurations; every error is one line that names the key and the way out."""
 
+import inspect
 import subprocess
 import sys
 
 import pytest
 import yaml
 
-from samseg.config import RunConfig, load_config, read_run_config, save_config
+from samseg.adapters.insert import METHODS
+from samseg.config import ADAPTERS, AdapterConfig, RunConfig, load_config, read_run_config, save_config
 from samseg.errors import ConfigError, InputError
 
 CLASSES = "data: {classes: {background: 0, building: 255}}\n"
@@ -113,6 +115,24 @@ def test_class_weights_left_out_are_one(load):
         ("train.workers=-1", "train.workers must be at least 0"),
         ("train.clip_norm=0", "train.clip_norm must be above 0"),
         ("train.weight_decay=-0.1", "train.weight_decay must be at least 0"),
+        ("train.pyramid_lr=0", "train.pyramid_lr must be above 0"),
+        ("train.layer_decay=0", "train.layer_decay must be above 0 and at most 1"),
+        ("train.layer_decay=1.1", "train.layer_decay must be above 0 and at most 1"),
+        ("train.layer_decay=0.8", "train.layer_decay=0.8 does nothing while model.freeze_encoder is true"),
+        ("train.gradient_checkpointing=true", "does nothing while the encoder is frozen without an adapter"),
+        ("model.adapter=lora", "model.adapter is a section .name, blocks, .*got 'lora'"),
+        ("model.adapter.name=lorra", "must be lora, conv_lora, adapter or null, got 'lorra'; did you mean lora?"),
+        ("model.adapter.rnk=1", "unknown key model.adapter.rnk; did you mean model.adapter.rank?"),
+        ("model.adapter.rank=1", "rank is not a key of model.adapter.name=None; set model.adapter.name first"),
+        ("model.adapter={name: lora, experts: 4}", "experts is not a key .*=lora; lora takes blocks, rank, alpha"),
+        ("model.adapter={name: adapter, rank: 4}", "rank is not a key .*=adapter; adapter takes blocks, ratio"),
+        ("model.adapter={name: lora, rank: 0}", "model.adapter.rank must be at least 1, got 0"),
+        ("model.adapter={name: lora, alpha: 0}", "model.adapter.alpha must be above 0"),
+        ("model.adapter={name: conv_lora, experts: 1}", "model.adapter.experts must be at least 2"),
+        ("model.adapter={name: adapter, ratio: 0}", "model.adapter.ratio must be above 0"),
+        ("model.adapter={name: lora, blocks: [-1]}", "model.adapter.blocks must be indices of blocks from 0"),
+        ("model.adapter={name: lora, blocks: []}", "model.adapter.blocks must be indices of blocks from 0"),
+        ("model.adapter={name: lora, blocks: [a]}", "model.adapter.blocks must be a list or null"),
         ("train.warmup=1", "train.warmup must be a share of all steps"),
         ("train.precision=fp8", "train.precision must be one of fp32, bf16, fp16; got 'fp8'"),
         ("seed=-1", "seed must be in 0"),
@@ -135,6 +155,39 @@ def test_bad_settings_are_refused_in_one_line(load, override, message):
     with pytest.raises(ConfigError, match=message) as raised:
         load(CLASSES, override)
     assert "\n" not in str(raised.value)
+
+
+def test_an_adapter_beside_a_free_encoder_is_refused(load):
+    with pytest.raises(
+        ConfigError, match="model.freeze_encoder is false: set it to true, or model.adapter.name to null"
+    ):
+        load(CLASSES, "model.adapter.name=lora", "model.freeze_encoder=false")
+
+
+def test_an_adapters_keys_that_are_left_out_are_filled_in(load, tmp_path):
+    assert load(CLASSES, "model.adapter.name=lora").model.adapter == AdapterConfig("lora", rank=4)
+    expected = AdapterConfig("conv_lora", blocks=[0, 2], rank=3, alpha=32.0, experts=4)
+    config = load(CLASSES, "model.adapter={name: conv_lora, experts: 4, blocks: [0, 2]}")
+    assert config.model.adapter == expected
+    save_config(config, tmp_path / "run" / "config.yaml")
+    assert read_run_config(tmp_path / "run") == config
+    assert load(CLASSES, "model.adapter=null").model.adapter == AdapterConfig()
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_an_adapters_keys_are_its_arguments(name):
+    parameters = inspect.signature(METHODS[name]).parameters
+    assert ADAPTERS[name] == {key: parameters[key].default for key in parameters if key != "width"}
+
+
+def test_checkpointing_goes_with_an_adapter_or_a_free_encoder(load):
+    assert load(CLASSES, "train.gradient_checkpointing=true", "model.adapter.name=lora").train.gradient_checkpointing
+    assert load(CLASSES, "train.gradient_checkpointing=true", "model.freeze_encoder=false").train.gradient_checkpointing
+
+
+def test_pyramid_lr_is_lr_unless_given(load):
+    assert load(CLASSES, "train.lr=0.01").train.pyramid_lr == 0.01
+    assert load(CLASSES, "train.lr=0.01", "train.pyramid_lr=0.5").train.pyramid_lr == 0.5
 
 
 def test_unknown_keys_and_types_in_the_file_are_refused_as_well(load):
@@ -212,7 +265,7 @@ def test_a_folder_that_is_no_run(tmp_path):
 def test_the_defaults_only_lack_classes(load):
     expected = RunConfig()
     expected.data.classes = {"background": 0, "building": 255}
-    expected.train.encoder_lr = expected.train.lr / 10
+    expected.train.encoder_lr, expected.train.pyramid_lr = expected.train.lr / 10, expected.train.lr
     loss = expected.train.loss
     loss.ce, loss.dice, loss.focal, loss.lovasz = 1.0, 0.0, 0.0, 0.0
     assert load() == expected

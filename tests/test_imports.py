@@ -18,13 +18,14 @@ ALLOWED = {  # room -> rooms it may import from, besides itself and the foundati
     "data": {"config"},
     "config": {"data"},
     "encoders": set(),
-    "trainable": {"config", "encoders"},
-    "model": {"config", "encoders", "trainable"},
+    "adapters": {"encoders"},
+    "trainable": {"config", "encoders", "adapters"},
+    "model": {"config", "encoders", "adapters", "trainable"},
     "checkpoint": {"config", "model"},
     "inference": {"config", "data", "model", "checkpoint"},
-    "training": {"config", "data", "model", "trainable", "checkpoint", "inference"},
+    "training": {"config", "data", "adapters", "model", "trainable", "checkpoint", "inference"},
     "benchmark": {"encoders"},
-    "__init__": {"_version", "encoders", "model", "trainable", "checkpoint", "inference"},
+    "__init__": {"_version", "encoders", "adapters", "model", "trainable", "checkpoint", "inference"},
 }
 
 

@@ -3,12 +3,15 @@
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from timm.optim import param_groups_layer_decay
 
 import samseg
-from samseg.config import ModelConfig, TrainConfig
+from samseg.config import AdapterConfig, ModelConfig, TrainConfig
 from samseg.errors import ConfigError, WeightsError
 from samseg.model import build_model
-from samseg.trainable import count_parameters, parameter_groups
+from samseg.trainable import checkpoint_gradients, count_parameters, parameter_groups
+
+from .encoders.conftest import SMALL
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_a_frozen_encoder_does_not_move(encoder):
     """Neither its weights nor BatchNorm's running statistics; all that is ours does."""
     model = build_model(ModelConfig(encoder=encoder, weights=None, freeze_encoder=True), classes=2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(parameter_groups(model, TrainConfig(lr=0.1, encoder_lr=0.1)))
+    optimizer = torch.optim.AdamW(parameter_groups(model, TrainConfig(lr=0.1, encoder_lr=0.1, pyramid_lr=0.1)))
     model.train()
     model(torch.randn(2, 3, 64, 64)).square().mean().backward()
     optimizer.step()
@@ -88,13 +91,90 @@ def test_count_names_what_trains():
 
 def test_groups_hold_every_trained_parameter_once():
     model = build_model(ModelConfig(encoder="sam-vit_t", weights=None, freeze_encoder=False), classes=2)
-    groups = parameter_groups(model, TrainConfig(lr=1.0, encoder_lr=0.5, weight_decay=0.1))
+    groups = parameter_groups(model, TrainConfig(lr=1.0, encoder_lr=0.5, pyramid_lr=2.0, weight_decay=0.1))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     grouped = [names[id(parameter)] for group in groups for parameter in group["params"]]
     assert sorted(grouped) == sorted(names.values())
     for group in groups:
         for parameter in group["params"]:
             name = names[id(parameter)]
-            assert group["lr"] == (0.5 if name.startswith("encoder.trunk.") else 1.0)
+            rates = {"encoder.trunk.": 0.5, "encoder.pyramid.": 2.0, "": 1.0}
+            assert group["lr"] == next(lr for prefix, lr in rates.items() if name.startswith(prefix))
             decays = parameter.ndim > 1 and not name.endswith("attention_biases")
             assert group["weight_decay"] == (0.1 if decays else 0.0), name
+
+
+def rates(model, config: TrainConfig) -> dict[str, tuple[float, float]]:
+    """Learning rate and weight decay of each parameter that is trained."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = parameter_groups(model, config)
+    return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+
+
+def test_layer_decay_by_hand():
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2)  # five blocks
+    config = TrainConfig(lr=1.0, encoder_lr=0.1, pyramid_lr=2.0, layer_decay=0.5, weight_decay=0.3)
+    expected = {
+        "encoder.trunk.pos_embed": (0.1 / 64, 0),
+        "encoder.trunk.patch_embed.proj.weight": (0.1 / 64, 0.3),
+        "encoder.trunk.patch_embed.proj.bias": (0.1 / 64, 0),
+        "encoder.trunk.blocks.0.attn.qkv.weight": (0.1 / 32, 0.3),
+        "encoder.trunk.blocks.0.attn.rel_pos_h": (0.1 / 32, 0),
+        "encoder.trunk.blocks.3.norm1.weight": (0.1 / 4, 0),
+        "encoder.trunk.blocks.4.mlp.lin2.weight": (0.1 / 2, 0.3),
+        "encoder.trunk.neck.0.weight": (0.1, 0.3),
+        "encoder.trunk.neck.3.bias": (0.1, 0),
+        "encoder.pyramid.levels.0.norm.weight": (2.0, 0),
+        "encoder.pyramid.levels.1.context.weight": (2.0, 0.3),
+        "segmentation_head.0.weight": (1.0, 0.3),
+        "segmentation_head.0.bias": (1.0, 0),
+    }
+    found = rates(model, config)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert found.keys() == dict(model.named_parameters()).keys()
+
+
+def test_layer_decay_is_timms():
+    vision_transformer_sam = pytest.importorskip("timm.models.vision_transformer_sam")
+    reference = vision_transformer_sam.VisionTransformerSAM(
+        img_size=128, embed_dim=32, depth=5, num_heads=2, use_rel_pos=True, global_attn_indexes=(1, 2, 3, 4)
+    )
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2)
+    names = {id(parameter): name for name, parameter in reference.named_parameters()}
+    found = rates(model, TrainConfig(encoder_lr=1.0, pyramid_lr=1.0, layer_decay=0.7))
+    compared = 0
+    for group in param_groups_layer_decay(reference, layer_decay=0.7):
+        for parameter in group["params"]:
+            name = names[id(parameter)].replace("mlp.fc", "mlp.lin")
+            compared += 1
+            assert found[f"encoder.trunk.{name}"][0] == pytest.approx(group["lr_scale"]), name
+    assert compared == len(list(model.encoder.trunk.parameters()))
+
+
+@pytest.mark.parametrize("encoder, named", [("sam-vit_t", "TinyViT"), ("resnet18", "ResNetEncoder")])
+def test_what_an_encoder_cannot_do_is_said(encoder, named):
+    model = build_model(ModelConfig(encoder=encoder, weights=None, freeze_encoder=False), classes=2)
+    with pytest.raises(ConfigError, match=f"layer_decay=0.5 is for sam-vit_b, sam-vit_l, sam-vit_h.*, not for {named}"):
+        parameter_groups(model, TrainConfig(layer_decay=0.5))
+    with pytest.raises(ConfigError, match=f"{encoder} takes no adapter; sam-vit_b, sam-vit_l, sam-vit_h"):
+        build_model(ModelConfig(encoder=encoder, adapter=AdapterConfig("lora")), classes=2)  # before any download
+
+
+def test_checkpointing_is_set_where_there_is_something_to_set():
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2)
+    checkpoint_gradients(model)
+    assert model.encoder.trunk.gradient_checkpointing
+    other = build_model(ModelConfig(encoder="resnet18", weights=None, freeze_encoder=False), classes=2)
+    with pytest.raises(ConfigError, match="ResNetEncoder cannot compute its blocks again, only sam-vit_b, "):
+        checkpoint_gradients(other)
+
+
+def test_an_adapter_is_put_in_counted_and_trained_at_lr():
+    adapter = AdapterConfig("lora", rank=2, alpha=6.0, blocks=[1, 2])
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, adapter=adapter), classes=2)
+    lora = model.encoder.trunk.blocks[2].attn.qkv.adapter
+    assert lora.a.shape == (4, 32) and lora.scale == 3
+    assert "(lora, pyramid, decoder, head); frozen: SAM's encoder" in count_parameters(model)
+    found = rates(model, TrainConfig(lr=1.0, encoder_lr=0.5, pyramid_lr=2.0, weight_decay=0.1))
+    assert found["encoder.trunk.blocks.1.attn.qkv.adapter.b_q"] == (1.0, 0.1)
+    assert len([name for name in found if ".trunk." in name]) == 6

@@ -102,7 +102,13 @@ def test_a_run_killed_at_any_moment_is_resumed_to_the_same_end(tiny_config, tmp_
 def test_ctrl_c_is_no_failure(tiny_config, tmp_path):
     line = command("train.py", tiny_config, "train.epochs=10000")
     process = subprocess.Popen(
-        line, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        line,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     while process.poll() is None and not (tmp_path / "runs" / "tiny" / "state.pt").exists():
         time.sleep(0.05)

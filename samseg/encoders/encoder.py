@@ -65,12 +65,23 @@ class SamEncoder(nn.Module, EncoderMixin):
         below, right = -height % self.patch_stride, -width % self.patch_stride
         if below > 0 or right > 0:
             x = F.pad(x, [0, right, 0, below])
+        if not torch.jit.is_scripting():
+            if self._needs_no_graph(x):
+                with torch.no_grad():
+                    return self.trunk(x)
         return self.trunk(x)
 
     @torch.jit.export
     def image_embedding(self, x: Tensor) -> Tensor:
         """What SAM's mask decoder is given: (B, C, H, W) -> (B, 256, ceil(H / 16), ceil(W / 16))."""
         return self.taps(x)[-1]
+
+    @torch.jit.ignore
+    def _needs_no_graph(self, x: Tensor) -> bool:
+        """Whether a frozen trunk is run in training: without a graph it takes its way for inference."""
+        if not torch.is_grad_enabled() or x.requires_grad or torch.jit.is_tracing() or torch.compiler.is_exporting():
+            return False  # exported, a switch of the gradient mode would be an operator of its own
+        return not any(parameter.requires_grad for parameter in self.trunk.parameters())
 
     @torch.jit.ignore
     def _warn_if_pyramid_is_frozen(self) -> None:

@@ -7,6 +7,7 @@ by 16 is taken, and that the outputs of chosen blocks ("taps") are returned besi
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders.attention import Attention
 from samseg.encoders.linear import Linear, needs_speed_only
@@ -84,6 +85,10 @@ class SamViT(nn.Module):
         image_size: side of the square image that the position tables are made for, in pixels.
         window: side of the windows in tokens.
         embedding: channels of the neck.
+
+    Attributes:
+        gradient_checkpointing: when training, recompute the blocks in the backward pass instead of keeping their
+            activations: less memory, the same results. Left to torch.compile's own judgement in compiled code.
     """
 
     patch_stride = PATCH
@@ -100,6 +105,7 @@ class SamViT(nn.Module):
     ):
         super().__init__()
         tokens = image_size // PATCH
+        self.gradient_checkpointing = False
         self.global_blocks = list(global_blocks)
         self.tap_channels = [width] * len(global_blocks) + [embedding]
         self.tap_strides = [PATCH] * (len(global_blocks) + 1)
@@ -124,7 +130,12 @@ class SamViT(nn.Module):
         x = x + self.positions(x.shape[1], x.shape[2]).to(x.dtype)
         taps: list[Tensor] = []
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            if torch.jit.is_scripting():
+                x = block(x)
+            elif self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
             if i in self.global_blocks:
                 taps.append(x.permute(0, 3, 1, 2))
         taps.append(self.neck(x.permute(0, 3, 1, 2)))

@@ -13,13 +13,14 @@ from accelerate.utils import broadcast_object_list, send_to_device, set_seed
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from samseg.adapters.auxiliary import auxiliary_losses
 from samseg.checkpoint import WEIGHTS
 from samseg.config import RunConfig
 from samseg.data.check import Report, check_dataset
 from samseg.data.dataset import SegmentationDataset
 from samseg.errors import InputError
 from samseg.model import build_model
-from samseg.trainable import count_parameters, parameter_groups
+from samseg.trainable import checkpoint_gradients, count_parameters, parameter_groups
 from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.evaluation import evaluate
 from samseg.training.failures import check_finite, explained
@@ -96,6 +97,8 @@ class Trainer:
 
         set_seed(config.seed)
         self.model = build_model(config.model, classes=len(self.training.classes), pretrained=not state.epoch)
+        if settings.gradient_checkpointing:
+            checkpoint_gradients(self.model)
         self.parameters = count_parameters(self.model)
         self.loss = SegmentationLoss(settings.loss, self.training.classes, report.class_pixels("train"))
         self.loss.to(accelerator.device)
@@ -180,7 +183,10 @@ class Trainer:
         for number, batch in enumerate(step, start=1):
             last = number == len(step)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss = self.loss(self.model(batch["image"]), batch["mask"], weight, batches=len(step))
+                with auxiliary_losses() as auxiliary:
+                    logits = self.model(batch["image"])
+                loss = self.loss(logits, batch["mask"], weight, batches=len(step))
+                loss = loss + sum(auxiliary) / len(step)  # no sums over pixels either: averaged as Dice is
                 self.accelerator.backward(loss)
             total += loss.detach()
         return self.accelerator.reduce(total, "mean").item()

@@ -264,3 +264,39 @@ def test_preprocessing_answers_offline():
     assert abs(white[0, 0, 0] - (255 - 123.675) / 58.395) < 1e-6
     with pytest.raises(ValueError, match="sa-1b"):
         smp.encoders.get_preprocessing_params("sam-vit_b", "swsl")
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_frozen_trunk_keeps_no_graph(encoder):
+    """In training, too; where a gradient is asked for, through the image or a part of the trunk, it comes."""
+    model = model_of("fpn", encoder).train()
+    seen = []
+    model.encoder.trunk.register_forward_hook(lambda module, args, taps: seen.append(torch.is_grad_enabled()))
+    x = torch.randn(1, 3, 64, 64)
+    samseg.freeze_encoder(model)
+    model(x).sum().backward()
+    assert not any(tap.requires_grad for tap in model.encoder.taps(x))
+    assert seen == [False, False]
+    assert all(parameter.grad is not None for parameter in model.encoder.pyramid.parameters())
+    x.requires_grad_()
+    model(x).sum().backward()
+    assert seen[-1] and x.grad.abs().sum() > 0
+    first = next(model.encoder.trunk.parameters()).requires_grad_()
+    model(x.detach()).sum().backward()
+    assert seen[-1] and first.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_frozen_trunk_compiles_exports_and_scripts(encoder):
+    model = model_of("fpn", encoder)
+    samseg.freeze_encoder(model)
+    model.eval()
+    x = torch.randn(2, 3, 64, 64)
+    expected = model(x)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    program = torch.export.export(model, (x,))
+    for other in (compiled, program.module(), torch.jit.script(model)):
+        torch.testing.assert_close(other(x), expected, rtol=1e-3, atol=1e-4)
+    switches = [node for node in program.graph.nodes if "set_grad_enabled" in str(node.target)]
+    assert switches == []

@@ -92,3 +92,23 @@ def test_other_sizes_resample_as_timm_does(size, grad):
         expected = reference.forward_features(x)
     with torch.set_grad_enabled(grad):
         assert relative_error(vit(x)[-1].detach(), expected) < 1e-5
+
+
+def test_checkpointing_recomputes_blocks_and_changes_no_gradient():
+    vit = SamViT(**SMALL_ARGUMENTS).train()
+    randomise(vit)
+    calls = []
+    for block in vit.blocks:
+        block.register_forward_pre_hook(lambda *_: calls.append(1))
+    x = torch.randn(2, 3, 96, 80)
+    gradients = []
+    for vit.gradient_checkpointing in (False, True):
+        vit.zero_grad()
+        sum(tap.square().mean() for tap in vit(x)).backward()
+        gradients.append([parameter.grad.clone() for parameter in vit.parameters()])
+    assert len(calls) == 15  # once, and twice
+    for kept, recomputed in zip(*gradients):
+        torch.testing.assert_close(recomputed, kept)
+    calls.clear()
+    vit.eval()(x)[-1].mean().backward()
+    assert len(calls) == 5  # in evaluation nothing is recomputed

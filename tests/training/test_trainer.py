@@ -12,13 +12,16 @@ from accelerate.utils import set_seed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from samseg import files
+from samseg.adapters.insert import is_adapter_tensor
 from samseg.config import load_config
 from samseg.data.dataset import SegmentationDataset
 from samseg.errors import ConfigError, InputError
 from samseg.inference.predictor import Predictor
 from samseg.model import build_model
+from samseg.training.failures import check_finite
 from samseg.training.state import load_state
 from samseg.training.trainer import train, warmup_cosine
+from tests.encoders.conftest import SMALL
 
 NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
 
@@ -242,3 +245,55 @@ def test_bad_input_leaves_no_folder(trained, tmp_path):
 def test_fp16_needs_a_gpu(trained):
     with pytest.raises(ConfigError, match="train.precision=fp16 needs a GPU"):
         trained("train.precision=fp16")
+
+
+SMALL_SAM = [f"model.encoder={SMALL}", "model.freeze_encoder=true", "model.decoder={decoder_use_norm: false}"]
+
+
+@pytest.mark.parametrize("adapter", ["lora", "conv_lora", "adapter"])
+def test_an_adapter_trains_and_sams_weights_stay(trained, tiny_config, adapter):
+    settings = [*SMALL_SAM, f"model.adapter.name={adapter}", "train.gradient_checkpointing=true"]
+    folder = trained(*settings, "train.epochs=2", "train.precision=bf16")
+    set_seed(0)
+    before = build_model(load_config(tiny_config, settings).model, classes=3).state_dict()
+    after = load_state(folder).model
+    for name in before:
+        sams = name.startswith("encoder.trunk.") and not is_adapter_tensor(name)
+        assert torch.equal(after[name], before[name]) == sams, name
+
+
+def test_an_adapters_noise_is_the_same_after_a_resume(trained, monkeypatch):
+    settings = [*SMALL_SAM, "model.adapter.name=conv_lora"]
+    monkeypatch.setattr("samseg.training.trainer.check_finite", fail_in_epoch_2)
+    with pytest.raises(ConfigError):
+        trained(*settings, "run_dir=cut")
+    monkeypatch.setattr("samseg.training.trainer.check_finite", check_finite)
+    assert_same_run(trained(*settings, "run_dir=cut", "train.resume=true"), trained(*settings, "run_dir=whole"))
+
+
+def test_the_balance_loss_is_part_of_the_loss_at_any_accumulation(trained, monkeypatch):
+    """One twelfth more from each of five blocks, whether a step is one batch or three."""
+    settings = [*SMALL_SAM, "model.adapter.name=conv_lora", "train.epochs=1", "train.lr=1e-12", "train.batch_size=2"]
+
+    def loss(*overrides):
+        return float(history(trained(*settings, *overrides))[0]["loss"])
+
+    monkeypatch.setattr("samseg.adapters.conv_lora.BALANCE", 0.0)
+    without = loss(), loss("train.accumulate=3")
+    monkeypatch.setattr("samseg.adapters.conv_lora.BALANCE", 1.0)
+    monkeypatch.setattr("samseg.adapters.conv_lora._cv_squared", lambda x: x.sum() * 0 + 1 / 24)
+    assert loss() - without[0] == pytest.approx(5 / 12, abs=1e-4)
+    assert loss("train.accumulate=3") - without[1] == pytest.approx(5 / 12, abs=1e-4)
+
+
+def test_the_blocks_are_recomputed_when_asked_and_train_the_same(trained):
+    settings = [*SMALL_SAM, "model.adapter.name=lora", "train.epochs=1"]
+    kept, recomputed = trained(*settings), trained(*settings, "train.gradient_checkpointing=true")
+    ours, theirs = load_state(kept).model, load_state(recomputed).model
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-5) for name in ours)
+
+
+def test_an_encoder_without_a_place_for_adapters_leaves_no_folder(trained, tmp_path):
+    with pytest.raises(ConfigError, match="tu-resnet18 takes no adapter; sam-vit_b, sam-vit_l, sam-vit_h"):
+        trained("model.adapter.name=lora", "model.freeze_encoder=true")
+    assert not (tmp_path / "runs").exists()
