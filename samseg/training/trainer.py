@@ -23,6 +23,7 @@ from samseg.trainable import count_parameters, parameter_groups
 from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.evaluation import evaluate
 from samseg.training.failures import check_finite, explained
+from samseg.training.features import with_features
 from samseg.training.folder import discard_unless_begun, earlier_run, new_run
 from samseg.training.losses import SegmentationLoss
 from samseg.training.metrics import table
@@ -107,6 +108,8 @@ class Trainer:
         state, accelerator = self.state, self.accelerator
         if state.epoch:
             self.model.load_state_dict(state.model)
+        if self.settings.cache_features:
+            self.model = with_features(self.model, self.training, self.validation, self.config, accelerator)
         self.model, self.optimizer = accelerator.prepare(self.model, self.optimizer)
         if state.epoch:
             self.optimizer.load_state_dict(state.optimizer)
@@ -169,7 +172,7 @@ class Trainer:
                 self.optimizer.zero_grad()
                 if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step whose gradients overflow
                     self.scheduler.step()
-                self.progress.step(sum(len(batch["image"]) for batch in step) * self.processes, losses[-1])
+                self.progress.step(sum(len(batch["mask"]) for batch in step) * self.processes, losses[-1])
         return sum(losses) / len(losses)
 
     def _accumulate(self, step: list[dict]) -> float:
@@ -180,7 +183,8 @@ class Trainer:
         for number, batch in enumerate(step, start=1):
             last = number == len(step)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss = self.loss(self.model(batch["image"]), batch["mask"], weight, batches=len(step))
+                given = batch["taps"] if self.settings.cache_features else batch["image"]
+                loss = self.loss(self.model(given), batch["mask"], weight, batches=len(step))
                 self.accelerator.backward(loss)
             total += loss.detach()
         return self.accelerator.reduce(total, "mean").item()
