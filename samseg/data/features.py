@@ -5,6 +5,7 @@ import hashlib
 import json
 import mmap
 import os
+import time
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from samseg.files import written_whole
 FORMAT = 1  # to be raised when the same recipe gives other numbers, or the files are laid out otherwise
 THREADS = min(4, os.cpu_count() or 1)  # reading and checksums leave Python's lock to others
 SUFFIX = ".safetensors"
+DAY_S = 24 * 60 * 60
 
 
 def cache_folder(given: str | None) -> Path:
@@ -94,6 +96,12 @@ class FeatureStore:
                 + ("make room there, or " if full else "")
                 + "name another folder with train.cache_dir; those that are written stay"
             ) from error
+
+    def sweep(self) -> None:
+        """Delete what killed processes left half written; what is younger than a day may still be written on."""
+        for file in self.folder.glob(f".*{SUFFIX}"):
+            if time.time() - file.stat().st_mtime > DAY_S:
+                file.unlink(missing_ok=True)
 
     def state(self, image: Path, view: int) -> str:
         """ "sound", "missing" or "damaged" (cut short, or its checksum fails): all of the file is read."""

@@ -30,6 +30,25 @@ class Projection(nn.Conv2d):
         return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2)
 
 
+class Spread(nn.Conv2d):
+    """A projection to `channels` on a grid `spread` times finer: a 1x1 convolution to channels * spread**2, then
+    `nn.PixelShuffle`. The rows of the matrix are put in the order of the pixels, so that whole pixels are moved and the
+    memory stays channels last.
+    """
+
+    def __init__(self, in_channels: int, channels: int, spread: int):
+        super().__init__(in_channels, channels * spread**2, kernel_size=1, bias=False)
+        self.spread = spread
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) -> (B, channels, h * spread, w * spread)."""
+        B, h, w, s, C = x.shape[0], x.shape[2], x.shape[3], self.spread, self.channels
+        by_pixel = self.weight.reshape(C, s * s, self.in_channels).transpose(0, 1).flatten(0, 1)
+        x = F.linear(x.permute(0, 2, 3, 1), by_pixel).reshape(B, h, w, s, s, C)
+        return x.transpose(2, 3).reshape(B, h * s, w * s, C).permute(0, 3, 1, 2)
+
+
 class Level(nn.Module):
     """One feature map: its own tap's detail, SAM's embedding as context and the next finer level, added and normalised.
 
@@ -49,8 +68,7 @@ class Level(nn.Module):
                 Projection(tap_channels, HIDDEN),
                 LayerNorm2d(HIDDEN),
                 nn.GELU(),
-                Projection(HIDDEN, channels * spread**2),
-                nn.PixelShuffle(spread),
+                Spread(HIDDEN, channels, spread),
             )
         self.context = Projection(embedding, channels)
         self.finer = _strided(finer_channels, channels) if finer_channels > 0 else nn.Identity()
@@ -111,7 +129,7 @@ class Pyramid(nn.Module):
             finer = level(taps[i], taps[-1], finer)
             maps.append(finer)
         if self.deepest is not None:
-            maps.append(self.deepest(maps[-1]))
+            maps.append(self.deepest(maps[-1]).contiguous())
         return maps
 
 

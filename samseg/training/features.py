@@ -83,6 +83,8 @@ def fill(
     """
     share = entries[accelerator.process_index :: accelerator.num_processes]
     shown = accelerator.is_main_process
+    if shown:
+        store.sweep()
     with ThreadPoolExecutor(THREADS) as pool:
         states = pool.map(lambda entry: store.state(*entry), share)
         states = list(tqdm(states, "checking features", len(share), leave=False, disable=None if shown else True))
