@@ -88,7 +88,7 @@ class TapModel(nn.Module):
         image_size: pixels a side of the square images that the taps are of.
 
     Raises:
-        ConfigError: another encoder, or one whose trunk is trained, be it only in part.
+        ConfigError: another encoder, one whose trunk is trained, be it only in part, or a size the model cannot take.
     """
 
     def __init__(self, model: nn.Module, image_size: int):
@@ -103,6 +103,10 @@ class TapModel(nn.Module):
                 "train.cache_features needs an encoder that stays as it is, but parts of it are trained (adapters or "
                 f"model.freeze_encoder=false): freeze all of it, or {way_out}"
             )
+        try:
+            model.check_input_shape(torch.empty(1, 3, image_size, image_size, device="meta"))
+        except RuntimeError as error:
+            raise ConfigError(f"data.image_size={image_size}: {error}") from None
         self.encoder, self.decoder, self.segmentation_head = model.encoder, model.decoder, model.segmentation_head
         self.image_size = image_size
 

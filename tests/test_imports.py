@@ -23,6 +23,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself and the foundati
     "checkpoint": {"config", "model"},
     "inference": {"config", "data", "model", "checkpoint"},
     "training": {"config", "data", "model", "trainable", "checkpoint", "inference"},
+    "benchmark": {"config", "data", "encoders", "model", "training"},
     "__init__": {"_version", "encoders", "model", "trainable", "checkpoint", "inference"},
 }
 

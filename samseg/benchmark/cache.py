@@ -1,5 +1,6 @@
 """A steady epoch on stored features beside one that runs the frozen encoder: the same run, images and weights."""
 
+import sys
 import time
 from contextlib import redirect_stdout
 from io import StringIO
@@ -8,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from samseg.config import load_config
 from samseg.data.check import check_dataset
@@ -74,6 +76,7 @@ def _epoch(trainer: Trainer, epoch: int) -> dict[str, float]:
     trained = time.perf_counter()
     trainer.validate()
     end = time.perf_counter()
+    tqdm.write(f"epoch: {trained - start:.1f} s of training, {end - trained:.1f} s of validation", file=sys.stderr)
     return {"training": trained - start, "validation": end - trained, "epoch": end - start}
 
 

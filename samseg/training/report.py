@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
@@ -54,7 +55,7 @@ def draw_predictions(
 ) -> None:
     """Write up to ``images`` of the split, spread over it, each beside its truth and the model's prediction."""
     rows = []
-    device = next(model.parameters()).device
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     for index in np.unique(np.linspace(0, len(dataset) - 1, images).round().astype(int)):
         item = dataset[int(index)]
         stripes = [logits.argmax(0).cpu().numpy() for _, logits in item_rows(model, item, config, device)]

@@ -66,47 +66,65 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 
 def assert_close(one: Path, other: Path, rel: float) -> None:
-    for ours, theirs in zip(history(one), history(other), strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=rel)
-        assert ours["val_accuracy"] == pytest.approx(theirs["val_accuracy"], abs=10 * rel)
+    """The first epoch's loss within ``rel``; AdamW's first steps, which go by signs, make the later ones drift."""
+    ours, theirs = history(one), history(other)
+    assert ours[0]["loss"] == pytest.approx(theirs[0]["loss"], rel=rel)
+    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=10 * rel)
 
 
 @pytest.mark.parametrize("encoder", [SMALL, SMALL_TINY])
-@pytest.mark.parametrize(("dtype", "rel"), [("float32", 2e-5), ("float16", 1e-3), ("bfloat16", 1e-2)])
-def test_the_losses_are_those_without_the_cache(trained, encoder, dtype, rel):
+def test_the_losses_are_those_without_the_cache(trained, encoder):
     given = (f"model.encoder={encoder}", "train.batch_size=4", "train.accumulate=2")
-    assert_close(trained(CACHED, f"train.cache_dtype={dtype}", *given), trained(*given), rel)
+    without = trained(*given)
+    for dtype, rel in (("float32", 2e-5), ("float16", 1e-3), ("bfloat16", 1e-2)):
+        cached = trained(CACHED, f"train.cache_dtype={dtype}", *given)
+        assert_close(cached, without, rel)
+        if dtype == "float32":
+            assert history(cached)[0]["val_accuracy"] == pytest.approx(history(without)[0]["val_accuracy"], abs=1e-3)
 
 
 def test_views_are_drawn_alike_with_and_without_the_cache(trained, tmp_path):
-    given = ("data.views=8", "train.epochs=3")
-    cached = trained(CACHED, "train.cache_dtype=float32", *given)
+    given = ("data.views=8", "train.cache_dtype=float32")
+    cached = trained(CACHED, *given)
     assert len(entries(tmp_path)) == 6 * 8 + 3
     assert_close(cached, trained(*given), 2e-5)
-    assert abs(history(cached)[0]["loss"] / history(trained("train.epochs=3"))[0]["loss"] - 1) > 1e-4
-    assert_close(trained(CACHED, "train.cache_dtype=float32", "train.workers=2", *given), cached, 1e-9)
+    assert history(trained(CACHED, "train.workers=2", *given)) == history(cached)
+    plain = trained("train.epochs=1")
+    assert abs(history(cached)[0]["loss"] / history(plain)[0]["loss"] - 1) > 1e-3
 
 
 def test_the_encoder_runs_once_for_each_image_over_epochs_and_runs(trained, trunk_images, tmp_path, capsys):
-    trained(CACHED)
+    trained(CACHED)  # two epochs, each with validation and pictures of it
     assert sum(trunk_images) == 9
     assert "computing 9 of 9" in capsys.readouterr().out
-    trained(CACHED, "train.lr=0.01", "model.arch=unet", "model.decoder={decoder_channels: [16, 16, 16, 8, 8]}")
+    trained(
+        CACHED,
+        "train.epochs=1",
+        "train.lr=0.01",
+        "model.arch=unet",
+        "model.decoder={decoder_channels: [16, 16, 16, 8, 8]}",
+    )
     assert sum(trunk_images) == 9
     assert "features: all 9 read from" in capsys.readouterr().out
-    trained(CACHED, "data.views=2")
+    trained(CACHED, "train.epochs=1", "data.views=2")
     assert sum(trunk_images) == 9 + 6
 
 
-@pytest.mark.parametrize("change", ["seed=1", "data.image_size=48", "data.mean=[0.4, 0.4, 0.4]"])
-def test_other_weights_and_preprocessing_are_computed_anew(trained, trunk_images, change):
-    trained(CACHED, "train.epochs=1")
-    trained(CACHED, "train.epochs=1", change)
-    assert sum(trunk_images) == 18
+def test_what_makes_other_features_has_another_folder(config_file):
+    def folder(*overrides: str) -> Path:
+        config = load_config(config_file, list(overrides))
+        set_seed(config.seed)
+        return features.feature_store(build_model(config.model, classes=3).encoder, config).folder
+
+    changes = ["seed=1", "data.image_size=96", "data.mean=[0.4, 0.4, 0.4]", "data.std=[0.2, 0.2, 0.2]"]
+    changes += [f"model.encoder={SMALL_TINY}", "train.precision=bf16", "train.cache_dtype=bfloat16"]
+    folders = [folder(), *(folder(change) for change in changes)]
+    assert len(set(folders)) == len(folders)
+    assert folder("train.lr=1", "model.arch=unet", "model.decoder={}", "data.views=4", "train.epochs=9") == folders[0]
 
 
 def test_damaged_entries_are_computed_again_and_counted(trained, trunk_images, tmp_path, capsys):
-    whole = trained(CACHED)
+    whole = trained(CACHED, "train.epochs=1")
     cut, flipped, gone = entries(tmp_path)[:3]
     sound = [path.read_bytes() for path in (cut, flipped, gone)]
     cut.write_bytes(sound[0][:-100])
@@ -114,7 +132,7 @@ def test_damaged_entries_are_computed_again_and_counted(trained, trunk_images, t
     gone.unlink()
     trunk_images.clear()
     capsys.readouterr()
-    assert_close(trained(CACHED), whole, 1e-9)
+    assert history(trained(CACHED, "train.epochs=1")) == history(whole)
     assert "computing 3 of 9, 2 of them damaged," in capsys.readouterr().out
     assert sum(trunk_images) == 3
     assert [path.read_bytes() for path in (cut, flipped, gone)] == sound
@@ -173,6 +191,7 @@ def test_the_disk_is_looked_at_before(trained, tmp_path, monkeypatch):
         (["data.augment=[HorizontalFlip]"], "data.views=2, 4 or 8"),
         (["data.resize=false"], "cut the images into tiles"),
         (["model.encoder=tu-resnet18"], "for SAM's encoders"),
+        (["data.image_size=48"], "data.image_size=48: .* pad your images to shape"),
         (["train.cache_dtype=int8"], "float16, bfloat16, float32; got 'int8'"),
         (["data.views=3"], "data.views must be 1, 2, 4 or 8"),
     ],
