@@ -13,6 +13,7 @@ from samseg.errors import ConfigError, InputError
 from samseg.files import written_whole
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+CACHE_DTYPES = ("float16", "bfloat16", "float32")
 
 
 ADAPTERS: dict[str, dict[str, Any]] = {  # the keys of each method, and what they are if left out
@@ -53,6 +54,8 @@ class DataConfig:
     ignore: list[Any] = field(default_factory=list)  # mask values (or colours) that count neither in loss nor metrics
     image_size: int = 1024  # the network's input, pixels a side; a multiple of 16
     resize: bool = True  # longest side to image_size; false: random crops of image_size at native resolution
+    views: int = 1  # 1, 2, 4 or 8 views of each training image, one drawn at random per step: as it is; and mirrored;
+    # and both upside down (aerial images have no up); and all of these turned by a quarter. They come before augment.
     augment: list[Any] = field(default_factory=list)  # albumentations: HorizontalFlip, or {RandomScale: {p: 0.5}}
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])  # of R, G, B on 0..1; SAM's are ImageNet's
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
@@ -90,6 +93,11 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     workers: int = 2  # processes that read and augment images; 0: none
     patience: int | None = None  # stop after so many epochs without a better mIoU; null: never
+    # A frozen encoder runs once for each image and view (data.views); later epochs and runs read what it gave from the
+    # disk. For data.resize: true without data.augment.
+    cache_features: bool = False
+    cache_dir: str | None = None  # null: the user's cache folder, ~/.cache/samseg/features
+    cache_dtype: str = "float16"  # float16 | bfloat16 | float32 (exact, twice the disk)
     resume: bool = False  # continue the run in run_dir
 
 
@@ -111,6 +119,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     _check_data(config.data)
     _check_adapter(config.model)
     _check_train(config)
+    _check_cache(config)
     _resolve(config)
     return config
 
@@ -141,6 +150,8 @@ def _check_data(data: DataConfig) -> None:
     size, nearest = data.image_size, max(16, (data.image_size + 8) // 16 * 16)
     if size != nearest:
         raise ConfigError(f"data.image_size must be a multiple of 16, got {size}; try {nearest}")
+    if data.views not in (1, 2, 4, 8):
+        raise ConfigError(f"data.views must be 1, 2, 4 or 8 (flips, then quarter turns), got {data.views}")
     for key, values in (("mean", data.mean), ("std", data.std)):
         if len(values) != 3:
             raise ConfigError(f"data.{key} must hold three numbers (R, G, B), got {values}")
@@ -205,6 +216,33 @@ def _check_train(config: RunConfig) -> None:
             f"train.loss: every weight is 0, so nothing would be trained; set one of {', '.join(weights)}"
         )
     _check_class_weights(train.loss.class_weights, list(config.data.classes))
+
+
+def _check_cache(config: RunConfig) -> None:
+    if config.train.cache_dtype not in CACHE_DTYPES:
+        raise ConfigError(
+            f"train.cache_dtype must be one of {', '.join(CACHE_DTYPES)}; got {config.train.cache_dtype!r}"
+        )
+    if not config.train.cache_features:
+        return
+    for impossible, reason in (
+        (
+            not config.model.freeze_encoder,
+            "model.freeze_encoder is false: the features change with every step; set it to true",
+        ),
+        (
+            bool(config.data.augment),
+            "data.augment makes every image new in every epoch: the features would never be used again; flips and "
+            "quarter turns are cached with data.views=2, 4 or 8, other augmentation is not: set data.augment=[]",
+        ),
+        (
+            not config.data.resize,
+            "data.resize is false: crops at random places are never seen twice; set it to true, or cut the images "
+            "into tiles beforehand",
+        ),
+    ):
+        if impossible:
+            raise ConfigError(f"train.cache_features cannot be used: {reason}, or set train.cache_features=false")
 
 
 def _check_class_weights(weights: Any, classes: list[str]) -> None:

@@ -24,7 +24,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself and the foundati
     "checkpoint": {"config", "model"},
     "inference": {"config", "data", "model", "checkpoint"},
     "training": {"config", "data", "adapters", "model", "trainable", "checkpoint", "inference"},
-    "benchmark": {"encoders"},
+    "benchmark": {"adapters", "config", "data", "encoders", "model", "trainable", "training"},
     "__init__": {"_version", "encoders", "adapters", "model", "trainable", "checkpoint", "inference"},
 }
 

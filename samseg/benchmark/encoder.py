@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from itertools import product
+from json import dumps
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +21,14 @@ from samseg.errors import InputError
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
 
 
-def encoder_table() -> list[dict]:
-    """Parameters and cost of every registered trunk at 1024 pixels."""
-    rows = []
+def encoder_table() -> str:
+    """Parameters and cost of every registered trunk at 1024 pixels, a line each."""
+    lines = []
     for name, variant in VARIANTS.items():
         with torch.device("meta"):
             parameters = sum(p.numel() for p in variant.build().parameters())
-        rows.append({"encoder": name, "parameters_m": parameters / 1e6, "gflop": gflop(name, 1024)})
-    return rows
+        lines.append(f"{name:<10} {parameters / 1e6:6.1f} M parameters  {gflop(name, 1024):7.0f} GFLOP at 1024")
+    return "\n".join(lines)
 
 
 def gflop(variant: str, size: int) -> float:
@@ -50,20 +52,19 @@ def gflop(variant: str, size: int) -> float:
     return 2 * (linear + 2 * width * (attention + positions) + ends) / 1e9
 
 
-def compare(
-    variant: str, batch: int, size: int, dtype: torch.dtype, train: bool, peers: list[str], repeats: int
-) -> dict:
+def compare(variant: str, batch: int, size: int, kind: str, train: bool, peers: list[str], repeats: int) -> dict:
     """Time ours and the peers in turn on images (batch, 3, size, size), after checking that all outputs agree.
 
-    Returns the GEMM rate of the machine and, for each implementation, the median seconds, the ratio to ours, the rate
-    over the GEMM's, the peak of memory above what the weights take, and the relative error against float32.
+    ``kind`` is "float32" or "bfloat16". Returns what was asked, the GEMM rate of the machine and, for each
+    implementation, the median seconds, the ratio to ours, the rate over the GEMM's, the peak of memory above what the
+    weights take, and the relative error against float32.
 
     Raises InputError when an output disagrees: a time for other numbers is no comparison.
     """
     arguments = VARIANTS[variant].arguments
     if VARIANTS[variant].trunk is not SamViT:
         raise InputError(f"{variant} has no peers to compare with; take sam-vit_b, sam-vit_l or sam-vit_h")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, kind)
     torch.manual_seed(0)
     ours = SamViT(**arguments).eval()
     _randomise(ours)
@@ -99,13 +100,33 @@ def compare(
         result["seconds"] = statistics.median(result["seconds"])
         result["ratio"] = result["seconds"] / base
         result["of_gemm"] = flops / result["seconds"] / peak
-    return {"gemm_gflops": peak, "device": device, "implementations": results, "missing": missing}
+    asked = {"variant": variant, "shape": [batch, 3, size, size], "dtype": kind, "train": train, "device": device}
+    return asked | {"gemm_gflops": peak, "implementations": results, "missing": missing}
+
+
+def print_comparisons(
+    variant: str,
+    size: list[int],
+    batch: list[int],
+    dtype: list[str],
+    train: bool,
+    peers: list[str],
+    repeats: int,
+    json: bool,
+) -> None:
+    """`compare` at each size, batch and dtype, printed as it is found."""
+    for kind, side, images in product(dtype, size, batch):
+        found = compare(variant, images, side, kind, train, peers, repeats)
+        print(dumps(found) if json else as_table(found), flush=True)
 
 
 def as_table(found: dict) -> str:
     """What `compare` found, a line for each implementation."""
-    threads = torch.get_num_threads()
-    lines = [f"{found['device']}, {threads} threads, matrix products at {found['gemm_gflops']:.0f} GFLOP/s"]
+    lines = [
+        f"{found['variant']}, {' x '.join(map(str, found['shape']))}, {found['dtype']}, "
+        f"{'training' if found['train'] else 'inference'} on {found['device']} with {torch.get_num_threads()} threads; "
+        f"matrix products at {found['gemm_gflops']:.0f} GFLOP/s"
+    ]
     for name, row in found["implementations"].items():
         memory = f"  {row['peak_gib']:5.2f} GiB" if row["peak_gib"] is not None else ""
         lines.append(

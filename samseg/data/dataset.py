@@ -9,8 +9,10 @@ from torch.utils.data import Dataset
 
 from samseg.config import DataConfig
 from samseg.data.classes import IGNORE_INDEX, parse_classes
+from samseg.data.features import FeatureStore
 from samseg.data.images import image_area
-from samseg.data.pairs import Pair, find_pairs, read_pair
+from samseg.data.pairs import Pair, find_pairs, read_mask, read_pair
+from samseg.data.views import drawn_view, seen
 from samseg.errors import InputError
 
 __all__ = ["IGNORE_INDEX", "SegmentationDataset"]
@@ -19,11 +21,11 @@ __all__ = ["IGNORE_INDEX", "SegmentationDataset"]
 class SegmentationDataset(Dataset):
     """The pairs of one split, ``root/split/images`` and ``root/split/masks`` by stem.
 
-    Training items are ``{"image": (3, S, S) float32 normalised, "mask": (S, S) int64}``, S = ``image_size``, augmented:
-    class indices, `IGNORE_INDEX` where ignored or padded. What is drawn for an item depends on (seed, epoch, index)
-    alone, whichever process reads it. With ``resize: false`` an epoch takes as many random crops of an image as cover
-    its area, so ``len`` counts crops. Evaluation items are whole and as they are on disk: ``{"image": (H, W, 3) uint8
-    array, "mask": (H, W) int64 tensor, "name": stem}``.
+    Training items are ``{"image": (3, S, S) float32 normalised, "mask": (S, S) int64}``, S = ``image_size``, in one of
+    the ``views`` and augmented: class indices, `IGNORE_INDEX` where ignored or padded. What is drawn for an item
+    depends on (seed, epoch, index) alone, whichever process reads it. With ``resize: false`` an epoch takes as many
+    random crops of an image as cover its area, so ``len`` counts crops. Evaluation items are whole and as they are on
+    disk: ``{"image": (H, W, 3) uint8 array, "mask": (H, W) int64 tensor, "name": stem}``.
 
     Raises InputError for folders and pairs that are not as they must be; items raise it for files that cannot be read.
 
@@ -40,6 +42,8 @@ class SegmentationDataset(Dataset):
         # In shared memory, so that processes that read images, also those kept from epoch to epoch, see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._items = list(range(len(self.pairs)))
+        self._config = data_config
+        self._features: FeatureStore | None = None
         self._transform = None
         if train:
             from samseg.data.transforms import train_transform  # albumentations takes seconds to import
@@ -54,14 +58,33 @@ class SegmentationDataset(Dataset):
         """Draw anew from here on; to be called before the loader is iterated."""
         self._epoch.fill_(epoch)
 
+    def use_features(self, features: FeatureStore) -> None:
+        """From here on items hold, in place of ``"image"``, the ``"taps"`` that are stored for it: (h, w, C) each."""
+        self._features = features
+        if self._transform is not None:
+            from samseg.data.transforms import mask_transform
+
+            self._transform = mask_transform(self._config)
+
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> dict:
         pair = self.pairs[self._items[index]]
-        image, mask = read_pair(pair, self._map)
-        if self._transform is None:
-            return {"image": image, "mask": torch.from_numpy(mask).long(), "name": pair.name}
+        training = self._transform is not None
+        view = drawn_view(self._config.views if training else 1, self._seed, int(self._epoch), index % len(self))
+        if self._features is not None:
+            mask = read_mask(pair, self._map)
+            given = {"taps": self._features.read(pair.image, view)}
+        else:
+            image, mask = read_pair(pair, self._map)
+            given = {"image": image}
+        if not training:
+            return given | {"mask": torch.from_numpy(mask).long(), "name": pair.name}
+        mask = seen(mask, view)
+        if self._features is not None:
+            return given | {"mask": torch.from_numpy(self._transform(image=mask)["image"]).long()}
+        image = seen(image, view)
         # One generator for all transforms: set_random_seed would give each of them the same numbers, and a horizontal
         # flip would never come without the vertical one.
         generator = np.random.default_rng([self._seed, int(self._epoch), index % len(self)])

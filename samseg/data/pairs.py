@@ -43,14 +43,18 @@ def find_pairs(root: str | Path, split: str) -> list[Pair]:
 
 def read_pair(pair: Pair, classes: ClassMap) -> tuple[np.ndarray, np.ndarray]:
     """The image (H, W, 3) uint8 and its class indices (H, W) uint8; InputError when they do not fit each other."""
-    image = read_image(pair.image)
-    mask = classes(read_mask_values(pair.mask, classes.colours), pair.mask)
+    image, mask = read_image(pair.image), read_mask(pair, classes)
     if image.shape[:2] != mask.shape:
         raise InputError(
             f"{pair.mask} is {mask.shape[1]} x {mask.shape[0]} pixels, but {pair.image} is {image.shape[1]} x "
             f"{image.shape[0]}; they must be of one size"
         )
     return image, mask
+
+
+def read_mask(pair: Pair, classes: ClassMap) -> np.ndarray:
+    """The class indices (H, W) uint8 alone."""
+    return classes(read_mask_values(pair.mask, classes.colours), pair.mask)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

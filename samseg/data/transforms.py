@@ -87,6 +87,17 @@ def train_transform(data_config: DataConfig) -> A.Compose:
     )
 
 
+def mask_transform(data_config: DataConfig) -> A.Compose:
+    """What `train_transform` makes of a mask (H, W) uint8 with ``resize`` and no ``augment``, given as ``image=``."""
+    size = data_config.image_size
+    return A.Compose(
+        [
+            A.LongestMaxSize(size, interpolation=cv2.INTER_NEAREST_EXACT),
+            A.PadIfNeeded(size, size, position="top_left", fill=IGNORE_INDEX),
+        ]
+    )
+
+
 def _build(spec: Any, fill: list[int]) -> A.BasicTransform | A.BaseCompose:
     """One entry of ``data.augment``: a transform's name, or {name: {argument: value}}."""
     name, arguments = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else (spec, {})

@@ -47,7 +47,12 @@ class SamEncoder(nn.Module, EncoderMixin):
         """(B, C, H, W) of any size -> [image, level 1 .. depth], level i (B, C_i, ceil(H / s_i), ceil(W / s_i))."""
         if not torch.jit.is_scripting():
             self._warn_if_pyramid_is_frozen()
-        levels = self.pyramid(self.taps(x))
+        return self.from_taps(self.taps(x), x)
+
+    @torch.jit.export
+    def from_taps(self, taps: list[Tensor], x: Tensor) -> list[Tensor]:
+        """What `forward` gives for the image `x` with these `taps`; `x` lends its shape and is the first feature."""
+        levels = self.pyramid(taps)
         features = [x]
         for i, level in enumerate(levels):
             stride = min(1 << (i + 1), self._output_stride)

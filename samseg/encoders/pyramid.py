@@ -15,6 +15,40 @@ EMBEDDING_STRIDE = 16
 HIDDEN = 256  # channels of a coarse tap before it is spread over a finer grid
 
 
+class Projection(nn.Conv2d):
+    """A 1x1 convolution without bias of maps whose memory is channels last, as SAM's taps are, computed as a product.
+
+    Memory layout is half of the pyramid's cost on a CPU: there the gradient of a convolution's weights takes up to
+    five times as long in channels last as in channels first. So products, which are best on channels-last memory, take
+    the place of 1x1 convolutions, and real convolutions are given channels first.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, kernel_size=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2)
+
+
+class Spread(nn.Conv2d):
+    """A projection to `channels` on a grid `spread` times finer: a 1x1 convolution to channels * spread**2, then
+    `nn.PixelShuffle`. The rows of the matrix are put in the order of the pixels, so that whole pixels are moved and the
+    memory stays channels last.
+    """
+
+    def __init__(self, in_channels: int, channels: int, spread: int):
+        super().__init__(in_channels, channels * spread**2, kernel_size=1, bias=False)
+        self.spread = spread
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) -> (B, channels, h * spread, w * spread)."""
+        B, h, w, s, C = x.shape[0], x.shape[2], x.shape[3], self.spread, self.channels
+        by_pixel = self.weight.reshape(C, s * s, self.in_channels).transpose(0, 1).flatten(0, 1)
+        x = F.linear(x.permute(0, 2, 3, 1), by_pixel).reshape(B, h, w, s, s, C)
+        return x.transpose(2, 3).reshape(B, h * s, w * s, C).permute(0, 3, 1, 2)
+
+
 class Level(nn.Module):
     """One feature map: its own tap's detail, SAM's embedding as context and the next finer level, added and normalised.
 
@@ -28,16 +62,15 @@ class Level(nn.Module):
     def __init__(self, tap_channels: int, spread: int, embedding: int, finer_channels: int, channels: int):
         super().__init__()
         if spread == 1:
-            self.detail = nn.Conv2d(tap_channels, channels, kernel_size=1, bias=False)
+            self.detail = Projection(tap_channels, channels)
         else:
             self.detail = nn.Sequential(
-                nn.Conv2d(tap_channels, HIDDEN, kernel_size=1, bias=False),
+                Projection(tap_channels, HIDDEN),
                 LayerNorm2d(HIDDEN),
                 nn.GELU(),
-                nn.Conv2d(HIDDEN, channels * spread**2, kernel_size=1, bias=False),
-                nn.PixelShuffle(spread),
+                Spread(HIDDEN, channels, spread),
             )
-        self.context = nn.Conv2d(embedding, channels, kernel_size=1, bias=False)
+        self.context = Projection(embedding, channels)
         self.finer = _strided(finer_channels, channels) if finer_channels > 0 else nn.Identity()
         self.norm = LayerNorm2d(channels)
         self.scale = 1  # of the level's grid to the embedding's; set with the pyramid's output stride
@@ -47,7 +80,7 @@ class Level(nn.Module):
         x = _resize(self.detail(tap), size) + _resize(self.context(embedding), size)
         if finer is not None:
             x = x + self.finer(F.gelu(finer))
-        return self.norm(x)
+        return self.norm(x).contiguous()  # see Projection: what follows are convolutions
 
 
 class Pyramid(nn.Module):
@@ -96,7 +129,7 @@ class Pyramid(nn.Module):
             finer = level(taps[i], taps[-1], finer)
             maps.append(finer)
         if self.deepest is not None:
-            maps.append(self.deepest(maps[-1]))
+            maps.append(self.deepest(maps[-1]).contiguous())
         return maps
 
 

@@ -72,11 +72,16 @@ def predict_rows(
             for rows, probabilities in blended_rows(plan, read, predict, batch):
                 yield rows, probabilities.clamp(min=torch.finfo(torch.float32).tiny).log_()
         else:
-            logits = predict(network_view(image, size, mean, std)[None])[0]
-            step = max(1, STRIPE_PX // width)
-            for start in range(0, height, step):
-                rows = slice(start, min(start + step, height))
-                yield rows, own_size(logits, (height, width), rows)
+            yield from whole_rows(predict(network_view(image, size, mean, std)[None])[0], (height, width))
+
+
+def whole_rows(logits: Tensor, shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (rows, logits (C, len(rows), W)) at the image's own ``shape`` (H, W) from the network's (C, size, size)."""
+    height, width = shape
+    step = max(1, STRIPE_PX // width)
+    for start in range(0, height, step):
+        rows = slice(start, min(start + step, height))
+        yield rows, own_size(logits, shape, rows)
 
 
 @contextmanager

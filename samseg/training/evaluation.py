@@ -1,16 +1,17 @@
 """A model's metrics on a split, at each image's own size."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from samseg.config import DataConfig, read_run_config
 from samseg.data.check import check_dataset
 from samseg.data.dataset import SegmentationDataset
-from samseg.inference.predictor import AUTOCAST, Predictor, predict_rows
+from samseg.inference.predictor import AUTOCAST, Predictor, evaluating, predict_rows, whole_rows
 from samseg.training.metrics import SegmentationMetrics
 from samseg.training.state import write_json
 
@@ -38,11 +39,28 @@ def evaluate(
     metrics = SegmentationMetrics(dataset.classes).to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
     loader = DataLoader(share, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
-    batch = TILES_ON_GPU if device.type == "cuda" else 1
     for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
-        for rows, logits in predict_rows(model, item["image"], config, batch=batch, device=device, autocast=autocast):
+        for rows, logits in item_rows(model, item, config, device, autocast):
             metrics.update(logits.argmax(0), item["mask"][rows].to(device))
     return metrics.compute()
+
+
+def item_rows(
+    model: nn.Module, item: dict, config: DataConfig, device: torch.device, autocast: torch.dtype | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """(rows, logits (C, len(rows), W)) of an evaluation item, from its image or from its stored taps."""
+    if "taps" not in item:
+        batch = TILES_ON_GPU if device.type == "cuda" else 1
+        yield from predict_rows(model, item["image"], config, batch=batch, device=device, autocast=autocast)
+        return
+    taps = [tap[None].to(device) for tap in item["taps"]]
+    with (
+        evaluating(model),
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
+    ):
+        logits = model(taps)[0].float()
+    yield from whole_rows(logits, tuple(item["mask"].shape))
 
 
 def _as_it_is(item: dict) -> dict:

@@ -11,7 +11,8 @@ from samseg.training.report import EVENTS, PICTURES
 from samseg.training.state import STATE
 
 CONFIG = "config.yaml"
-FREE_KEYS = {"run_dir", "train.resume", "train.workers"}  # may differ on resuming: they do not change the result
+# These may differ on resuming: they do not change the result.
+FREE_KEYS = {"run_dir", "train.resume", "train.workers", "train.cache_dir"}
 
 
 def earlier_run(config: RunConfig, name: str, root: Path = Path("runs")) -> Path | None:

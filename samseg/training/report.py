@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from samseg.config import DataConfig
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.dataset import SegmentationDataset
+from samseg.data.images import read_image
 from samseg.files import written_whole
 from samseg.inference.draw import legend, palette
-from samseg.inference.predictor import predict_logits
+from samseg.training.evaluation import item_rows
 
 CURVES = "curves.png"
 PICTURES = "validation.png"
@@ -53,10 +55,13 @@ def draw_predictions(
 ) -> None:
     """Write up to ``images`` of the split, spread over it, each beside its truth and the model's prediction."""
     rows = []
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     for index in np.unique(np.linspace(0, len(dataset) - 1, images).round().astype(int)):
         item = dataset[int(index)]
-        prediction = predict_logits(model, item["image"], config).argmax(0).cpu().numpy()
-        pictures = (item["image"], _coloured(item["mask"].numpy()), _coloured(prediction))
+        stripes = [logits.argmax(0).cpu().numpy() for _, logits in item_rows(model, item, config, device)]
+        prediction = np.concatenate(stripes)
+        image = item["image"] if "image" in item else read_image(dataset.pairs[index].image)
+        pictures = (image, _coloured(item["mask"].numpy()), _coloured(prediction))
         rows.append((item["name"], [_fitted(Image.fromarray(picture)) for picture in pictures]))
     key = Image.fromarray(legend(dataset.classes))
     width = max(3 * (WIDTH + GAP) + GAP, key.width)

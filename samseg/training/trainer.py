@@ -24,6 +24,7 @@ from samseg.trainable import checkpoint_gradients, count_parameters, parameter_g
 from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.evaluation import evaluate
 from samseg.training.failures import check_finite, explained
+from samseg.training.features import with_features
 from samseg.training.folder import discard_unless_begun, earlier_run, new_run
 from samseg.training.losses import SegmentationLoss
 from samseg.training.metrics import table
@@ -110,6 +111,8 @@ class Trainer:
         state, accelerator = self.state, self.accelerator
         if state.epoch:
             self.model.load_state_dict(state.model)
+        if self.settings.cache_features:
+            self.model = with_features(self.model, self.training, self.validation, self.config, accelerator)
         self.model, self.optimizer = accelerator.prepare(self.model, self.optimizer)
         if state.epoch:
             self.optimizer.load_state_dict(state.optimizer)
@@ -172,7 +175,7 @@ class Trainer:
                 self.optimizer.zero_grad()
                 if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step whose gradients overflow
                     self.scheduler.step()
-                self.progress.step(sum(len(batch["image"]) for batch in step) * self.processes, losses[-1])
+                self.progress.step(sum(len(batch["mask"]) for batch in step) * self.processes, losses[-1])
         return sum(losses) / len(losses)
 
     def _accumulate(self, step: list[dict]) -> float:
@@ -183,8 +186,9 @@ class Trainer:
         for number, batch in enumerate(step, start=1):
             last = number == len(step)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
+                given = batch["taps"] if self.settings.cache_features else batch["image"]
                 with auxiliary_losses() as auxiliary:
-                    logits = self.model(batch["image"])
+                    logits = self.model(given)
                 loss = self.loss(logits, batch["mask"], weight, batches=len(step))
                 loss = loss + sum(auxiliary) / len(step)  # no sums over pixels either: averaged as Dice is
                 self.accelerator.backward(loss)
