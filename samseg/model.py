@@ -10,6 +10,7 @@ import timm
 from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 
+from samseg.base import base_of, pretrained_tensors
 from samseg.config import ModelConfig
 from samseg.encoders import VARIANTS
 from samseg.encoders.weights import HUB_NAMES, WAYS_OUT, fetch, load_sam_weights, read_checkpoint
@@ -68,11 +69,16 @@ def create_model(
 
 
 def build_model(config: ModelConfig, classes: int, pretrained: bool = True) -> nn.Module:
-    """The model of a run's configuration; `pretrained=False` leaves the weights random, as a checkpoint follows."""
+    """The model of a run's configuration; `pretrained=False` leaves all weights random, as a whole checkpoint follows.
+
+    Its attribute `base` says what a checkpoint need not hold (`samseg.base.Base`), or is None.
+    """
     weights = config.weights if pretrained else None
     model = create_model(config.arch, config.encoder, weights, classes=classes, **config.decoder)
+    loaded = pretrained_tensors(model)  # before an adapter gives them other names
     if config.freeze_encoder:
         freeze_encoder(model)
+    model.base = base_of(model, weights, loaded) if weights is not None else None
     return model
 
 

@@ -19,10 +19,12 @@ ALLOWED = {  # room -> rooms it may import from, besides itself and the foundati
     "config": {"data"},
     "encoders": set(),
     "trainable": {"config", "encoders"},
-    "model": {"config", "encoders", "trainable"},
-    "checkpoint": {"config", "model"},
+    "base": {"trainable"},
+    "model": {"base", "config", "encoders", "trainable"},
+    "checkpoint": {"base", "config", "model"},
+    "export": {"config", "model", "checkpoint"},
     "inference": {"config", "data", "model", "checkpoint"},
-    "training": {"config", "data", "model", "trainable", "checkpoint", "inference"},
+    "training": {"base", "config", "data", "model", "trainable", "checkpoint", "inference"},
     "__init__": {"_version", "encoders", "model", "trainable", "checkpoint", "inference"},
 }
 

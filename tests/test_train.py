@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from samseg.config import load_config
-from samseg.training.trainer import train
+from samseg.training.run import train
 
 REPOSITORY = Path(__file__).parents[1]
 # One thread, so that sums are added up in one order; no GPU, so that nothing is drawn at random.

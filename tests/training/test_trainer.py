@@ -17,8 +17,9 @@ from samseg.data.dataset import SegmentationDataset
 from samseg.errors import ConfigError, InputError
 from samseg.inference.predictor import Predictor
 from samseg.model import build_model
+from samseg.training.run import train
 from samseg.training.state import load_state
-from samseg.training.trainer import train, warmup_cosine
+from samseg.training.trainer import warmup_cosine
 
 NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
 
