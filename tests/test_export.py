@@ -47,7 +47,7 @@ def test_safetensors_is_the_run_in_one_file(run, tmp_path, images):
     assert logits_of(file, images).equal(logits_of(run, images))
     assert Predictor.from_run(file, "cpu").classes == list(CLASSES)
     assert load_run(file)[1].data == read_run_config(run).data
-    assert export(file, "safetensors", tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+    assert logits_of(export(file, "safetensors", tmp_path / "again.safetensors"), images).equal(logits_of(run, images))
 
 
 def test_safetensors_needs_the_base_no_more(tmp_path, images):
@@ -70,7 +70,7 @@ def sam_run(folder) -> Path:
     """With the encoder that the exports are for; its global attention, too, has to survive them."""
     run = write_run(folder)
     config = read_run_config(run)
-    small = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 16}
+    small = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 32}
     config = replace(config, model=ModelConfig("fpn", "sam-vit_t", None, False, small))
     save_config(config, run / "config.yaml")
     torch.manual_seed(0)
@@ -153,15 +153,7 @@ def test_a_missing_package_is_named_with_the_extra(run, tmp_path, monkeypatch):
 
 
 def test_the_tool(run, tmp_path):
-    line = [
-        sys.executable,
-        ROOT / "tools" / "export.py",
-        run,
-        "--to",
-        "safetensors",
-        "--out",
-        tmp_path / "m.safetensors",
-    ]
-    assert f"written to {tmp_path / 'm.safetensors'}" in subprocess.run(line, capture_output=True, text=True).stdout
-    again = subprocess.run(line, capture_output=True, text=True)
-    assert again.returncode == 2 and again.stderr.startswith("error: ") and again.stderr.count("\n") == 1
+    out = tmp_path / "town.safetensors"
+    line = [sys.executable, ROOT / "tools" / "export.py", run, "--to", "safetensors", "--out", out]
+    assert f"written to {out}" in subprocess.run(line, capture_output=True, text=True).stdout
+    assert out.is_file()

@@ -17,6 +17,7 @@ import torch
 
 from samseg.config import load_config
 from samseg.training.run import train
+from samseg.training.state import load_state
 
 REPOSITORY = Path(__file__).parents[1]
 # One thread, so that sums are added up in one order; no GPU, so that nothing is drawn at random.
@@ -112,19 +113,92 @@ def test_ctrl_c_is_no_failure(tiny_config, tmp_path):
     assert "train.resume=true goes on" in out and "Traceback" not in errors
 
 
-def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_path):
+TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+FSDP2 = ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
+FSDP2 += ["--dynamo_backend=no", "--use_fsdp", "--fsdp_version=2", "--fsdp_auto_wrap_policy=SIZE_BASED_WRAP"]
+FSDP2 += ["--fsdp_min_num_params=100000", "--main_process_port=0"]
+NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
+
+
+def launched(launcher, *settings) -> list[str]:
+    return [sys.executable, "-m", *launcher, *command("train.py", *settings)[1:]]
+
+
+@pytest.mark.parametrize("launcher", [TORCHRUN, FSDP2], ids=["ddp", "fsdp2"])
+def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_path, launcher):
     """The same losses, weights and figures, although the six images make a short last step and val has three."""
-    settings = [tiny_config, "model.freeze_encoder=true", "model.decoder.decoder_use_norm=false", "train.epochs=2"]
-    settings += ["train.accumulate=2"]
+    settings = [tiny_config, *NO_BATCH_STATISTICS, "train.epochs=2", "train.accumulate=2"]
     train(load_config(settings[0], [*settings[1:], f"run_dir={tmp_path / 'one'}", "train.batch_size=2"]), "tiny")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    two = command("train.py", *settings, "run_dir=two", "train.batch_size=1")[1:]
-    out = call(*torchrun, "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", *two).stdout
-    assert out.count("epoch 2/2") == 1
+    out = call(*launched(launcher, *settings, "run_dir=two", "train.batch_size=1")).stdout
+    assert out.count("epoch 2/2") == 1 and out.count("share of pixels") == 1
     one, two = tmp_path / "one", tmp_path / "two"
     assert_same_run(one, two, rel=1e-3)
     ours, theirs = (json.loads((folder / "metrics.json").read_text())["val"]["share"] for folder in (one, two))
     assert ours == theirs  # each validation image is counted once
+
+
+def wait_for(path, process) -> None:
+    while process.poll() is None and not path.exists():
+        time.sleep(0.02)
+    assert process.poll() is None, "it ended before it was stopped"
+
+
+def test_a_run_goes_on_with_fewer_and_with_more_processes(call, tiny_config, tmp_path):
+    """Two processes, of which one is told to stop and both do; then one, which is killed; then two to the end."""
+    settings = [tiny_config, "run_dir=run", "train.resume=true", "train.batch_size=1", "train.epochs=30"]
+    state, lock = tmp_path / "run" / "state.pt", tmp_path / "run" / "run.lock"
+    two = subprocess.Popen(
+        launched(TORCHRUN, *settings), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(state, two)
+    os.kill(int(lock.read_text().split()[1]), signal.SIGTERM)
+    _, errors = two.communicate(timeout=60)
+    assert two.returncode != 0 and errors.count("stopped by SIGTERM after epoch") == 2
+    assert "exitcode  : 143" in errors
+    done = load_state(tmp_path / "run").epoch
+    one = subprocess.Popen(command("train.py", *settings), cwd=tmp_path, env=ENVIRONMENT)
+    while one.poll() is None and load_state(tmp_path / "run").epoch == done:
+        time.sleep(0.1)
+    one.kill()
+    assert one.wait() == -signal.SIGKILL
+    assert load_state(tmp_path / "run").epoch > done
+    out = call(*launched(TORCHRUN, *settings)).stdout
+    assert "WARNING: 2 images a step where the run had 1" in out and "finished after 30 epochs" in out
+    with open(tmp_path / "run" / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 31))
+    assert float(rows[-1]["lr"]) == pytest.approx(0, abs=1e-4)  # the schedule has come to its end
+
+
+def test_a_process_that_dies_ends_the_run(tiny_config, tmp_path):
+    settings = [tiny_config, "run_dir=run", "train.batch_size=1", "train.epochs=10000"]
+    two = subprocess.Popen(
+        launched(TORCHRUN, *settings), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(tmp_path / "run" / "state.pt", two)
+    main = int((tmp_path / "run" / "run.lock").read_text().split()[1])
+    children = Path(f"/proc/{two.pid}/task/{two.pid}/children").read_text().split()
+    [other] = [int(child) for child in children if int(child) != main]
+    os.kill(other, signal.SIGKILL)
+    _, errors = two.communicate(timeout=60)
+    assert two.returncode != 0 and "Signal 9" in errors
+
+
+def test_bad_input_of_several_processes_is_told_once(tiny_config, tmp_path):
+    line = launched(TORCHRUN, tiny_config, "data.root=nowhere")
+    done = subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode != 0 and done.stderr.count("error: ") == 1
+
+
+def test_a_folder_in_use_is_left_alone(call, tiny_config, tmp_path):
+    settings = [tiny_config, "run_dir=run", "train.resume=true", "train.epochs=10000"]
+    first = subprocess.Popen(command("train.py", *settings), cwd=tmp_path, env=ENVIRONMENT)
+    wait_for(tmp_path / "run" / "state.pt", first)
+    done = call(*command("train.py", *settings), code=2)
+    assert_one_line_error(done)
+    assert f"run is in use by process {first.pid} on" in done.stderr
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 143
 
 
 def test_bad_input_is_one_line(call, tiny_config, tmp_path):

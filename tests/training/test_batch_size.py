@@ -13,12 +13,7 @@ from samseg.training.batch_size import find_batch_size, largest
 def test_the_largest_is_found_with_few_tries(limit):
     for most in (0, 1, 2, 3, 5, 6, 7, 8, 63, 64, 65, 999, 1000, 5000):
         tried = []
-
-        def fits(size):
-            tried.append(size)
-            return size <= most
-
-        assert largest(fits, limit) == min(most, limit)
+        assert largest(lambda size: tried.append(size) or size <= most, limit) == min(most, limit)  # noqa: B023
         assert len(tried) == len(set(tried)) <= 21 and max(tried) <= limit
 
 
@@ -30,7 +25,7 @@ def report():
 
 def test_steps_that_run_out_of_memory_do_not_fit(tiny_config, report, monkeypatch):
     """Real steps, whose memory ends at five images."""
-    config, accelerator = load_config(tiny_config), Accelerator(cpu=True)
+    config, accelerator = load_config(tiny_config, ["data.image_size=32"]), Accelerator(cpu=True)
     sizes = []
 
     class Short(batch_size.SegmentationLoss):
