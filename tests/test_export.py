@@ -78,7 +78,7 @@ def sam_run(folder) -> Path:
     return run
 
 
-@pytest.mark.parametrize("make", [write_run, sam_run])
+@pytest.mark.parametrize("make", [write_run, pytest.param(sam_run, marks=pytest.mark.slow)])
 def test_onnx(make, tmp_path, images):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

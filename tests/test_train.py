@@ -114,22 +114,19 @@ def test_ctrl_c_is_no_failure(tiny_config, tmp_path):
 
 
 TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
-FSDP2 = ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
-FSDP2 += ["--dynamo_backend=no", "--use_fsdp", "--fsdp_version=2", "--fsdp_auto_wrap_policy=SIZE_BASED_WRAP"]
-FSDP2 += ["--fsdp_min_num_params=100000", "--main_process_port=0"]
 NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
 
 
-def launched(launcher, *settings) -> list[str]:
-    return [sys.executable, "-m", *launcher, *command("train.py", *settings)[1:]]
+def launched(*settings, script="tools/train.py") -> list[str]:
+    return [sys.executable, "-m", *TORCHRUN, str(REPOSITORY / script), *map(str, settings)]
 
 
-@pytest.mark.parametrize("launcher", [TORCHRUN, FSDP2], ids=["ddp", "fsdp2"])
-def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_path, launcher):
+@pytest.mark.parametrize("script", ["tools/train.py", "tests/sharded_train.py"], ids=["ddp", "fsdp2"])
+def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_path, script):
     """The same losses, weights and figures, although the six images make a short last step and val has three."""
     settings = [tiny_config, *NO_BATCH_STATISTICS, "train.epochs=2", "train.accumulate=2"]
     train(load_config(settings[0], [*settings[1:], f"run_dir={tmp_path / 'one'}", "train.batch_size=2"]), "tiny")
-    out = call(*launched(launcher, *settings, "run_dir=two", "train.batch_size=1")).stdout
+    out = call(*launched(*settings, "run_dir=two", "train.batch_size=1", script=script)).stdout
     assert out.count("epoch 2/2") == 1 and out.count("share of pixels") == 1
     one, two = tmp_path / "one", tmp_path / "two"
     assert_same_run(one, two, rel=1e-3)
@@ -147,9 +144,7 @@ def test_a_run_goes_on_with_fewer_and_with_more_processes(call, tiny_config, tmp
     """Two processes, of which one is told to stop and both do; then one, which is killed; then two to the end."""
     settings = [tiny_config, "run_dir=run", "train.resume=true", "train.batch_size=1", "train.epochs=30"]
     state, lock = tmp_path / "run" / "state.pt", tmp_path / "run" / "run.lock"
-    two = subprocess.Popen(
-        launched(TORCHRUN, *settings), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-    )
+    two = subprocess.Popen(launched(*settings), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     wait_for(state, two)
     os.kill(int(lock.read_text().split()[1]), signal.SIGTERM)
     _, errors = two.communicate(timeout=60)
@@ -162,7 +157,7 @@ def test_a_run_goes_on_with_fewer_and_with_more_processes(call, tiny_config, tmp
     one.kill()
     assert one.wait() == -signal.SIGKILL
     assert load_state(tmp_path / "run").epoch > done
-    out = call(*launched(TORCHRUN, *settings)).stdout
+    out = call(*launched(*settings)).stdout
     assert "WARNING: 2 images a step where the run had 1" in out and "finished after 30 epochs" in out
     with open(tmp_path / "run" / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -172,9 +167,7 @@ def test_a_run_goes_on_with_fewer_and_with_more_processes(call, tiny_config, tmp
 
 def test_a_process_that_dies_ends_the_run(tiny_config, tmp_path):
     settings = [tiny_config, "run_dir=run", "train.batch_size=1", "train.epochs=10000"]
-    two = subprocess.Popen(
-        launched(TORCHRUN, *settings), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-    )
+    two = subprocess.Popen(launched(*settings), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     wait_for(tmp_path / "run" / "state.pt", two)
     main = int((tmp_path / "run" / "run.lock").read_text().split()[1])
     children = Path(f"/proc/{two.pid}/task/{two.pid}/children").read_text().split()
@@ -185,7 +178,7 @@ def test_a_process_that_dies_ends_the_run(tiny_config, tmp_path):
 
 
 def test_bad_input_of_several_processes_is_told_once(tiny_config, tmp_path):
-    line = launched(TORCHRUN, tiny_config, "data.root=nowhere")
+    line = launched(tiny_config, "data.root=nowhere")
     done = subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode != 0 and done.stderr.count("error: ") == 1
 

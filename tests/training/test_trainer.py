@@ -189,15 +189,16 @@ def test_an_interrupted_run_says_how_to_go_on(trained, monkeypatch, capsys):
     assert "stopped in epoch 1; the same command with train.resume=true goes on" in capsys.readouterr().out
 
 
-DROPOUT = ["model.arch=fpn", "train.epochs=2", "data.augment=[HorizontalFlip]"]
-DROPOUT += ["model.decoder={decoder_dropout: 0.5, decoder_pyramid_channels: 16, decoder_segmentation_channels: 8}"]
+RANDOM = ["train.epochs=2", "data.augment=[HorizontalFlip]"]
+RANDOM += ["model.decoder={encoder_depth: 3, decoder_channels: [16, 8, 8], drop_path_rate: 0.5}"]
 
 
-@pytest.mark.parametrize("settings", [["train.batch_size=2"], ["train.batch_size=1", "train.accumulate=2"]])
-@pytest.mark.parametrize("workers", [0, 1])
-def test_sigterm_in_an_epoch_and_resumed_is_as_never_stopped(trained, settings, workers):
-    """Three steps an epoch; stopped after steps 1, 3 (before validation) and 5, with dropout and augmentation."""
-    settings = [*DROPOUT, *settings, f"train.workers={workers}"]
+@pytest.mark.parametrize(
+    "settings", [["train.batch_size=2", "train.workers=1"], ["train.batch_size=1", "train.accumulate=2"]]
+)
+def test_sigterm_in_an_epoch_and_resumed_is_as_never_stopped(trained, settings):
+    """Three steps an epoch; stopped after steps 1, 3 (before validation) and 5, with drop-path and augmentation."""
+    settings = [*RANDOM, *settings]
     whole = trained(*settings, "run_dir=whole")
     resumed = [*settings, "run_dir=cut", "train.resume=true"]
     for epoch, step in ((1, 1), (1, 3), (2, 2)):
