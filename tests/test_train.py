@@ -16,8 +16,9 @@ import safetensors.torch
 import torch
 
 from samseg.config import load_config
+from samseg.errors import InputError
 from samseg.training.run import train
-from samseg.training.state import load_state
+from samseg.training.state import RunState, load_state
 
 REPOSITORY = Path(__file__).parents[1]
 # One thread, so that sums are added up in one order; no GPU, so that nothing is drawn at random.
@@ -134,64 +135,59 @@ def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_
     assert ours == theirs  # each validation image is counted once
 
 
-def wait_for(path, process) -> None:
-    while process.poll() is None and not path.exists():
-        time.sleep(0.02)
-    assert process.poll() is None, "it ended before it was stopped"
+def test_a_run_goes_on_with_fewer_and_with_more_processes(tiny_config, tmp_path, monkeypatch, capsys):
+    """Two are stopped by telling one; then one is killed; of two one is killed; then one goes on to the end."""
+    monkeypatch.chdir(tmp_path)
+    settings = [tiny_config, "run_dir=run", "train.resume=true", "train.batch_size=1", "train.epochs=16"]
+    folder = tmp_path / "run"
 
+    def main_process() -> int:
+        return int((folder / "run.lock").read_text().split()[1])
 
-def test_a_run_goes_on_with_fewer_and_with_more_processes(call, tiny_config, tmp_path):
-    """Two processes, of which one is told to stop and both do; then one, which is killed; then two to the end."""
-    settings = [tiny_config, "run_dir=run", "train.resume=true", "train.batch_size=1", "train.epochs=30"]
-    state, lock = tmp_path / "run" / "state.pt", tmp_path / "run" / "run.lock"
-    two = subprocess.Popen(launched(*settings), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    wait_for(state, two)
-    os.kill(int(lock.read_text().split()[1]), signal.SIGTERM)
+    def epochs() -> int:
+        return (load_state(folder) or RunState()).epoch
+
+    def start(line) -> subprocess.Popen:
+        """A process that has trained on for an epoch."""
+        before = epochs()
+        process = subprocess.Popen(line, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and epochs() <= before:
+            time.sleep(0.05)
+        assert process.poll() is None, "it ended before it was stopped"
+        return process
+
+    two = start(launched(*settings))
+    os.kill(main_process(), signal.SIGTERM)
     _, errors = two.communicate(timeout=60)
     assert two.returncode != 0 and errors.count("stopped by SIGTERM after epoch") == 2
     assert "exitcode  : 143" in errors
-    done = load_state(tmp_path / "run").epoch
-    one = subprocess.Popen(command("train.py", *settings), cwd=tmp_path, env=ENVIRONMENT)
-    while one.poll() is None and load_state(tmp_path / "run").epoch == done:
-        time.sleep(0.1)
+
+    one = start(command("train.py", *settings))
+    with pytest.raises(InputError, match=f"run is in use by process {one.pid} on .*name another run_dir"):
+        train(load_config(settings[0], settings[1:]), "tiny")
     one.kill()
     assert one.wait() == -signal.SIGKILL
-    assert load_state(tmp_path / "run").epoch > done
-    out = call(*launched(*settings)).stdout
-    assert "WARNING: 2 images a step where the run had 1" in out and "finished after 30 epochs" in out
-    with open(tmp_path / "run" / "history.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["epoch"]) for row in rows] == list(range(1, 31))
-    assert float(rows[-1]["lr"]) == pytest.approx(0, abs=1e-4)  # the schedule has come to its end
 
-
-def test_a_process_that_dies_ends_the_run(tiny_config, tmp_path):
-    settings = [tiny_config, "run_dir=run", "train.batch_size=1", "train.epochs=10000"]
-    two = subprocess.Popen(launched(*settings), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    wait_for(tmp_path / "run" / "state.pt", two)
-    main = int((tmp_path / "run" / "run.lock").read_text().split()[1])
+    two = start(launched(*settings))
     children = Path(f"/proc/{two.pid}/task/{two.pid}/children").read_text().split()
-    [other] = [int(child) for child in children if int(child) != main]
+    [other] = {int(child) for child in children} - {main_process()}
     os.kill(other, signal.SIGKILL)
     _, errors = two.communicate(timeout=60)
     assert two.returncode != 0 and "Signal 9" in errors
+
+    train(load_config(settings[0], settings[1:]), "tiny")
+    out = capsys.readouterr().out
+    assert "WARNING: 1 images a step where the run had 2" in out and "finished after 16 epochs" in out
+    with open(folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 17))
+    assert float(rows[-1]["lr"]) < 2e-4  # the schedule has come to its end
 
 
 def test_bad_input_of_several_processes_is_told_once(tiny_config, tmp_path):
     line = launched(tiny_config, "data.root=nowhere")
     done = subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode != 0 and done.stderr.count("error: ") == 1
-
-
-def test_a_folder_in_use_is_left_alone(call, tiny_config, tmp_path):
-    settings = [tiny_config, "run_dir=run", "train.resume=true", "train.epochs=10000"]
-    first = subprocess.Popen(command("train.py", *settings), cwd=tmp_path, env=ENVIRONMENT)
-    wait_for(tmp_path / "run" / "state.pt", first)
-    done = call(*command("train.py", *settings), code=2)
-    assert_one_line_error(done)
-    assert f"run is in use by process {first.pid} on" in done.stderr
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(60) == 143
 
 
 def test_bad_input_is_one_line(call, tiny_config, tmp_path):
