@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Callable
 
-from samseg.errors import InputError
+from samseg.errors import InputError, Terminated
 
 
 def run(main: Callable[[], int | None]) -> None:
     """Call ``main`` and exit: 0 when done, its own code if it returns one, 2 for bad input, 130 when interrupted.
+
+    A run that was sent SIGTERM and saved its state ends with 143, as shells name a process that the signal ended.
 
     Bad input (`InputError`) is one line on stderr and no traceback; anything else is a defect and keeps its traceback.
     """
@@ -19,4 +21,7 @@ def run(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
+    except Terminated as reason:
+        print(reason, file=sys.stderr)
+        code = 143
     sys.exit(code)

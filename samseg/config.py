@@ -75,7 +75,7 @@ class LossConfig:
 @dataclass
 class TrainConfig:
     epochs: int = 50
-    batch_size: int = 2  # images per step and process
+    batch_size: int | str = 2  # images per step and process; auto: the most that fit on the GPU, found before the run
     accumulate: int = 1  # batches per optimiser step
     lr: float = 3e-4  # of everything born random: adapter, pyramid, decoder, head
     encoder_lr: float | None = None  # of what is pretrained; null: lr / 10 with pretrained weights, lr without
@@ -185,8 +185,10 @@ def _check_adapter(model: ModelConfig) -> None:
 
 def _check_train(config: RunConfig) -> None:
     train = config.train
+    if isinstance(train.batch_size, str) and train.batch_size != "auto":
+        raise ConfigError(f"train.batch_size must be an integer or auto, got {train.batch_size!r}")
     for key in ("epochs", "batch_size", "accumulate", "patience"):
-        _require(f"train.{key}", getattr(train, key), "at least 1", lambda value: value >= 1)
+        _require(f"train.{key}", getattr(train, key), "at least 1", lambda value: value == "auto" or value >= 1)
     _require("train.workers", train.workers, "at least 0", lambda value: value >= 0)
     _require("seed", config.seed, "in 0 .. 2**32 - 1", lambda value: 0 <= value < 2**32)
     for key in ("lr", "encoder_lr", "pyramid_lr"):
@@ -276,6 +278,8 @@ def _resolve(config: RunConfig) -> None:
     """Fill in what follows from other values, in place, so that the run's config.yaml says all and loads as it is."""
     train, loss = config.train, config.train.loss
     config.data.root = str(Path(config.data.root).expanduser())
+    if config.model.weights is not None and (file := Path(config.model.weights).expanduser()).is_file():
+        config.model.weights = str(file.resolve())  # the run's readers need the file, too, from wherever they start
     if train.encoder_lr is None:
         train.encoder_lr = train.lr / 10 if config.model.weights is not None else train.lr
     if train.pyramid_lr is None:

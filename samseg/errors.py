@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong, and here is how to mend it"."""
+"""The exceptions that are no defects: wrong input, which the user can mend, and a run that was told to stop."""
 
 
 class InputError(ValueError):
@@ -15,3 +15,7 @@ class ConfigError(InputError):
 
 class WeightsError(InputError):
     """A checkpoint cannot be found, read, or does not fit the encoder."""
+
+
+class Terminated(Exception):
+    """The run was asked to stop (SIGTERM), has saved its state, and can be resumed. The tools exit with code 143."""

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
 from samseg.adapters.insert import adaptable_encoders, add_adapter
+from samseg.base import base_of, pretrained_tensors
 from samseg.config import ModelConfig, adapter_arguments
 from samseg.encoders import VARIANTS, SamEncoder
 from samseg.encoders.weights import HUB_NAMES, WAYS_OUT, fetch, load_sam_weights, read_checkpoint
@@ -70,7 +71,10 @@ def create_model(
 
 
 def build_model(config: ModelConfig, classes: int, pretrained: bool = True) -> nn.Module:
-    """The model of a run's configuration; `pretrained=False` leaves the weights random, as a checkpoint follows."""
+    """The model of a run's configuration; `pretrained=False` leaves all weights random, as a whole checkpoint follows.
+
+    Its attribute `base` says what a checkpoint need not hold (`samseg.base.Base`), or is None.
+    """
     adapter = config.adapter.name
     if adapter is not None and config.encoder not in adaptable_encoders():
         raise ConfigError(
@@ -78,10 +82,12 @@ def build_model(config: ModelConfig, classes: int, pretrained: bool = True) -> n
         )
     weights = config.weights if pretrained else None
     model = create_model(config.arch, config.encoder, weights, classes=classes, **config.decoder)
+    loaded = pretrained_tensors(model)  # before an adapter gives them other names
     if config.freeze_encoder:
         freeze_encoder(model)
     if adapter is not None:
         add_adapter(model, adapter, **adapter_arguments(config.adapter))
+    model.base = base_of(model, weights, loaded) if weights is not None else None
     return model
 
 

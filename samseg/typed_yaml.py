@@ -106,7 +106,8 @@ def _set(schema: type, values: dict[Any, Any], override: str) -> None:
             values[section] = {}
         values = values[section]
     kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
-    if kind and str in _alternatives(kind) and isinstance(value, (bool, int, float)):
+    fits = kind and any(_fits(value, one) for one in _alternatives(kind))
+    if kind and not fits and str in _alternatives(kind) and isinstance(value, (bool, int, float)):
         value = text  # run_dir=2024_01 is a name, though YAML reads the number 202401
     values[name] = value
 

@@ -110,6 +110,8 @@ def test_class_weights_left_out_are_one(load):
         ("train.encoder_lr=-1", "train.encoder_lr must be above 0"),
         ("train.epochs=0", "train.epochs must be at least 1, got 0"),
         ("train.batch_size=0", "train.batch_size must be at least 1"),
+        ("train.batch_size=2.5", "train.batch_size must be an integer or auto, got '2.5'"),
+        ("train.batch_size=most", "train.batch_size must be an integer or auto, got 'most'"),
         ("train.accumulate=0", "train.accumulate must be at least 1"),
         ("train.patience=0", "train.patience must be at least 1"),
         ("train.workers=-1", "train.workers must be at least 0"),
@@ -253,6 +255,18 @@ train: {lr: 1e-3, loss: {dice: 1, class_weights: {road: 2}}}
     saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     assert list(saved["data"]["classes"]) == ["road", "null", "bäume, 1", "#x", "yes"]
     assert saved["train"]["encoder_lr"] == pytest.approx(1e-4 * 10)  # as resolved: no pretrained weights
+
+
+def test_the_batch_size_is_a_number_or_auto(load):
+    assert load(CLASSES, "train.batch_size=4").train.batch_size == 4
+    assert load(CLASSES, "train.batch_size=auto").train.batch_size == "auto"
+
+
+def test_weights_in_a_file_are_found_from_anywhere(load, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sam.pth").touch()
+    assert load(CLASSES, "model.weights=sam.pth").model.weights == str(tmp_path / "sam.pth")
+    assert load(CLASSES, "model.weights=sa-1b").model.weights == "sa-1b"
 
 
 def test_a_folder_that_is_no_run(tmp_path):

@@ -16,7 +16,9 @@ import safetensors.torch
 import torch
 
 from samseg.config import load_config
-from samseg.training.trainer import train
+from samseg.errors import InputError
+from samseg.training.run import train
+from samseg.training.state import RunState, load_state
 
 REPOSITORY = Path(__file__).parents[1]
 # One thread, so that sums are added up in one order; no GPU, so that nothing is drawn at random.
@@ -118,19 +120,80 @@ def test_ctrl_c_is_no_failure(tiny_config, tmp_path):
     assert "train.resume=true goes on" in out and "Traceback" not in errors
 
 
-def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_path):
+TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
+
+
+def launched(*settings, script="tools/train.py") -> list[str]:
+    return [sys.executable, "-m", *TORCHRUN, str(REPOSITORY / script), *map(str, settings)]
+
+
+@pytest.mark.parametrize("script", ["tools/train.py", "tests/sharded_train.py"], ids=["ddp", "fsdp2"])
+def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_path, script):
     """The same losses, weights and figures, although the six images make a short last step and val has three."""
-    settings = [tiny_config, "model.freeze_encoder=true", "model.decoder.decoder_use_norm=false", "train.epochs=2"]
-    settings += ["train.accumulate=2"]
+    settings = [tiny_config, *NO_BATCH_STATISTICS, "train.epochs=2", "train.accumulate=2"]
     train(load_config(settings[0], [*settings[1:], f"run_dir={tmp_path / 'one'}", "train.batch_size=2"]), "tiny")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    two = command("train.py", *settings, "run_dir=two", "train.batch_size=1")[1:]
-    out = call(*torchrun, "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", *two).stdout
-    assert out.count("epoch 2/2") == 1
+    out = call(*launched(*settings, "run_dir=two", "train.batch_size=1", script=script)).stdout
+    assert out.count("epoch 2/2") == 1 and out.count("share of pixels") == 1
     one, two = tmp_path / "one", tmp_path / "two"
     assert_same_run(one, two, rel=1e-3)
     ours, theirs = (json.loads((folder / "metrics.json").read_text())["val"]["share"] for folder in (one, two))
     assert ours == theirs  # each validation image is counted once
+
+
+def test_a_run_goes_on_with_fewer_and_with_more_processes(tiny_config, tmp_path, monkeypatch, capsys):
+    """Two are stopped by telling one; then one is killed; of two one is killed; then one goes on to the end."""
+    monkeypatch.chdir(tmp_path)
+    settings = [tiny_config, "run_dir=run", "train.resume=true", "train.batch_size=1", "train.epochs=16"]
+    folder = tmp_path / "run"
+
+    def main_process() -> int:
+        return int((folder / "run.lock").read_text().split()[1])
+
+    def epochs() -> int:
+        return (load_state(folder) or RunState()).epoch
+
+    def start(line) -> subprocess.Popen:
+        """A process that has trained on for an epoch."""
+        before = epochs()
+        process = subprocess.Popen(line, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and epochs() <= before:
+            time.sleep(0.05)
+        assert process.poll() is None, "it ended before it was stopped"
+        return process
+
+    two = start(launched(*settings))
+    os.kill(main_process(), signal.SIGTERM)
+    _, errors = two.communicate(timeout=60)
+    assert two.returncode != 0 and errors.count("stopped by SIGTERM after epoch") == 2
+    assert "exitcode  : 143" in errors
+
+    one = start(command("train.py", *settings))
+    with pytest.raises(InputError, match=f"run is in use by process {one.pid} on .*name another run_dir"):
+        train(load_config(settings[0], settings[1:]), "tiny")
+    one.kill()
+    assert one.wait() == -signal.SIGKILL
+
+    two = start(launched(*settings))
+    children = Path(f"/proc/{two.pid}/task/{two.pid}/children").read_text().split()
+    [other] = {int(child) for child in children} - {main_process()}
+    os.kill(other, signal.SIGKILL)
+    _, errors = two.communicate(timeout=60)
+    assert two.returncode != 0 and "Signal 9" in errors
+
+    train(load_config(settings[0], settings[1:]), "tiny")
+    out = capsys.readouterr().out
+    assert "WARNING: 1 images a step where the run had 2" in out and "finished after 16 epochs" in out
+    with open(folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 17))
+    assert float(rows[-1]["lr"]) < 2e-4  # the schedule has come to its end
+
+
+def test_bad_input_of_several_processes_is_told_once(tiny_config, tmp_path):
+    line = launched(tiny_config, "data.root=nowhere")
+    done = subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode != 0 and done.stderr.count("error: ") == 1
 
 
 def test_bad_input_is_one_line(call, tiny_config, tmp_path):

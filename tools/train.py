@@ -11,8 +11,10 @@ examples:
   python tools/train.py configs/buildings.yaml
   python tools/train.py configs/buildings.yaml data.root=/my/images train.epochs=20 model.encoder=resnet34
   python tools/train.py configs/buildings.yaml train.resume=true      go on after a stop
-  accelerate launch tools/train.py configs/buildings.yaml             on several GPUs
+  accelerate launch tools/train.py configs/buildings.yaml             on several GPUs; torchrun does, too
 
+Exit codes: 0 done; 2 bad input, in one line; 130 stopped by Ctrl-C; 143 stopped by SIGTERM, the state saved at that
+step. After the latter two, and after any kill, train.resume=true goes on.
 All keys and their defaults: samseg/config.py. The run is written to run_dir, by default runs/CONFIG's name.
 """
 
@@ -27,7 +29,7 @@ def main() -> None:
     config = load_config(args.config, args.overrides)
 
     from samseg.training.processes import processes  # what takes seconds to import comes once the arguments proved good
-    from samseg.training.trainer import train
+    from samseg.training.run import train
 
     with processes().main_process_first():
         prepare_sample(Path(config.data.root))

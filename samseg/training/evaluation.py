@@ -1,6 +1,6 @@
 """A model's metrics on a split, at each image's own size."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from samseg.data.dataset import SegmentationDataset
 from samseg.inference.predictor import AUTOCAST, Predictor, evaluating, predict_rows, whole_rows
 from samseg.training.metrics import SegmentationMetrics
 from samseg.training.state import write_json
+from samseg.training.stopping import outlive_sigterm
 
 TILES_ON_GPU = 4  # predicted at a time
 
@@ -29,19 +30,24 @@ def evaluate(
     rank: int = 0,
     processes: int = 1,
     title: str = "evaluate",
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict:
     """Predict every image of ``dataset`` (its evaluation items) as inference does and count the pixels.
 
     One image at a time, since each has its own size. On several ``processes`` the one of ``rank`` predicts every
-    ``processes``-th image, none twice, and all get the figures of the whole split. Returns the figures of
-    `SegmentationMetrics.compute`.
+    ``processes``-th image, none twice, and all get the figures of the whole split. Once ``stopped``
+    says so the remaining images are left out. Returns the figures of `SegmentationMetrics.compute`.
     """
     metrics = SegmentationMetrics(dataset.classes).to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
-    loader = DataLoader(share, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    loader = DataLoader(
+        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=outlive_sigterm
+    )
     for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
         for rows, logits in item_rows(model, item, config, device, autocast):
             metrics.update(logits.argmax(0), item["mask"][rows].to(device))
+        if stopped():
+            break
     return metrics.compute()
 
 

@@ -1,6 +1,5 @@
 """Filling the feature cache: what no run has computed yet is computed once, by all processes together."""
 
-import hashlib
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from samseg.base import digest
 from samseg.config import DataConfig, RunConfig
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.features import THREADS, FeatureStore, cache_folder
@@ -54,7 +54,7 @@ def feature_store(encoder: nn.Module, config: RunConfig) -> FeatureStore:
     data, trunk = config.data, encoder.trunk
     recipe = {
         "encoder": encoder.variant,
-        "weights": weights_digest(trunk),
+        "weights": digest(trunk.state_dict()),
         "taps": [list(tap) for tap in zip(trunk.tap_channels, trunk.tap_strides, strict=True)],
         "image_size": data.image_size,
         "mean": data.mean,
@@ -63,15 +63,6 @@ def feature_store(encoder: nn.Module, config: RunConfig) -> FeatureStore:
         "dtype": config.train.cache_dtype,
     }
     return FeatureStore(cache_folder(config.train.cache_dir), f"{encoder.variant}-{data.image_size}", recipe)
-
-
-def weights_digest(module: nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and values of a module's state."""
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def fill(

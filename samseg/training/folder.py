@@ -7,6 +7,7 @@ from typing import Any
 
 from samseg.config import RunConfig, read_run_config, save_config
 from samseg.errors import ConfigError, InputError
+from samseg.training.lock import held
 from samseg.training.report import EVENTS, PICTURES
 from samseg.training.state import STATE
 
@@ -49,7 +50,12 @@ def new_run(config: RunConfig, name: str, root: Path = Path("runs")) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
         else:
             folder = _claim(root, name)
-        save_config(replace(config, run_dir=str(folder), train=replace(config.train, resume=False)), folder / CONFIG)
+        with held(folder):  # two runs that start at the same moment in one run_dir do not write over each other
+            if (folder / CONFIG).exists():
+                raise InputError(f"{folder} already holds a run, which has just begun; name another run_dir")
+            save_config(
+                replace(config, run_dir=str(folder), train=replace(config.train, resume=False)), folder / CONFIG
+            )
     except OSError as error:
         raise InputError(f"the run folder cannot be written: {error}; name another with run_dir=") from error
     return folder
@@ -90,7 +96,8 @@ def _check_same(config: RunConfig, earlier: RunConfig, folder: Path) -> None:
     now, before = (
         _flat(asdict(run)) | {"the order of data.classes": list(run.data.classes)} for run in (config, earlier)
     )
-    keys = sorted(key for key in now.keys() | before.keys() if key not in FREE_KEYS and now.get(key) != before.get(key))
+    free = FREE_KEYS | ({"train.batch_size"} if config.train.batch_size == "auto" else set())  # found once is found
+    keys = sorted(key for key in now.keys() | before.keys() if key not in free and now.get(key) != before.get(key))
     if keys:
         changes = ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys)
         raise ConfigError(

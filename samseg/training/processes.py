@@ -1,11 +1,20 @@
 """The processes that train together, as `accelerate launch` or torchrun started them."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast, broadcast_object_list
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from samseg.config import TrainConfig
-from samseg.errors import ConfigError
+from samseg.errors import ConfigError, InputError
+
+T = TypeVar("T")
 
 
 def processes() -> PartialState:
@@ -24,3 +33,56 @@ def accelerator_for(settings: TrainConfig) -> Accelerator:
     if settings.precision == "fp16" and accelerator.scaler is None:  # accelerate would train in fp32 and not say so
         raise ConfigError(f"train.precision=fp16 needs a GPU, this is the {accelerator.device}; set it to bf16 or fp32")
     return accelerator
+
+
+def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """What ``work`` gives on the main process, for all of them; it must be picklable.
+
+    Its InputError is raised on the main process, to be told once; the others exit with the code of bad input.
+    """
+    if accelerator.num_processes == 1:
+        return work()
+    result, error = None, None
+    if accelerator.is_main_process:
+        try:
+            result = work()
+        except InputError as raised:
+            error = raised
+    result, failed = broadcast_object_list([result, error is not None])
+    if error is not None:
+        raise error
+    if failed:
+        raise SystemExit(2)
+    return result
+
+
+def agreed(accelerator: Accelerator, *wishes: bool) -> list[bool]:
+    """For each wish whether any process has it, so that all go the same way."""
+    if accelerator.num_processes == 1:
+        return list(wishes)
+    counts = accelerator.reduce(torch.tensor(wishes, dtype=torch.int32, device=accelerator.device), "sum")
+    return counts.bool().tolist()
+
+
+@contextmanager
+def whole_on_each(accelerator: Accelerator, model: nn.Module) -> Iterator[nn.Module]:
+    """The same network on every process, free to be called there as often as its images ask for.
+
+    Running statistics are those of the main process, which are the ones that are saved. Sharded parameters (FSDP) are
+    gathered for the block, because gathering them at each call would want all processes to call equally often.
+    """
+    network = accelerator.unwrap_model(model)
+    if accelerator.num_processes > 1:
+        for buffer in network.buffers():
+            broadcast(buffer)
+    shards = [module for module in network.modules() if isinstance(module, FSDPModule)]
+    for shard in shards:
+        shard.set_reshard_after_forward(False, recurse=False)
+        shard.unshard()
+    try:
+        yield network
+    finally:
+        for shard in shards:
+            shard.reshard()
+        for shard in shards[1:]:  # the root never does: its backward pass follows at once
+            shard.set_reshard_after_forward(accelerator.state.fsdp_plugin.reshard_after_forward, recurse=False)

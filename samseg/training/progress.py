@@ -18,12 +18,13 @@ class Progress:
         self.images, self.left, self.shown = images, images * epochs_left, shown
         self.started, self.done = time.monotonic(), 0
 
-    def bar(self, title: str) -> tqdm:
-        """Start an epoch's bar; to be used as a context, which takes it away."""
+    def bar(self, title: str, seen: int = 0) -> tqdm:
+        """Start an epoch's bar behind the images ``seen`` before; to be used as a context, which takes it away."""
         self.current = tqdm(
-            total=self.images, desc=title, unit="image", leave=False, disable=None if self.shown else True
+            total=self.images, initial=seen, desc=title, unit="image", leave=False, disable=None if self.shown else True
         )
-        self.seen = 0
+        self.seen = seen
+        self.left -= seen
         return self.current
 
     def step(self, images: int, loss: float) -> None:

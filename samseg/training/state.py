@@ -1,4 +1,4 @@
-"""What a run is at the end of an epoch, and how it outlives a kill at any moment."""
+"""What a run is after a step, and how it outlives a kill at any moment."""
 
 import csv
 import json
@@ -14,32 +14,49 @@ from samseg.files import written_whole
 
 STATE = "state.pt"
 HISTORY = "history.csv"
+START = {
+    "images": 0,
+    "steps": 0,
+    "loss": 0.0,
+    "seconds": 0.0,
+}  # seen and done in an epoch; the sum of its steps' losses
 
 
 @dataclass
 class RunState:
-    """The run after ``epoch`` epochs. ``state.pt`` holds all of it and is the one truth about the run.
+    """The run after ``epoch`` epochs and perhaps a part of the next. ``state.pt`` holds all of it: it is the one truth.
 
     Every other file of the run folder follows from it. It is written first, then they are (`write_results`), and on
     resuming they are written again: a kill between the writes leaves nothing that disagrees. No random state is kept,
-    for each epoch draws from its own seed.
+    for each epoch and each step draws from its own seed.
     """
 
     epoch: int = 0
+    part: dict = field(default_factory=lambda: dict(START))  # of the epoch after that
     best_epoch: int = 0
     best: dict = field(default_factory=dict)  # the metrics of the best epoch
     history: list[dict] = field(default_factory=list)  # a row per epoch
-    model: dict = field(default_factory=dict)
+    model: dict = field(default_factory=dict)  # without its base
+    base: dict = field(default_factory=dict)  # the metadata of `samseg.base`; empty if the model is all there
+    images_a_step: int = 0  # of the optimiser, over all processes
+    total_steps: int = 0  # of the optimiser, in the whole run
     optimizer: dict = field(default_factory=dict)
     scheduler: dict = field(default_factory=dict)
     scaler: dict | None = None  # of the loss, in fp16
+
+    def begun(self) -> bool:
+        return self.epoch > 0 or self.part["steps"] > 0
+
+    def position(self) -> str:
+        steps = self.part["steps"]
+        return f"epoch {self.epoch}" + (f" and {steps} steps of the next" if steps else "")
 
     def improved(self) -> bool:
         return self.best_epoch == self.epoch
 
     def add_epoch(self, row: dict, metrics: dict) -> None:
         """Count one more epoch: its ``row`` of the history and its validation ``metrics``."""
-        self.epoch = row["epoch"]
+        self.epoch, self.part = row["epoch"], dict(START)
         self.history.append(row)
         best = self.best.get("miou")
         # A split without a single counted pixel has no mIoU: then the latest epoch is as good as any.
@@ -55,9 +72,14 @@ class RunState:
             torch.save(vars(self), temporary)
 
     def write_results(self, folder: Path) -> None:
-        """Write what others read: history, metrics and, when this epoch is the best so far, the weights."""
+        """Write what others read: history, metrics and, when this epoch is the best so far, the weights.
+
+        At an epoch's end, that is: in the middle of the next one they are written already, and the model has moved on.
+        """
+        if self.part["steps"] > 0:
+            return
         if self.improved():
-            save_weights(self.model, folder / WEIGHTS)
+            save_weights(self.model, folder / WEIGHTS, self.base)
         write_json({"val": self.best, "epoch": self.best_epoch}, folder / METRICS)
         with written_whole(folder / HISTORY) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(self.history[0]))

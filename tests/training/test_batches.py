@@ -55,3 +55,19 @@ def test_more_processes_than_images_is_an_error():
 
 def test_processes_draw_from_different_seeds():
     assert len({epoch_seed(seed, epoch, rank) for seed in (0, 1) for epoch in (1, 2) for rank in (0, 1)}) == 8
+
+
+@pytest.mark.parametrize("images", [12, 13, 15, 1])
+def test_an_epoch_goes_on_behind_the_images_seen(images):
+    whole = batches(images=images)
+    for done in range(len(whole) + 1):
+        sampler = EpochBatches(images, batch_size=2, seed=0)
+        sampler.set_epoch(1, seen=len(flat(whole[:done])))
+        assert list(sampler) == whole[done:]
+
+
+def test_it_goes_on_with_other_processes():
+    seen = flat(step for rank in (0, 1) for step in batches(images=12, rank=rank, processes=2)[:2])
+    sampler = EpochBatches(12, batch_size=2, seed=0)
+    sampler.set_epoch(1, seen=len(seen))
+    assert sorted(seen + flat(sampler)) == list(range(12))

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -13,14 +15,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from samseg import files
 from samseg.adapters.insert import is_adapter_tensor
+from samseg.checkpoint import load_run
 from samseg.config import load_config
 from samseg.data.dataset import SegmentationDataset
-from samseg.errors import ConfigError, InputError
+from samseg.errors import ConfigError, InputError, Terminated, WeightsError
+from samseg.inference import predictor
 from samseg.inference.predictor import Predictor
 from samseg.model import build_model
+from samseg.training import trainer
 from samseg.training.failures import check_finite
+from samseg.training.run import train
 from samseg.training.state import load_state
-from samseg.training.trainer import train, warmup_cosine
+from samseg.training.trainer import warmup_cosine
 from tests.encoders.conftest import SMALL
 
 NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
@@ -184,6 +190,120 @@ def test_an_interrupted_run_says_how_to_go_on(trained, monkeypatch, capsys):
     with pytest.raises(KeyboardInterrupt):
         trained()
     assert "stopped in epoch 1; the same command with train.resume=true goes on" in capsys.readouterr().out
+
+
+RANDOM = ["train.epochs=2", "data.augment=[HorizontalFlip]"]
+RANDOM += ["model.decoder={encoder_depth: 3, decoder_channels: [16, 8, 8], drop_path_rate: 0.5}"]
+
+
+@pytest.mark.parametrize(
+    "settings", [["train.batch_size=2", "train.workers=1"], ["train.batch_size=1", "train.accumulate=2"]]
+)
+def test_sigterm_in_an_epoch_and_resumed_is_as_never_stopped(trained, settings):
+    """Three steps an epoch; stopped after steps 1, 3 (before validation) and 5, with drop-path and augmentation."""
+    settings = [*RANDOM, *settings]
+    whole = trained(*settings, "run_dir=whole")
+    resumed = [*settings, "run_dir=cut", "train.resume=true"]
+    for epoch, step in ((1, 1), (1, 3), (2, 2)):
+        stopped_in(epoch, step, trained, resumed)
+        state = load_state(whole.parent / "cut")
+        assert (state.epoch, state.part["steps"]) == (epoch - 1, step)
+    assert_same_run(trained(*resumed), whole)
+
+
+def sigterm_in(epoch, step):
+    def check(loss, at_epoch, at_step, settings):
+        if (at_epoch, at_step) == (epoch, step):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return check
+
+
+def stopped_in(epoch, step, trained, settings):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "check_finite", sigterm_in(epoch, step))
+        with pytest.raises(Terminated, match=f"after epoch {epoch - 1} and {step} steps of the next; .*resume=true"):
+            trained(*settings)
+
+
+def test_sigterm_in_the_validation_saves_the_epochs_training(trained, monkeypatch, tmp_path):
+    settings = ["train.epochs=1", "run_dir=cut", "train.resume=true"]
+    network_view = predictor.network_view
+
+    def view(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return network_view(*arguments)
+
+    monkeypatch.setattr(predictor, "network_view", view)
+    with pytest.raises(Terminated, match="after epoch 0 and 3 steps"):
+        trained(*settings)
+    assert not (tmp_path / "cut" / "metrics.json").exists()
+    monkeypatch.setattr(predictor, "network_view", network_view)
+    assert_same_run(trained(*settings), trained("train.epochs=1", "run_dir=whole"))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_long_epochs_save_their_state_now_and_then(trained, monkeypatch, tmp_path):
+    def crash(loss, epoch, step, settings):
+        if (epoch, step) == (2, 3):
+            raise Killed
+
+    monkeypatch.setattr(trainer, "SAVE_MINUTES", 0)
+    monkeypatch.setattr(trainer, "check_finite", crash)
+    settings = ["train.epochs=2", "run_dir=cut", "train.resume=true"]
+    with pytest.raises(Killed):
+        trained(*settings)
+    assert load_state(tmp_path / "cut").part["images"] == 4
+    monkeypatch.setattr(trainer, "check_finite", lambda *_: None)
+    assert_same_run(trained(*settings), trained("train.epochs=2", "run_dir=whole"))
+
+
+@pytest.fixture
+def base(tmp_path, tiny_config):
+    """Settings of a run on a frozen encoder from a file."""
+    torch.manual_seed(1)
+    encoder = build_model(load_config(tiny_config).model, classes=3).encoder
+    torch.save(encoder.state_dict(), tmp_path / "base.pth")
+    return [f"model.weights={tmp_path / 'base.pth'}", "model.freeze_encoder=true", "train.epochs=2"]
+
+
+def test_a_frozen_base_is_named_and_not_stored(trained, base, tmp_path):
+    """In neither file, and the run is the same when it is cut, read and evaluated."""
+    whole, cut = trained(*base, "run_dir=whole"), [*base, "run_dir=cut", "train.resume=true"]
+    for tensors in (weights(whole), load_state(whole).model):
+        assert tensors and not [name for name in tensors if name.startswith("encoder.")]
+    assert max((whole / name).stat().st_size for name in ("best.safetensors", "state.pt")) < 500_000
+    with safetensors.safe_open(whole / "best.safetensors", "pt") as file:
+        assert file.metadata()["base"] == str(tmp_path / "base.pth")
+    stopped_in(2, 1, trained, cut)
+    assert_same_run(trained(*cut), whole)
+    encoder = load_run(whole)[0].encoder.state_dict()
+    assert all(value.equal(encoder[name]) for name, value in torch.load(tmp_path / "base.pth").items())
+
+
+def test_a_base_that_changed_or_is_gone_is_one_line(trained, base, tmp_path):
+    file = tmp_path / "base.pth"
+    stopped_in(2, 1, trained, base)
+    folder = tmp_path / "runs" / "tiny"
+    content = torch.load(file)
+    torch.save({name: value + 1 for name, value in content.items()}, file)
+    for use in (lambda: load_run(folder), lambda: trained(*base, "train.resume=true")):
+        with pytest.raises(WeightsError, match="base.pth of sha256 .*base.pth has") as error:
+            use()
+        assert "\n" not in str(error.value)
+    file.rename(tmp_path / "moved.pth")
+    with pytest.raises(WeightsError, match="best.safetensors holds only what was trained, on the base .*base.pth"):
+        load_run(folder)
+    torch.save(content, tmp_path / "moved.pth")
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("base.pth", "moved.pth"))
+    load_run(folder)
+
+
+def test_a_random_encoder_that_is_frozen_is_warned_of(trained, capsys):
+    folder = trained("model.freeze_encoder=true", "train.epochs=1")
+    assert "WARNING: the encoder's weights are random and frozen" in capsys.readouterr().out
+    assert [name for name in weights(folder) if name.startswith("encoder.")]  # nobody else has them
 
 
 def test_resuming_a_finished_run_says_so_and_changes_nothing(trained, capsys):

@@ -1,0 +1,85 @@
+"""`train.batch_size: auto`: the largest batch that fits on the GPU, found by trying."""
+
+import gc
+from collections.abc import Callable
+
+import torch
+from accelerate import Accelerator
+
+from samseg.config import RunConfig
+from samseg.data.check import Report
+from samseg.errors import ConfigError, InputError
+from samseg.model import build_model
+from samseg.trainable import parameter_groups
+from samseg.training.losses import SegmentationLoss
+
+AUTO = "auto"
+HEADROOM = 0.92  # of the memory: a long run needs some for what a few steps do not show, such as fragmentation
+
+
+def find_batch_size(config: RunConfig, accelerator: Accelerator, report: Report) -> int:
+    """Images per step and process: the largest number whose training step fits on the device of every process.
+
+    Steps are made on a copy of the model with random images of the real size; the random states are as before.
+    Raises ConfigError where there is no GPU, and when not even one image fits.
+    """
+    device = accelerator.device
+    if device.type != "cuda":
+        raise ConfigError(
+            f"train.batch_size=auto measures a GPU's memory, this is the {device}: set a number, such as 2"
+        )
+    images = report.splits["train"].images
+    torch.cuda.set_per_process_memory_fraction(HEADROOM, device)
+    try:
+        with torch.random.fork_rng():
+            found = largest(
+                lambda size: _fits(config, accelerator, report, size), max(1, images // accelerator.num_processes)
+            )
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+    found = int(accelerator.gather(torch.tensor([found], device=device)).min())
+    if found == 0:
+        raise InputError(
+            f"not even one image of data.image_size={config.data.image_size} can be trained on in this GPU's memory: "
+            "lower data.image_size, set train.precision=bf16, or take a smaller model.encoder"
+        )
+    return found
+
+
+def largest(fits: Callable[[int], bool], limit: int) -> int:
+    """The largest size from 1 to ``limit`` that fits, by doubling and then halving the gap; 0 if none does.
+
+    ``fits`` is called at each size at most once and must not fit again above a size that does not.
+    """
+    good, bad = 0, limit + 1
+    while bad - good > 1:
+        size = min(2 * good or 1, limit) if bad > limit else (good + bad) // 2
+        good, bad = (size, bad) if fits(size) else (good, size)
+    return good
+
+
+def _fits(config: RunConfig, accelerator: Accelerator, report: Report, size: int) -> bool:
+    try:
+        _train_steps(config, accelerator, report, size)
+    except torch.OutOfMemoryError:
+        fits = False
+    else:
+        fits = True
+    gc.collect()  # only here is what the failed step held let go
+    torch.cuda.empty_cache()
+    return fits
+
+
+def _train_steps(config: RunConfig, accelerator: Accelerator, report: Report, size: int) -> None:
+    """Two steps, because the optimiser's moments come with the first."""
+    device, side = accelerator.device, config.data.image_size
+    model = build_model(config.model, classes=len(report.classes), pretrained=False).to(device).train()
+    loss = SegmentationLoss(config.train.loss, report.classes, report.class_pixels("train")).to(device)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config.train), lr=config.train.lr)
+    images = torch.randn(size, 3, side, side, device=device)
+    masks = torch.randint(len(report.classes), (size, side, side), device=device)
+    for _ in range(2):
+        with accelerator.autocast():
+            loss(model(images), masks).backward()
+        optimizer.step()
+        optimizer.zero_grad()

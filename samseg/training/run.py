@@ -1,0 +1,88 @@
+"""A training run from its configuration to its folder."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from samseg.checkpoint import WEIGHTS
+from samseg.config import RunConfig, read_run_config
+from samseg.data.check import check_dataset
+from samseg.errors import InputError
+from samseg.training.batch_size import AUTO, find_batch_size
+from samseg.training.failures import explained
+from samseg.training.folder import discard_unless_begun, earlier_run, new_run
+from samseg.training.lock import held
+from samseg.training.metrics import table
+from samseg.training.processes import accelerator_for, on_main
+from samseg.training.report import CURVES, PICTURES
+from samseg.training.state import RunState, load_state
+from samseg.training.stopping import sigterm_noted
+from samseg.training.trainer import Trainer, write_results
+
+
+def train(config: RunConfig, name: str) -> Path:
+    """Train what ``config`` says, or go on with it, and return the run folder.
+
+    ``name`` names the run under ``runs/`` when ``config.run_dir`` does not. The folder is made only after the data and
+    the model have proved sound. InputError, in one line, for everything the user can mend; Terminated when SIGTERM
+    stopped it.
+    """
+    accelerator = accelerator_for(config.train)
+    with ExitStack() as lock:  # one process holds the folder for all, until the run ends
+
+        def claimed(folder: Path | None) -> Path | None:
+            if folder is not None:
+                lock.enter_context(held(folder))
+            return folder
+
+        folder = on_main(accelerator, lambda: claimed(earlier_run(config, name)))
+        state = (load_state(folder) if folder else None) or RunState()
+        if len(set(gather_object([(state.epoch, state.part["images"])]))) > 1:
+            raise InputError(f"{folder} differs between machines: run_dir must be on a disk that all of them share")
+        if state.epoch and accelerator.is_main_process:
+            write_results(state, folder)  # a kill may have come between the state and them
+        if state.finished(config.train.epochs, config.train.patience):
+            _finish(accelerator, state, folder, f"{folder} is finished already, after {state.epoch} epochs")
+            return folder
+        if config.train.resume:
+            accelerator.print(
+                f"going on after {state.position()}" if state.begun() else "nothing to resume: starting anew"
+            )
+
+        report = on_main(accelerator, lambda: check_dataset(config.data.root, ("train", "val"), config.data))
+        accelerator.print(report)
+        if config.train.batch_size == AUTO:
+            found = read_run_config(folder).train.batch_size if folder else find_batch_size(config, accelerator, report)
+            config = replace(config, train=replace(config.train, batch_size=found))
+            accelerator.print(f"train.batch_size: auto is {found}")
+        trainer = Trainer(config, accelerator, report, state, source=folder)
+        accelerator.print(trainer.summary())
+        if folder is None:
+            folder = on_main(accelerator, lambda: claimed(new_run(config, name)))
+        try:
+            with explained(config.train), sigterm_noted() as stop:
+                trainer.run(folder, stop)
+        except InputError:
+            if accelerator.is_main_process:
+                lock.close()
+                discard_unless_begun(folder)
+            raise
+        except KeyboardInterrupt:
+            accelerator.print(f"\nstopped in epoch {state.epoch + 1}; the same command with train.resume=true goes on")
+            raise
+        early = " (stopped early: no better mIoU)" if state.epoch < config.train.epochs else ""
+        _finish(accelerator, state, folder, f"finished after {state.epoch} epochs{early}")
+        accelerator.end_training()
+        return folder
+
+
+def _finish(accelerator: Accelerator, state: RunState, folder: Path, title: str) -> None:
+    """Say what came out, where it lies, and what comes next."""
+    accelerator.print(
+        f"{title}; the best is epoch {state.best_epoch}, on the validation images:\n{table(state.best)}\n"
+        f"weights: {folder / WEIGHTS}; curves: {folder / CURVES}; pictures: {folder / PICTURES}\n"
+        f"next: python tools/evaluate.py {folder}, python tools/infer.py {folder} IMAGE ..."
+    )
