@@ -109,8 +109,8 @@ def _torch_export(model: nn.Module, config: RunConfig, out: Path) -> None:
 def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
     if adapter_name(model) is not None:
         raise InputError(
-            f"SMP knows no {adapter_name(model)}, and it cannot be merged into the weights: export to safetensors, onnx "
-            "or torch-export"
+            f"SMP knows no {adapter_name(model)}, and it cannot be merged into the weights: export to safetensors, "
+            "onnx or torch-export"
         )
     # A folder is made beside its place and renamed, as a file would be.
     folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))

@@ -10,12 +10,15 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from samseg.checkpoint import WEIGHTS, load_run, save_weights
-from samseg.config import ModelConfig, read_run_config, save_config
+from samseg.adapters.insert import adapter_parameters, is_adapter_tensor
+from samseg.base import trained_part
+from samseg.checkpoint import WEIGHTS, load_run, read_weights, save_weights
+from samseg.config import AdapterConfig, ModelConfig, read_run_config, save_config
 from samseg.errors import InputError
 from samseg.export import EXTRA, export, plain
 from samseg.inference.predictor import Predictor
 from samseg.model import build_model
+from tests.encoders.conftest import SMALL
 from tests.random_run import CLASSES, write_run
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +74,7 @@ def sam_run(folder) -> Path:
     run = write_run(folder)
     config = read_run_config(run)
     small = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 32}
-    config = replace(config, model=ModelConfig("fpn", "sam-vit_t", None, False, small))
+    config = replace(config, model=ModelConfig("fpn", "sam-vit_t", None, False, decoder=small))
     save_config(config, run / "config.yaml")
     torch.manual_seed(0)
     save_weights(build_model(config.model, len(CLASSES)).state_dict(), run / WEIGHTS)
@@ -157,3 +160,44 @@ def test_the_tool(run, tmp_path):
     line = [sys.executable, ROOT / "tools" / "export.py", run, "--to", "safetensors", "--out", out]
     assert f"written to {out}" in subprocess.run(line, capture_output=True, text=True).stdout
     assert out.is_file()
+
+
+def adapted_run(folder, method: str) -> Path:
+    """A checkpoint as training writes it: an adapter that has learnt something, and no base."""
+    small = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 32}
+    torch.manual_seed(0)
+    base = Path(folder) / "sam.pth"
+    trunk = smp.encoders.get_encoder(SMALL, weights=None).trunk
+    torch.save({f"image_encoder.{name}": value for name, value in trunk.state_dict().items()}, base)
+    run = write_run(Path(folder) / "run")
+    adapter = AdapterConfig(name=method)
+    model_config = ModelConfig("fpn", SMALL, str(base), adapter=adapter, decoder=small)
+    config = replace(read_run_config(run), model=model_config)
+    save_config(config, run / "config.yaml")
+    config = read_run_config(run)
+    model = build_model(config.model, len(CLASSES))
+    for parameter in adapter_parameters(model):
+        torch.nn.init.normal_(parameter, std=0.1)
+    save_weights(trained_part(model.state_dict(), model.base), run / WEIGHTS, model.base.metadata())
+    return run
+
+
+@pytest.mark.parametrize("method", ["lora", "conv_lora", "adapter"])
+def test_an_adapter_is_stored_without_its_base_and_exported_with_it(method, tmp_path, images):
+    run = adapted_run(tmp_path, method)
+    expected = logits_of(run, images)
+    stored = read_weights(run / WEIGHTS)[0]
+    assert any(is_adapter_tensor(name) for name in stored)
+    assert not any(name.startswith("encoder.trunk.") and not is_adapter_tensor(name) for name in stored)
+    file = export(run, "safetensors")
+    if method == "lora":
+        folder = export(run, "smp")
+    else:
+        with pytest.raises(InputError, match=f"SMP knows no {method}"):
+            export(run, "smp")
+    (tmp_path / "sam.pth").unlink()
+    torch.testing.assert_close(logits_of(file, images), expected, rtol=1e-4, atol=1e-4)
+    if method == "lora":
+        with torch.inference_mode():
+            found = smp.from_pretrained(folder).eval()(images)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
