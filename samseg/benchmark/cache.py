@@ -66,11 +66,13 @@ def _trainer(path: Path, cached: bool) -> Trainer:
     with redirect_stdout(StringIO()):
         report = check_dataset(config.data.root, ("train", "val"), config.data)
         trainer = Trainer(config, accelerator_for(config.train), report, RunState())
+    trainer.stop = lambda: False
     trainer.progress = Progress(trainer.batches.used(), config.train.epochs, shown=False)
     return trainer
 
 
 def _epoch(trainer: Trainer, epoch: int) -> dict[str, float]:
+    trainer.state.part = RunState().part  # from the epoch's beginning
     start = time.perf_counter()
     trainer.train_epoch(epoch)
     trained = time.perf_counter()
