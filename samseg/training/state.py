@@ -14,12 +14,7 @@ from samseg.files import written_whole
 
 STATE = "state.pt"
 HISTORY = "history.csv"
-START = {
-    "images": 0,
-    "steps": 0,
-    "loss": 0.0,
-    "seconds": 0.0,
-}  # seen and done in an epoch; the sum of its steps' losses
+START = {"images": 0, "steps": 0, "loss": 0.0, "seconds": 0.0}  # in an epoch; the loss is the sum of its steps'
 
 
 @dataclass
