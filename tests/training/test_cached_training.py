@@ -67,15 +67,15 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 
 def assert_close(one: Path, other: Path, rel: float) -> None:
-    """The first epoch's loss within ``rel``; AdamW's first steps, which go by signs, make the later ones drift."""
+    """The first epoch's loss, of one step, within ``rel``; the next drift: AdamW's first steps go by signs alone."""
     ours, theirs = history(one), history(other)
     assert ours[0]["loss"] == pytest.approx(theirs[0]["loss"], rel=rel)
-    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=10 * rel)
+    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=10 * max(rel, 1e-4))
 
 
 @pytest.mark.parametrize("encoder", [SMALL, SMALL_TINY])
 def test_the_losses_are_those_without_the_cache(trained, encoder):
-    given = (f"model.encoder={encoder}", "train.batch_size=4", "train.accumulate=2")
+    given = (f"model.encoder={encoder}", "train.batch_size=4", "train.accumulate=2", "train.lr=0.0002")
     without = trained(*given)
     for dtype, rel in (("float32", 2e-5), ("float16", 1e-3), ("bfloat16", 1e-2)):
         cached = trained(CACHED, f"train.cache_dtype={dtype}", *given)
@@ -85,12 +85,12 @@ def test_the_losses_are_those_without_the_cache(trained, encoder):
 
 
 def test_views_are_drawn_alike_with_and_without_the_cache(trained, tmp_path):
-    given = ("data.views=8", "train.cache_dtype=float32")
+    given = ("data.views=8", "train.cache_dtype=float32", "train.lr=0.0002", "train.batch_size=6")
     cached = trained(CACHED, *given)
     assert len(entries(tmp_path)) == 6 * 8 + 3
     assert_close(cached, trained(*given), 1e-3)
     assert history(trained(CACHED, "train.workers=2", *given)) == history(cached)
-    plain = trained("train.epochs=1")
+    plain = trained("train.epochs=1", "train.lr=0.0002", "train.batch_size=6")
     assert abs(history(cached)[0]["loss"] / history(plain)[0]["loss"] - 1) > 1e-3
 
 
@@ -238,9 +238,13 @@ def test_two_processes_share_the_work_and_train_as_one(config_file, trained, tmp
     root = str(Path(__file__).parents[2])
     (tmp_path / "process.py").write_text(PROCESS.format(root=root, config=str(config_file)))
     given = [CACHED, "train.cache_dtype=float32", "model.decoder.decoder_dropout=0"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "process.py"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "process.py"]
     done = subprocess.run(
-        [*launch, *given, "train.batch_size=1", "run_dir=two"], cwd=tmp_path, capture_output=True, text=True
+        [*launch, *given, "train.batch_size=1", "run_dir=two"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert sorted(line for line in done.stdout.splitlines() if line.startswith("trunk")) == [
