@@ -141,12 +141,12 @@ def test_half_precision_modules(method):
     assert (found.float() - expected).norm() / expected.norm() < 0.1
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_compiles_in_one_graph(method, training):
-    model = small_model(method, moved=True).train(training)
-    expected = gradients(model, picture())
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    found = gradients(compiled, picture())
+def test_compiles_in_one_graph_with_the_same_gradients(method):
+    few = {"experts": 2} if method == "conv_lora" else {}
+    block = small_model(method, moved=True, blocks=[1], **few).train().encoder.trunk.blocks[1]
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+    x = torch.randn(2, 4, 6, 32)
+    expected, found = gradients(block, x), gradients(compiled, x)
     assert len(found) == len(expected)
     for (name, value), one in zip(expected.items(), found.values(), strict=True):
         # Compiled, bicubic resizing is decomposed and rounds otherwise.
@@ -154,10 +154,11 @@ def test_compiles_in_one_graph(method, training):
 
 
 def test_exports(method):
-    model = small_model(method, moved=True)
-    program = torch.export.export(model, (picture(),))
+    encoder = small_model(method, moved=True, blocks=[1]).encoder
+    program = torch.export.export(encoder, (picture(),))
     with torch.no_grad():
-        torch.testing.assert_close(program.module()(picture()), model(picture()), rtol=1e-3, atol=1e-4)
+        for found, expected in zip(program.module()(picture()), encoder(picture())):
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_can_be_copied_and_pickled(method):

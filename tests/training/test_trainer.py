@@ -367,13 +367,13 @@ def test_fp16_needs_a_gpu(trained):
         trained("train.precision=fp16")
 
 
-SMALL_SAM = [f"model.encoder={SMALL}", "model.freeze_encoder=true", "model.decoder={decoder_use_norm: false}"]
+SMALL_SAM = [f"model.encoder={SMALL}", "model.freeze_encoder=true"]
+SMALL_SAM += ["model.decoder={decoder_use_norm: false, decoder_channels: [16, 16, 8, 8, 8]}"]
 
 
-@pytest.mark.parametrize("adapter", ["lora", "conv_lora", "adapter"])
-def test_an_adapter_trains_and_sams_weights_stay(trained, tiny_config, adapter):
-    settings = [*SMALL_SAM, f"model.adapter.name={adapter}", "train.gradient_checkpointing=true"]
-    folder = trained(*settings, "train.epochs=2", "train.precision=bf16")
+def test_an_adapter_trains_and_sams_weights_stay(trained, tiny_config):
+    settings = [*SMALL_SAM, "model.adapter.name=conv_lora", "train.gradient_checkpointing=true"]
+    folder = trained(*settings, "train.epochs=1", "train.precision=bf16")
     set_seed(0)
     before = build_model(load_config(tiny_config, settings).model, classes=3).state_dict()
     after = load_state(folder).model
@@ -383,7 +383,7 @@ def test_an_adapter_trains_and_sams_weights_stay(trained, tiny_config, adapter):
 
 
 def test_an_adapters_noise_is_the_same_after_a_resume(trained, monkeypatch):
-    settings = [*SMALL_SAM, "model.adapter.name=conv_lora"]
+    settings = [*SMALL_SAM, "model.adapter.name=conv_lora", "train.epochs=2"]
     monkeypatch.setattr("samseg.training.trainer.check_finite", fail_in_epoch_2)
     with pytest.raises(ConfigError):
         trained(*settings, "run_dir=cut")
