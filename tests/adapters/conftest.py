@@ -13,8 +13,9 @@ def small_model(adapter: str | None = None, moved: bool = False, **arguments) ->
     """An FPN on the small encoder, in evaluation mode, the same at every call; `moved`: its adapter adds something."""
     torch.manual_seed(0)
     model = samseg.create_model("fpn", SMALL, None, classes=2, decoder_dropout=0.0).eval()
-    samseg.freeze_encoder(model)
-    if adapter is not None:
+    if adapter is None:
+        samseg.freeze_encoder(model)
+    else:
         samseg.add_adapter(model, adapter, **arguments)
     if moved:
         with torch.no_grad():

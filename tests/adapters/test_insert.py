@@ -26,9 +26,12 @@ def gradients(model: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor
 
 @pytest.mark.parametrize("training", [False, True])
 def test_is_the_identity_before_training(method, training):
+    """To the bit where both compute with gradients; without, the plain encoder has a faster way that rounds otherwise."""
     plain, model = small_model().train(training), small_model(method).train(training)
     with torch.no_grad():
-        assert torch.equal(model(picture()), plain(picture()))
+        torch.testing.assert_close(model(picture()), plain(picture()))
+    plain.encoder.trunk.requires_grad_(True)
+    assert torch.equal(model(picture()), plain(picture()))
 
 
 def test_sams_tensors_keep_their_names_and_values(method):
@@ -41,10 +44,11 @@ def test_sams_tensors_keep_their_names_and_values(method):
 
 def test_only_the_adapter_of_the_encoder_is_trained(method):
     model = small_model(method)
-    samseg.freeze_encoder(model)  # leaves it as it is
-    trained = {name for name, p in model.encoder.trunk.named_parameters() if p.requires_grad}
-    assert trained == {name for name in model.encoder.trunk.state_dict() if is_adapter_tensor(name)}
-    assert len(trained) == len(list(adapter_parameters(model)))
+    adapters = {name for name in model.encoder.trunk.state_dict() if is_adapter_tensor(name)}
+    for _ in range(2):
+        assert adapters == {name for name, p in model.encoder.trunk.named_parameters() if p.requires_grad}
+        samseg.freeze_encoder(model)  # leaves it as it is
+    assert len(adapters) == len(list(adapter_parameters(model)))
     assert all(p.requires_grad for part in (model.encoder.pyramid, model.decoder) for p in part.parameters())
 
 
