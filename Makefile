@@ -11,7 +11,7 @@ quickstart: $(VENV)/.installed
 	$(RUN) tools/infer.py
 
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m pip install --quiet ruff

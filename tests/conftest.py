@@ -4,7 +4,12 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each a share of the cores, not all of them
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(workers)))
 
+import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
+REPOSITORY = Path(__file__).parents[1]
 TINY = {
     "model": {
         "encoder": "tu-resnet18",  # timm's builds the stages that are asked for and no more
@@ -53,3 +59,17 @@ def tiny_config(scenes, tmp_path) -> Path:
     content = TINY | {"data": TINY["data"] | {"root": str(scenes)}}
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
+
+
+@pytest.fixture
+def tool(capsys, monkeypatch) -> Callable[..., tuple[int, str, str]]:
+    """Run one of tools/ within this process, which has imported torch already; gives (exit code, stdout, stderr)."""
+
+    def call(name: str, *arguments) -> tuple[int, str, str]:
+        path = str(REPOSITORY / "tools" / name)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(path, run_name="__main__")
+        return end.value.code or 0, *capsys.readouterr()
+
+    return call

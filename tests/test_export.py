@@ -1,7 +1,6 @@
 """Exports answer as the run does, in the runtimes they are for."""
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -155,11 +154,10 @@ def test_a_missing_package_is_named_with_the_extra(run, tmp_path, monkeypatch):
     assert EXTRA in str(error.value) and not list(tmp_path.iterdir())
 
 
-def test_the_tool(run, tmp_path):
+def test_the_tool(run, tmp_path, tool):
     out = tmp_path / "town.safetensors"
-    line = [sys.executable, ROOT / "tools" / "export.py", run, "--to", "safetensors", "--out", out]
-    assert f"written to {out}" in subprocess.run(line, capture_output=True, text=True).stdout
-    assert out.is_file()
+    code, said, _ = tool("export.py", run, "--to", "safetensors", "--out", out)
+    assert code == 0 and f"written to {out}" in said and out.is_file()
 
 
 def adapted_run(folder, method: str) -> Path:

@@ -1,9 +1,9 @@
 """tools/infer.py from the command line, on a run of random weights."""
 
 import os
-import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +16,10 @@ TOOL = Path(__file__).parents[1] / "tools" / "infer.py"
 
 
 @pytest.fixture
-def infer(work, monkeypatch, capsys):
-    """Run the tool in ``work`` within this process: torch is imported already; gives (exit code, stdout, stderr)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(work)
-        monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        return end.value.code, *capsys.readouterr()
-
-    return call
+def infer(work, monkeypatch, tool):
+    """Run the tool in ``work``."""
+    monkeypatch.chdir(work)
+    return partial(tool, "infer.py")
 
 
 @pytest.fixture(scope="module")

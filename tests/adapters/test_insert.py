@@ -26,7 +26,7 @@ def gradients(model: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor
 
 @pytest.mark.parametrize("training", [False, True])
 def test_is_the_identity_before_training(method, training):
-    """To the bit where both compute with gradients; without, the plain encoder has a faster way that rounds otherwise."""
+    """To the bit with gradients; without, the plain encoder has a faster way that rounds otherwise."""
     plain, model = small_model().train(training), small_model(method).train(training)
     with torch.no_grad():
         torch.testing.assert_close(model(picture()), plain(picture()))

@@ -137,6 +137,8 @@ def car_park(canvas: Canvas, axis: Axes, middle) -> None:
     if not canvas.free(middle, axis.angle, 40, 19):
         return
     frame = canvas.frame(middle, axis.angle, 19.5, 8.5)
+    if frame is None:
+        return
     local = Axes(middle, axis.angle)
     inside = (np.abs(frame.u) < 19.5) & (np.abs(frame.v) < 8.5)
     roads.pave(canvas, frame.at, inside, np.full(3, rng.uniform(0.38, 0.5), np.float32))
