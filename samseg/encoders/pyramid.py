@@ -49,13 +49,34 @@ class Spread(nn.Conv2d):
         return x.transpose(2, 3).reshape(B, h * s, w * s, C).permute(0, 3, 1, 2)
 
 
+class Merge(nn.Conv2d):
+    """Joins each 2 x 2 pixels into one, as ConvNeXt's downsampling does: a 2x2 convolution with stride 2, computed as a
+    product. With `step` 1 the map keeps its grid, and each pixel stands for all four of its own.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, kernel_size=2, stride=2, bias=False)
+        self.step = 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, out_channels, ceil(H / step), ceil(W / step)), zeros beyond an odd edge."""
+        x = x.permute(0, 2, 3, 1)
+        if self.step == 1:
+            return F.linear(x, self.weight.sum((2, 3))).permute(0, 3, 1, 2)
+        if x.shape[1] % 2 + x.shape[2] % 2 > 0:
+            x = F.pad(x, [0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2])
+        B, H, W, C = x.shape
+        x = x.reshape(B, H // 2, 2, W // 2, 2, C).transpose(2, 3).flatten(3)
+        return F.linear(x, self.weight.permute(0, 2, 3, 1).flatten(1)).permute(0, 3, 1, 2)
+
+
 class Level(nn.Module):
     """One feature map: its own tap's detail, SAM's embedding as context and the next finer level, added and normalised.
 
     - detail: a tap coarser than the level is projected first, then its channels are spread over the finer grid (depth
       to space), so that each token says what lies where inside its patch;
     - context: projected, then enlarged bilinearly (the two commute, and this order is the cheap one);
-    - finer: a strided convolution. Through it the deepest level depends on every parameter of the pyramid, and all of
+    - finer: its pixels merged. Through it the deepest level depends on every parameter of the pyramid, and all of
       them get a gradient in the decoders that look at the deepest level alone.
     """
 
@@ -71,7 +92,7 @@ class Level(nn.Module):
                 Spread(HIDDEN, channels, spread),
             )
         self.context = Projection(embedding, channels)
-        self.finer = _strided(finer_channels, channels) if finer_channels > 0 else nn.Identity()
+        self.finer = Merge(finer_channels, channels) if finer_channels > 0 else nn.Identity()
         self.norm = LayerNorm2d(channels)
         self.scale = 1  # of the level's grid to the embedding's; set with the pyramid's output stride
 
@@ -80,7 +101,7 @@ class Level(nn.Module):
         x = _resize(self.detail(tap), size) + _resize(self.context(embedding), size)
         if finer is not None:
             x = x + self.finer(F.gelu(finer))
-        return self.norm(x).contiguous()  # see Projection: what follows are convolutions
+        return self.norm(x)
 
 
 class Pyramid(nn.Module):
@@ -103,8 +124,9 @@ class Pyramid(nn.Module):
                 Level(tap_channels[i], tap_strides[i] // stride, tap_channels[-1], finer_channels, LEVEL_CHANNELS[i])
             )
         if depth == 5:
-            conv = _strided(LEVEL_CHANNELS[3], LEVEL_CHANNELS[4])
-            self.deepest = nn.Sequential(nn.GELU(), conv, LayerNorm2d(LEVEL_CHANNELS[4]))
+            self.deepest = nn.Sequential(
+                nn.GELU(), Merge(LEVEL_CHANNELS[3], LEVEL_CHANNELS[4]), LayerNorm2d(LEVEL_CHANNELS[4])
+            )
         else:
             self.deepest = None
         self.set_output_stride(output_stride)
@@ -115,11 +137,9 @@ class Pyramid(nn.Module):
             stride = min(2 ** (i + 1), output_stride)
             level.scale = EMBEDDING_STRIDE // stride
             if i > 0:
-                step = stride // min(2**i, output_stride)
-                level.finer.stride = (step, step)
+                level.finer.step = stride // min(2**i, output_stride)
         if self.deepest is not None:
-            step = output_stride // min(16, output_stride)
-            self.deepest[1].stride = (step, step)
+            self.deepest[1].step = output_stride // min(16, output_stride)
 
     def forward(self, taps: list[Tensor]) -> list[Tensor]:
         """The taps -> maps (B, C_i, H / stride_i, W / stride_i), finest first; H and W as the trunk was given them."""
@@ -129,12 +149,8 @@ class Pyramid(nn.Module):
             finer = level(taps[i], taps[-1], finer)
             maps.append(finer)
         if self.deepest is not None:
-            maps.append(self.deepest(maps[-1]).contiguous())
-        return maps
-
-
-def _strided(channels: int, out_channels: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False)
+            maps.append(self.deepest(maps[-1]))
+        return [x.contiguous() for x in maps]  # see Projection: what follows are convolutions
 
 
 def _resize(x: Tensor, size: list[int]) -> Tensor:

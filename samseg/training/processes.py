@@ -1,5 +1,7 @@
 """The processes that train together, as `accelerate launch` or torchrun started them."""
 
+import ctypes
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -15,6 +17,7 @@ from samseg.config import TrainConfig
 from samseg.errors import ConfigError, InputError
 
 T = TypeVar("T")
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 def processes() -> PartialState:
@@ -32,7 +35,21 @@ def accelerator_for(settings: TrainConfig) -> Accelerator:
         raise ConfigError(f"train.precision={settings.precision} is not possible here: {error}") from error
     if settings.precision == "fp16" and accelerator.scaler is None:  # accelerate would train in fp32 and not say so
         raise ConfigError(f"train.precision=fp16 needs a GPU, this is the {accelerator.device}; set it to bf16 or fp32")
+    if accelerator.device.type == "cpu":
+        _keep_freed_memory()
     return accelerator
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what a step frees for the next one.
+
+    Otherwise large tensors go back to the system each time, which clears every page before it gives it out again: a
+    quarter of a step on stored features. Other C libraries are left as they are.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
