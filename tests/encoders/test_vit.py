@@ -55,6 +55,20 @@ def test_equals_segment_anything_for_every_window(window, grad):
     compare_with_segment_anything(SMALL_ARGUMENTS | dict(window=window), 128, grad)
 
 
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
+def test_bfloat16_is_no_further_from_float32_than_segment_anythings(grad):
+    reference = segment_anything_encoder(**SMALL_ARGUMENTS)
+    vit = SamViT(**SMALL_ARGUMENTS)
+    vit.load_state_dict(reference.state_dict())
+    x = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    with torch.set_grad_enabled(grad):
+        exact = reference(x).detach()
+        ours = vit.bfloat16()(x.bfloat16())[-1].detach()
+        theirs = reference.bfloat16()(x.bfloat16()).detach()
+    assert ours.dtype == torch.bfloat16
+    assert relative_error(ours.float(), exact) <= relative_error(theirs.float(), exact)
+
+
 def test_gradients_equal_segment_anything():
     reference = segment_anything_encoder(**SMALL_ARGUMENTS)
     vit = SamViT(**SMALL_ARGUMENTS)
