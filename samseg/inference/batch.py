@@ -69,7 +69,8 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
 
     For each image ``<stem>.png`` (class indices at the image's own size, palette PNG), ``<stem>_overlay.jpg`` and, if
     asked for, ``<stem>.npy`` (probabilities (C, H, W) float32); and once ``legend.png``, the colours of the classes.
-    Raises InputError before anything is written when two images would get one name or ``out`` holds an input.
+    Raises InputError before anything is written when two images would get one name, ``out`` holds an input, or a file
+    that is no class map of an earlier call would be lost, such as a mask of the same name.
     """
     _check_names(images, out)
     try:
@@ -98,7 +99,8 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
 
 
 def _check_names(images: list[Path], out: Path) -> None:
-    """No output may land on an input or on another output."""
+    """No output may land on an input, on another output, or on a file that no earlier call has written."""
+    ours = (out / LEGEND).exists()
     taken = {Path(LEGEND).stem: "the legend of the colours"}
     for image in images:
         if image.stem in taken:
@@ -108,6 +110,9 @@ def _check_names(images: list[Path], out: Path) -> None:
             )
         if image.resolve().parent == out.resolve():
             raise InputError(f"{out} holds the input {image.name}, which could be overwritten; name another --out")
+        file = out / f"{image.stem}.png"
+        if file.exists() and not ours:
+            raise InputError(f"{file} exists, and {out} holds no class maps ({LEGEND} is missing); name another --out")
         taken[image.stem] = str(image)
 
 

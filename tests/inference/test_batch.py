@@ -134,3 +134,13 @@ def test_overlay_of_a_map_is_shrunk_to_what_a_viewer_opens(predictor, tmp_path):
     assert Image.open(tmp_path / "out" / "a.png").size == (8192, 30)
     shrunk = np.asarray(Image.open(tmp_path / "out" / "a_overlay.jpg")).mean()
     assert abs(shrunk - cv2.imread(str(path)).mean()) < 80
+
+
+def test_masks_of_the_same_name_are_not_lost_but_earlier_class_maps_are_renewed(predictor, tmp_path):
+    image, mask = picture(tmp_path / "images" / "a.jpg"), picture(tmp_path / "masks" / "a.png")
+    before = mask.read_bytes()
+    with pytest.raises(InputError, match=r"masks/a.png exists, .*name another --out"):
+        predict_images(predictor, [image], tmp_path / "masks")
+    assert mask.read_bytes() == before and contents(tmp_path / "masks") == {"a.png"}
+    for _ in range(2):
+        assert predict_images(predictor, [image], tmp_path / "out") == 0
