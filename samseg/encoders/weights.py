@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -65,11 +65,17 @@ def load_sam_weights(encoder: "SamEncoder", source: str | Path) -> None:
 
 
 def fetch(variant: str) -> Path:
-    """Download the published weights of a variant, or find them in the hub's cache."""
+    """Find the published weights of a variant in the hub's cache, or download them."""
     row = VARIANTS[variant]
+    file = {"repo_id": row.repo_id, "filename": "model.safetensors", "revision": row.revision}
     try:
-        return Path(hf_hub_download(row.repo_id, "model.safetensors", revision=row.revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        return Path(hf_hub_download(**file, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        get_hf_file_metadata(hf_hub_url(**file))  # the download itself would try for half a minute to reach the hub
+        return Path(hf_hub_download(**file))
+    except Exception as error:  # the hub's versions stand on different HTTP libraries, which raise errors of their own
         raise WeightsError(
             f"the SA-1B weights of {variant} cannot be fetched from the hub ({row.repo_id}: {type(error).__name__}); "
             + WAYS_OUT
