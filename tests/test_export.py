@@ -20,8 +20,6 @@ from samseg.model import build_model
 from tests.encoders.conftest import SMALL
 from tests.random_run import CLASSES, write_run
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

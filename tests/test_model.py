@@ -11,7 +11,8 @@ from samseg.errors import ConfigError, WeightsError
 from samseg.model import build_model
 from samseg.trainable import checkpoint_gradients, count_parameters, parameter_groups
 
-from .encoders.conftest import SMALL
+from .encoders.conftest import SMALL, SMALL_ARGUMENTS
+from .encoders.reference import timm_encoder
 
 
 @pytest.mark.parametrize(
@@ -136,16 +137,7 @@ def test_layer_decay_by_hand():
 
 
 def test_layer_decay_is_timms():
-    vision_transformer_sam = pytest.importorskip("timm.models.vision_transformer_sam")
-    reference = vision_transformer_sam.VisionTransformerSAM(
-        img_size=128,
-        embed_dim=32,
-        depth=5,
-        num_heads=2,
-        num_classes=0,
-        use_rel_pos=True,
-        global_attn_indexes=(1, 2, 3, 4),
-    )
+    reference = timm_encoder(**SMALL_ARGUMENTS)
     model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2)
     names = {id(parameter): name for name, parameter in reference.named_parameters()}
     found = rates(model, TrainConfig(encoder_lr=1.0, pyramid_lr=1.0, layer_decay=0.7))

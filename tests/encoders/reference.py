@@ -1,9 +1,10 @@
-"""segment-anything's own encoder with random numbers everywhere, biases and relative positions included."""
+"""segment-anything's own encoder and timm's, with random numbers everywhere, biases and relative positions included."""
 
 from functools import partial
 
 import torch
 from segment_anything.modeling.image_encoder import ImageEncoderViT
+from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import nn
 
 
@@ -39,6 +40,24 @@ def segment_anything_encoder(
     )
     if randomised:
         randomise(encoder)
+    return encoder.eval()
+
+
+def timm_encoder(
+    width: int, depth: int, heads: int, global_blocks: tuple[int, ...], image_size: int, window: int
+) -> VisionTransformerSAM:
+    encoder = VisionTransformerSAM(
+        img_size=image_size,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=window,
+        global_attn_indexes=global_blocks,
+        num_classes=0,
+    )
+    randomise(encoder)
     return encoder.eval()
 
 

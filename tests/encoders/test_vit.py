@@ -1,16 +1,13 @@
 """SAM's numbers: against segment-anything at the tables' own size, against timm's resampling elsewhere."""
 
-from functools import partial
-
 import pytest
 import torch
-from torch import nn
 
 from samseg.encoders.registry import VARIANTS
 from samseg.encoders.vit import SamViT
 
 from .conftest import SMALL_ARGUMENTS
-from .reference import randomise, relative_error, segment_anything_encoder
+from .reference import randomise, relative_error, segment_anything_encoder, timm_encoder
 
 SAM = {name: VARIANTS[name].arguments for name in ("sam-vit_b", "sam-vit_l", "sam-vit_h")}
 # At full depth they cost minutes; two windowed blocks and a global one have all that differs.
@@ -84,21 +81,7 @@ def test_gradients_equal_segment_anything():
 @pytest.mark.parametrize("size", [(16, 16), (64, 64), (96, 160), (160, 96), (48, 256), (240, 144)])
 @pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
 def test_other_sizes_resample_as_timm_does(size, grad):
-    timm_sam = pytest.importorskip("timm.models.vision_transformer_sam")
-    reference = timm_sam.VisionTransformerSAM(
-        img_size=128,
-        patch_size=16,
-        embed_dim=32,
-        depth=5,
-        num_heads=2,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=3,
-        global_attn_indexes=(1, 2, 3, 4),
-        neck_chans=256,
-        num_classes=0,
-    ).eval()
-    randomise(reference)
+    reference = timm_encoder(**SMALL_ARGUMENTS)
     vit = SamViT(**SMALL_ARGUMENTS).eval()
     vit.load_state_dict({k.replace("mlp.fc", "mlp.lin"): v for k, v in reference.state_dict().items()})
     x = torch.randn(2, 3, *size)

@@ -2,7 +2,6 @@
 
 import pickle
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from samseg.encoders.registry import VARIANTS
 from samseg.errors import WeightsError
 
 from .conftest import SMALL, SMALL_ARGUMENTS
-from .reference import randomise, relative_error, segment_anything_encoder
+from .reference import randomise, relative_error, segment_anything_encoder, timm_encoder
 
 TRANSFORMERS_NAMES = {
     r"^patch_embed\.proj": "patch_embed.projection",
@@ -85,24 +84,11 @@ def test_every_layout_gives_sams_numbers(layout, reference, siblings, tmp_path):
 
 def test_names_are_the_libraries_own(tmp_path):
     """The names above are ours to get wrong: here the libraries themselves write the files."""
-    timm_sam = pytest.importorskip("timm.models.vision_transformer_sam")
     transformers = pytest.importorskip("transformers")
-    timm_vit = timm_sam.VisionTransformerSAM(
-        img_size=128,
-        embed_dim=32,
-        depth=5,
-        num_heads=2,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=3,
-        global_attn_indexes=(1, 2, 3, 4),
-        neck_chans=256,
-        num_classes=0,
-    ).eval()
+    timm_vit = timm_encoder(**SMALL_ARGUMENTS)
     sizes = dict(hidden_size=32, num_hidden_layers=5, num_attention_heads=2, image_size=128, window_size=3)
     config = transformers.SamVisionConfig(**sizes, global_attn_indexes=[1, 2, 3, 4], mlp_dim=128, output_channels=256)
     sam = transformers.SamModel(transformers.SamConfig(vision_config=config.to_dict())).eval()
-    randomise(timm_vit)
     randomise(sam)
     save_file(timm_vit.state_dict(), tmp_path / "timm.safetensors")
     sam.save_pretrained(tmp_path / "hf")
