@@ -6,8 +6,8 @@ Importing it puts `sam-vit_b`, `sam-vit_l`, `sam-vit_h` and `sam-vit_t` into seg
 from samseg._version import __version__
 from samseg.adapters.insert import add_adapter, merge_adapter, remove_adapter
 from samseg.encoders.weights import load_sam_weights
-from samseg.model import create_model
-from samseg.trainable import freeze_encoder
+from samseg.models.parts import freeze_encoder
+from samseg.models.smp import create_model
 
 __all__ = [
     "__version__",
@@ -29,7 +29,7 @@ def __getattr__(name: str):
 
         return Predictor
     if name == "load_run":
-        from samseg.checkpoint import load_run
+        from samseg.runs.load import load_run
 
         return load_run
     raise AttributeError(f"module 'samseg' has no attribute '{name}'")

@@ -1,5 +1,9 @@
 """The exceptions that are no defects: wrong input, which the user can mend, and a run that was told to stop."""
 
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used: a file, a setting, a checkpoint.
@@ -19,3 +23,22 @@ class WeightsError(InputError):
 
 class Terminated(Exception):
     """The run was asked to stop (SIGTERM), has saved its state, and can be resumed. The tools exit with code 143."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that was probably meant, ignoring case; None if none is near."""
+    by_lower = {known.lower(): known for known in reversed(list(names))}
+    found = get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """ "; did you mean 'x'?" where one of ``names`` is near, else nothing: to be put behind what is wrong."""
+    close = nearest(str(name), names)
+    return f"; did you mean '{close}'?" if close else ""
+
+
+def require(key: str, value: Any, wanted: str, holds: Callable[[Any], bool]) -> None:
+    """Raise ConfigError, naming the ``key`` and what is ``wanted``, unless the ``value`` is None or ``holds``."""
+    if value is not None and not holds(value):
+        raise ConfigError(f"{key} must be {wanted}, got {value}")

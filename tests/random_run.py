@@ -4,9 +4,13 @@ from pathlib import Path
 
 import torch
 
-from samseg.checkpoint import WEIGHTS, save_weights
-from samseg.config import DataConfig, ModelConfig, RunConfig, load_config, save_config
-from samseg.model import build_model
+from samseg.config.load import load_config, save_config
+from samseg.config.schema import RunConfig
+from samseg.data.config import DataConfig
+from samseg.models.build import build_model
+from samseg.models.config import ModelConfig
+from samseg.runs.folder import WEIGHTS
+from samseg.runs.tensors import save_weights
 
 CLASSES = {"background": 0, "roof": 1, "tree": 2}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-from samseg.cli import run
+from samseg.cli.exit_codes import run
 from samseg.training import run as training
 
 accelerator_for = training.accelerator_for

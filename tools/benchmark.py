@@ -2,7 +2,7 @@
 
 import argparse
 
-from samseg.cli import run
+from samseg.cli.exit_codes import run
 
 VITS = ["sam-vit_b", "sam-vit_l", "sam-vit_h"]
 PEERS = ["segment-anything", "timm", "transformers"]
@@ -34,19 +34,19 @@ def main() -> None:
     args = vars(parser.parse_args())
     part = args.pop("part")
     if part == "table":
-        from samseg.benchmark.encoder import encoder_table
+        from benchmarks.encoder import encoder_table
 
         print(encoder_table())
     elif part == "encoder":
-        from samseg.benchmark.encoder import print_comparisons
+        from benchmarks.encoder import print_comparisons
 
         print_comparisons(**args)
     elif part == "cache":
-        from samseg.benchmark.cache import measure
+        from benchmarks.cache import measure
 
         print(measure(**args))
     else:
-        from samseg.benchmark.train import measure
+        from benchmarks.train import measure
 
         print(measure(**args))
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from samseg.cli import run
+from samseg.cli.exit_codes import run
 
 EPILOG = """\
 examples:
@@ -24,9 +24,9 @@ def main() -> None:
     parser.add_argument("split", nargs="?", default="test", help="a folder of data.root; default: test")
     args = parser.parse_args()
 
-    from samseg.checkpoint import newest_run
+    from samseg.runs.load import newest_run
+    from samseg.tasks.metrics import table
     from samseg.training.evaluation import evaluate_run
-    from samseg.training.metrics import table
 
     folder = args.run or newest_run()
     metrics, path = evaluate_run(folder, args.split)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from samseg.cli import run
+from samseg.cli.exit_codes import run
 
 EPILOG = """\
 formats:
@@ -35,8 +35,8 @@ def main() -> None:
     parser.add_argument("--out", metavar="PATH", type=Path, help="what to write; default: model.* or smp/ in RUN")
     args = parser.parse_args()
 
-    from samseg.checkpoint import newest_run
-    from samseg.export import export
+    from samseg.runs.export import export
+    from samseg.runs.load import newest_run
 
     print(f"written to {export(args.run or newest_run(), args.to, args.out)}")
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from samseg.cli import run
+from samseg.cli.exit_codes import run
 
 EPILOG = """\
 examples:

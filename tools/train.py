@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from samseg.cli import run
-from samseg.config import DataConfig, load_config
+from samseg.cli.exit_codes import run
+from samseg.config.load import load_config
+from samseg.data.config import DataConfig
 
 EPILOG = """\
 examples:
@@ -40,7 +41,7 @@ def prepare_sample(root: Path) -> None:
     """Generate the sample scenes where the default data.root holds nothing yet."""
     if str(root) != DataConfig().root or (root.is_dir() and any(root.iterdir())):
         return
-    from samseg.data.sample import write_sample
+    from samseg.sample.write import write_sample
 
     print(f"generating sample scenes in {root}")
     write_sample(root)

@@ -18,8 +18,7 @@ from samseg.encoders import VARIANTS
 from samseg.encoders.attention import Attention
 from samseg.encoders.linear import Linear
 from samseg.encoders.vit import MLP, SamViT
-from samseg.errors import ConfigError
-from samseg.typed_yaml import nearest
+from samseg.errors import ConfigError, nearest
 
 METHODS: dict[str, type[nn.Module]] = {"lora": LoRA, "conv_lora": ConvLoRA, "adapter": Bottleneck}
 PLACES = {LoRA: ["attn.qkv"], ConvLoRA: ["attn.qkv"], Bottleneck: ["attn", "mlp"]}  # in a block

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from samseg.config import DataConfig
 from samseg.data.classes import IGNORE_INDEX, ClassMap, parse_classes
-from samseg.data.pairs import Pair, find_pairs, read_pair
+from samseg.data.config import DataConfig
+from samseg.data.sources.folders import Pair, find_pairs, read_pair
 from samseg.errors import InputError
 
 THREADS = min(4, os.cpu_count() or 1)  # PIL decodes without Python's lock, so threads do; few, as maps can be large
@@ -40,6 +40,9 @@ class Report:
     def class_pixels(self, split: str) -> list[int]:
         """Pixels of each class in ``split``."""
         return self.splits[split].pixels
+
+    def images(self, split: str) -> int:
+        return self.splits[split].images
 
     def __str__(self) -> str:
         rows = [["share of pixels (in images)", *self.splits]]

@@ -2,20 +2,26 @@
 
 import random
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from samseg.config import DataConfig
 from samseg.data.classes import IGNORE_INDEX, parse_classes
-from samseg.data.features import FeatureStore
+from samseg.data.config import DataConfig
 from samseg.data.images import image_area
-from samseg.data.pairs import Pair, find_pairs, read_mask, read_pair
+from samseg.data.sources.folders import Pair, find_pairs, read_mask, read_pair
 from samseg.data.views import drawn_view, seen
 from samseg.errors import InputError
 
 __all__ = ["IGNORE_INDEX", "SegmentationDataset"]
+
+
+class Features(Protocol):
+    """What an encoder gave for images, stored: see `samseg.features`."""
+
+    def read(self, image: Path, view: int) -> list[torch.Tensor]: ...
 
 
 class SegmentationDataset(Dataset):
@@ -43,10 +49,10 @@ class SegmentationDataset(Dataset):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._items = list(range(len(self.pairs)))
         self._config = data_config
-        self._features: FeatureStore | None = None
+        self._features: Features | None = None
         self._transform = None
         if train:
-            from samseg.data.transforms import train_transform  # albumentations takes seconds to import
+            from samseg.data.augment import train_transform  # albumentations takes seconds to import
 
             self._transform = train_transform(data_config)
             if not data_config.resize:
@@ -58,11 +64,11 @@ class SegmentationDataset(Dataset):
         """Draw anew from here on; to be called before the loader is iterated."""
         self._epoch.fill_(epoch)
 
-    def use_features(self, features: FeatureStore) -> None:
+    def use_features(self, features: Features) -> None:
         """From here on items hold, in place of ``"image"``, the ``"taps"`` that are stored for it: (h, w, C) each."""
         self._features = features
         if self._transform is not None:
-            from samseg.data.transforms import mask_transform
+            from samseg.data.augment import mask_transform
 
             self._transform = mask_transform(self._config)
 

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from samseg.checkpoint import newest_run
-from samseg.config import read_run_config
 from samseg.data.images import SUFFIXES, list_images, read_image
+from samseg.data.preprocess import resized_shape
 from samseg.errors import InputError
 from samseg.files import written_whole
-from samseg.inference.draw import legend, overlay, save_class_map, save_picture
-from samseg.inference.letterbox import resized_shape
-from samseg.inference.predictor import Predictor, likeliest
+from samseg.inference.predictor import Predictor
+from samseg.predict.draw import legend, overlay, save_class_map, save_picture
+from samseg.predict.rows import likeliest
+from samseg.runs.folder import is_run, newest_run, read_run_config
 
 OVERLAY_PX = 4096  # an overlay is for looking at: larger ones are shrunk to this longest side
 LEGEND = "legend.png"
@@ -29,7 +29,7 @@ def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     The first path is the run if it holds a config.yaml. The images are files, or those of folders (not of folders
     inside them), each once; without any, the run's test split. Raises InputError for a path that is neither.
     """
-    named = bool(paths) and _is_run(paths[0])
+    named = bool(paths) and is_run(paths[0])
     inputs = paths[1:] if named else paths
     images = _images(inputs)
     run = paths[0] if named else newest_run()
@@ -41,16 +41,12 @@ def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     return run, images
 
 
-def _is_run(path: Path) -> bool:
-    return (path / "config.yaml").is_file()
-
-
 def _images(inputs: Iterable[Path]) -> list[Path]:
     images: dict[Path, Path] = {}
     for path in inputs:
         if not path.exists():
             raise InputError(f"no such image, folder or run: {path}")
-        if _is_run(path):
+        if is_run(path):
             raise InputError(f"{path} is a run; give one run, before the images")
         if path.is_dir():
             found = list_images(path)

@@ -1,1 +1,1 @@
-"""Training a run: the loop, its losses and metrics, its state and pictures."""
+"""Training a run: the loop, its processes, its failures and its report."""

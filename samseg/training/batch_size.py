@@ -2,22 +2,22 @@
 
 import gc
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from samseg.config import RunConfig
-from samseg.data.check import Report
+from samseg.config.load import task_of
+from samseg.config.schema import RunConfig
 from samseg.errors import ConfigError, InputError
-from samseg.model import build_model
-from samseg.trainable import checkpoint_gradients, parameter_groups
-from samseg.training.losses import SegmentationLoss
+from samseg.models.parts import checkpoint_gradients, parameter_groups
+from samseg.training.trainer import group_settings
 
 AUTO = "auto"
 HEADROOM = 0.92  # of the memory: a long run needs some for what a few steps do not show, such as fragmentation
 
 
-def find_batch_size(config: RunConfig, accelerator: Accelerator, report: Report) -> int:
+def find_batch_size(config: RunConfig, accelerator: Accelerator, report: Any) -> int:
     """Images per step and process: the largest number whose training step fits on the device of every process.
 
     Steps are made on a copy of the model with random images of the real size; the random states are as before.
@@ -28,7 +28,7 @@ def find_batch_size(config: RunConfig, accelerator: Accelerator, report: Report)
         raise ConfigError(
             f"train.batch_size=auto measures a GPU's memory, this is the {device}: set a number, such as 2"
         )
-    images = report.splits["train"].images
+    images = report.images("train")
     torch.cuda.set_per_process_memory_fraction(HEADROOM, device)
     try:
         with torch.random.fork_rng():
@@ -58,7 +58,7 @@ def largest(fits: Callable[[int], bool], limit: int) -> int:
     return good
 
 
-def _fits(config: RunConfig, accelerator: Accelerator, report: Report, size: int) -> bool:
+def _fits(config: RunConfig, accelerator: Accelerator, report: Any, size: int) -> bool:
     try:
         _train_steps(config, accelerator, report, size)
     except torch.OutOfMemoryError:
@@ -70,18 +70,18 @@ def _fits(config: RunConfig, accelerator: Accelerator, report: Report, size: int
     return fits
 
 
-def _train_steps(config: RunConfig, accelerator: Accelerator, report: Report, size: int) -> None:
+def _train_steps(config: RunConfig, accelerator: Accelerator, report: Any, size: int) -> None:
     """Two steps, because the optimiser's moments come with the first. With the feature cache a step takes less."""
-    device, side = accelerator.device, config.data.image_size
-    model = build_model(config.model, classes=len(report.classes), pretrained=False).to(device).train()
+    device, task = accelerator.device, task_of(config)
+    model = task.build_model(pretrained=False).model.to(device).train()
     if config.train.gradient_checkpointing:
         checkpoint_gradients(model)
-    loss = SegmentationLoss(config.train.loss, report.classes, report.class_pixels("train")).to(device)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.train), lr=config.train.lr)
-    images = torch.randn(size, 3, side, side, device=device)
-    masks = torch.randint(len(report.classes), (size, side, side), device=device)
+    objective = task.objective(report).to(device)
+    optimizer = torch.optim.AdamW(parameter_groups(model, **group_settings(config.train)), lr=config.train.lr)
+    batch = task.random_batch(size, device)
     for _ in range(2):
         with accelerator.autocast():
-            loss(model(images), masks).backward()
+            outputs = model(task.inputs(batch))
+        objective(outputs, batch, objective.weight(batch), batches=1).backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from safetensors import SafetensorError
 
-from samseg.config import TrainConfig
+from samseg.config.schema import TrainConfig
 from samseg.errors import ConfigError, InputError
 
 

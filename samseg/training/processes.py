@@ -13,7 +13,7 @@ from accelerate.utils import broadcast, broadcast_object_list
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from samseg.config import TrainConfig
+from samseg.config.schema import TrainConfig
 from samseg.errors import ConfigError, InputError
 
 T = TypeVar("T")

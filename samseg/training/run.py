@@ -7,18 +7,16 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from samseg.checkpoint import WEIGHTS
-from samseg.config import RunConfig, read_run_config
-from samseg.data.check import check_dataset
+from samseg.config.load import task_of
+from samseg.config.schema import RunConfig
 from samseg.errors import InputError
+from samseg.runs.folder import CURVES, PICTURES, WEIGHTS, discard_unless_begun, earlier_run, new_run, read_run_config
+from samseg.runs.lock import held
+from samseg.runs.state import RunState, load_state
+from samseg.tasks import Task
 from samseg.training.batch_size import AUTO, find_batch_size
 from samseg.training.failures import explained
-from samseg.training.folder import discard_unless_begun, earlier_run, new_run
-from samseg.training.lock import held
-from samseg.training.metrics import table
 from samseg.training.processes import accelerator_for, on_main
-from samseg.training.report import CURVES, PICTURES
-from samseg.training.state import RunState, load_state
 from samseg.training.stopping import sigterm_noted
 from samseg.training.trainer import Trainer, write_results
 
@@ -30,7 +28,7 @@ def train(config: RunConfig, name: str) -> Path:
     the model have proved sound. InputError, in one line, for everything the user can mend; Terminated when SIGTERM
     stopped it.
     """
-    accelerator = accelerator_for(config.train)
+    accelerator, task = accelerator_for(config.train), task_of(config)
     with ExitStack() as lock:  # one process holds the folder for all, until the run ends
 
         def claimed(folder: Path | None) -> Path | None:
@@ -43,16 +41,16 @@ def train(config: RunConfig, name: str) -> Path:
         if len(set(gather_object([(state.epoch, state.part["images"])]))) > 1:
             raise InputError(f"{folder} differs between machines: run_dir must be on a disk that all of them share")
         if state.epoch and accelerator.is_main_process:
-            write_results(state, folder)  # a kill may have come between the state and them
+            write_results(state, task, folder)  # a kill may have come between the state and them
         if state.finished(config.train.epochs, config.train.patience):
-            _finish(accelerator, state, folder, f"{folder} is finished already, after {state.epoch} epochs")
+            _finish(accelerator, state, task, folder, f"{folder} is finished already, after {state.epoch} epochs")
             return folder
         if config.train.resume:
             accelerator.print(
                 f"going on after {state.position()}" if state.begun() else "nothing to resume: starting anew"
             )
 
-        report = on_main(accelerator, lambda: check_dataset(config.data.root, ("train", "val"), config.data))
+        report = on_main(accelerator, lambda: task.check(("train", "val")))
         accelerator.print(report)
         if config.train.batch_size == AUTO:
             found = read_run_config(folder).train.batch_size if folder else find_batch_size(config, accelerator, report)
@@ -73,16 +71,16 @@ def train(config: RunConfig, name: str) -> Path:
         except KeyboardInterrupt:
             accelerator.print(f"\nstopped in epoch {state.epoch + 1}; the same command with train.resume=true goes on")
             raise
-        early = " (stopped early: no better mIoU)" if state.epoch < config.train.epochs else ""
-        _finish(accelerator, state, folder, f"finished after {state.epoch} epochs{early}")
+        early = f" (stopped early: no better {task.score_name})" if state.epoch < config.train.epochs else ""
+        _finish(accelerator, state, task, folder, f"finished after {state.epoch} epochs{early}")
         accelerator.end_training()
         return folder
 
 
-def _finish(accelerator: Accelerator, state: RunState, folder: Path, title: str) -> None:
+def _finish(accelerator: Accelerator, state: RunState, task: Task, folder: Path, title: str) -> None:
     """Say what came out, where it lies, and what comes next."""
     accelerator.print(
-        f"{title}; the best is epoch {state.best_epoch}, on the validation images:\n{table(state.best)}\n"
+        f"{title}; the best is epoch {state.best_epoch}, on the validation images:\n{task.table(state.best)}\n"
         f"weights: {folder / WEIGHTS}; curves: {folder / CURVES}; pictures: {folder / PICTURES}\n"
         f"next: python tools/evaluate.py {folder}, python tools/infer.py {folder} IMAGE ..."
     )

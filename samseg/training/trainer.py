@@ -6,32 +6,36 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
+from PIL import Image
 from torch.distributed.checkpoint import state_dict as gathered
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from samseg import base
 from samseg.adapters.auxiliary import auxiliary_losses
-from samseg.checkpoint import rebuild
-from samseg.config import RunConfig
-from samseg.data.check import Report
-from samseg.data.dataset import SegmentationDataset
+from samseg.config.load import task_of
+from samseg.config.schema import RunConfig, TrainConfig
 from samseg.errors import Terminated
-from samseg.model import build_model
-from samseg.trainable import checkpoint_gradients, count_parameters, parameter_groups
+from samseg.features.fill import with_features
+from samseg.features.store import cache_folder
+from samseg.files import written_whole
+from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
+from samseg.models.pretrained import load_trained, trained_part
+from samseg.runs.folder import CURVES, PICTURES, STATE
+from samseg.runs.load import rebuild
+from samseg.runs.state import RunState
+from samseg.tasks import Task
+from samseg.tasks.task import Figures
 from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.evaluation import evaluate
-from samseg.training.failures import check_finite
-from samseg.training.features import with_features
-from samseg.training.losses import SegmentationLoss
+from samseg.training.failures import check_finite, explained
 from samseg.training.processes import agreed, whole_on_each
 from samseg.training.progress import Progress
-from samseg.training.report import CURVES, PICTURES, Events, draw_curves, draw_predictions
-from samseg.training.state import STATE, RunState
+from samseg.training.report import Events, draw_curves
 from samseg.training.stopping import StopRequest, outlive_sigterm
 
 SAVE_MINUTES = 15  # the state is saved so often within an epoch
@@ -42,12 +46,13 @@ class Trainer:
     """Model, data and optimiser of one run, as far as ``state`` says they have come; `run` takes them to the end."""
 
     def __init__(
-        self, config: RunConfig, accelerator: Accelerator, report: Report, state: RunState, source: Path | None = None
+        self, config: RunConfig, accelerator: Accelerator, report: Any, state: RunState, source: Path | None = None
     ):
         self.config, self.settings, self.accelerator, self.state = config, config.train, accelerator, state
-        data, settings = config.data, config.train
-        self.training = SegmentationDataset(data.root, "train", data, train=True, seed=config.seed)
-        self.validation = SegmentationDataset(data.root, "val", data, train=False, seed=config.seed)
+        settings, task = config.train, task_of(config)
+        self.task = task
+        self.training = task.dataset("train", train=True, seed=config.seed)
+        self.validation = task.dataset("val", train=False, seed=config.seed)
         self.rank, self.processes = accelerator.process_index, accelerator.num_processes
         images = len(self.training)
         self.batches = EpochBatches(images, settings.batch_size, config.seed, self.rank, self.processes)
@@ -65,20 +70,30 @@ class Trainer:
 
         set_seed(config.seed)
         if state.begun():
-            self.model = rebuild(config, state.base, source / STATE)
-            base.fit(self.model, state.model, state.base, source / STATE)
+            self.model, self.base = rebuild(config, state.base, source / STATE)
+            load_trained(self.model, self.base, state.model, state.base, source / STATE)
         else:
-            self.model = build_model(config.model, classes=len(self.training.classes))
-        self.base = self.model.base
+            self.model, self.base = task.build_model()
         if settings.gradient_checkpointing:
             checkpoint_gradients(self.model)
         self.parameters = count_parameters(self.model)
-        self.loss = SegmentationLoss(settings.loss, self.training.classes, report.class_pixels("train"))
-        self.loss.to(accelerator.device)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, settings), lr=settings.lr)
+        self.objective = task.objective(report).to(accelerator.device)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, **group_settings(settings)), lr=settings.lr)
         self.scheduler = LambdaLR(self.optimizer, warmup_cosine(self.warmup, self.total_steps))
         if settings.cache_features:
-            self.model = with_features(self.model, self.training, self.validation, config, accelerator)
+            with explained(settings):
+                self.model = with_features(
+                    self.model,
+                    self.training,
+                    self.validation,
+                    config.data,
+                    accelerator,
+                    root=cache_folder(settings.cache_dir),
+                    dtype=settings.cache_dtype,
+                    precision=settings.precision,
+                    batch_size=settings.batch_size,
+                    workers=settings.workers,
+                )
         self.model, self.optimizer = accelerator.prepare(self.model, self.optimizer)
         if state.begun():
             self._restore()
@@ -121,31 +136,31 @@ class Trainer:
 
         Raises Terminated when any process was asked to ``stop``, with the state of that moment saved.
         """
-        state, settings, main = self.state, self.settings, self.accelerator.is_main_process
-        self.folder, self.stop = folder, stop
+        state, settings, task, main = self.state, self.settings, self.task, self.accelerator.is_main_process
         events = Events(folder, state.epoch) if main else None
-        self.progress = Progress(self.batches.used(), settings.epochs - state.epoch, main)
+        progress = Progress(self.batches.used(), settings.epochs - state.epoch, main)
         while not state.finished(settings.epochs, settings.patience):
             epoch, started = state.epoch + 1, time.monotonic() - state.part["seconds"]
-            loss = self.train_epoch(epoch)
-            metrics = self.validate()
-            self._stop_if_asked()
+            loss = self.train_epoch(epoch, folder, stop, progress)
+            figures = self.validate(stop)
+            self._stop_if_asked(folder, stop)
             row = {"epoch": epoch, "loss": loss, "lr": max(self.scheduler.get_last_lr())}
-            row |= {"val_miou": metrics["miou"], "val_accuracy": metrics["accuracy"]}
+            row |= {column: figures[name] for column, name in task.columns.items()}
             row |= {"seconds": round(time.monotonic() - started, 2)}
-            state.add_epoch(row, metrics)
+            state.add_epoch(row, figures, task.better(figures, state.best))
             with whole_on_each(self.accelerator, self.model) as network:
                 # Pictures and events come before the state: an epoch that is run again draws them again.
                 if main and state.improved():
-                    draw_predictions(network, self.validation, self.config.data, folder / PICTURES)
+                    with written_whole(folder / PICTURES) as temporary:
+                        Image.fromarray(task.picture(network, self.validation)).save(temporary)
             if main:
-                events.add(row, metrics)
-            self._save()
+                events.add(row, task.scalars(figures))
+            self._save(folder)
             if main:
-                write_results(state, folder)
-            self.accelerator.print(_line(row, state, settings.epochs))
+                write_results(state, task, folder)
+            self.accelerator.print(_line(row, figures, state, task, settings.epochs))
 
-    def train_epoch(self, epoch: int) -> float:
+    def train_epoch(self, epoch: int, folder: Path, stop: StopRequest, progress: Progress) -> float:
         """What is left of a pass over the training images; returns the mean loss of all its steps.
 
         A step is ``train.accumulate`` batches (fewer at the end) on every process. Its gradients are those of one large
@@ -159,7 +174,7 @@ class Trainer:
         started = saved = time.monotonic()
         before = part["seconds"]
         batches = iter(self.loader)
-        with self.progress.bar(f"epoch {epoch}/{settings.epochs}", part["images"]):
+        with progress.bar(f"epoch {epoch}/{settings.epochs}", part["images"]):
             while step := list(islice(batches, settings.accumulate)):
                 torch.manual_seed(epoch_seed(self.config.seed, epoch, self.rank, part["steps"]))
                 loss = self._accumulate(send_to_device(step, accelerator.device, non_blocking=True))
@@ -174,62 +189,61 @@ class Trainer:
                 part["steps"] += 1
                 part["loss"] += loss
                 part["seconds"] = before + time.monotonic() - started
-                self.progress.step(images, loss)
-                self._stop_if_asked()
+                progress.step(images, loss)
+                self._stop_if_asked(folder, stop)
                 if any(agreed(accelerator, time.monotonic() - saved > 60 * SAVE_MINUTES)):
-                    self._save()
+                    self._save(folder)
                     saved = time.monotonic()
         return part["loss"] / part["steps"]
 
-    def _stop_if_asked(self) -> None:
-        if any(agreed(self.accelerator, self.stop())):
-            self._save()
+    def _stop_if_asked(self, folder: Path, stop: StopRequest) -> None:
+        if any(agreed(self.accelerator, stop())):
+            self._save(folder)
             where = self.state.position()
             raise Terminated(f"stopped by SIGTERM after {where}; the same command with train.resume=true goes on there")
 
     def _accumulate(self, step: list[dict]) -> float:
         """Add up the gradients of a step's batches; returns the loss of the step over all processes."""
         # The mean over processes, not the sum: DDP averages the gradients that are to be added up.
-        weight = self.accelerator.reduce(sum(self.loss.pixel_weight(batch["mask"]) for batch in step), "mean")
+        weight = self.accelerator.reduce(sum(self.objective.weight(batch) for batch in step), "mean")
         total = torch.zeros((), device=self.accelerator.device)
         for number, batch in enumerate(step, start=1):
             last = number == len(step)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                given = batch["taps"] if self.settings.cache_features else batch["image"]
                 with auxiliary_losses() as auxiliary:
-                    logits = self.model(given)
-                loss = self.loss(logits, batch["mask"], weight, batches=len(step))
-                loss = loss + sum(auxiliary) / len(step)  # no sums over pixels either: averaged as Dice is
+                    outputs = self.model(self.task.inputs(batch))
+                loss = self.objective(outputs, batch, weight, batches=len(step))
+                loss = loss + sum(auxiliary) / len(step)  # no sums over labels: averaged over the batches
                 self.accelerator.backward(loss)
             total += loss.detach()
         return self.accelerator.reduce(total, "mean").item()
 
-    def validate(self) -> dict:
-        """The metrics on the validation images, the same on every process."""
+    def validate(self, stop: StopRequest) -> Figures:
+        """The figures of the validation images, the same on every process."""
         with whole_on_each(self.accelerator, self.model) as network:
             return evaluate(
                 network,
                 self.validation,
-                self.config.data,
+                self.task,
                 self.accelerator.device,
                 workers=self.settings.workers,
                 rank=self.rank,
                 processes=self.processes,
                 title="validation",
-                stopped=self.stop,
+                stopped=stop,
             )
 
-    def _save(self) -> None:
+    def _save(self, folder: Path) -> None:
         """Put what `_restore` needs into the state, gathered from all processes, and write it."""
         state, scaler = self.state, self.accelerator.scaler
-        state.model = base.trained_part(gathered.get_model_state_dict(self.model, options=WHOLE), self.base)
+        state.model = trained_part(gathered.get_model_state_dict(self.model, options=WHOLE), self.base)
         state.optimizer = gathered.get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=WHOLE)
         state.base = self.base.metadata() if self.base else {}
         state.images_a_step, state.total_steps = self._images_a_step(), self.total_steps
         state.scheduler = self.scheduler.state_dict()
         state.scaler = None if scaler is None else scaler.state_dict()
         if self.accelerator.is_main_process:
-            state.save(self.folder)
+            state.save(folder)
 
 
 def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
@@ -243,15 +257,22 @@ def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]
     return factor
 
 
-def write_results(state: RunState, folder: Path) -> None:
+def group_settings(settings: TrainConfig) -> dict[str, float]:
+    """What `parameter_groups` is told."""
+    names = ("lr", "encoder_lr", "pyramid_lr", "weight_decay", "layer_decay")
+    return {name: getattr(settings, name) for name in names}
+
+
+def write_results(state: RunState, task: Task, folder: Path) -> None:
     """Write what follows from the state at an epoch's end."""
     state.write_results(folder)
-    draw_curves(state.history, folder / CURVES)
+    draw_curves(state.history, task, folder / CURVES)
 
 
-def _line(row: dict, state: RunState, epochs: int) -> str:
-    miou, best = (f"{value:.4f}" if value is not None else "-" for value in (row["val_miou"], state.best["miou"]))
+def _line(row: dict, figures: Figures, state: RunState, task: Task, epochs: int) -> str:
+    scores = (figures[task.score], state.best[task.score])
+    score, best = (f"{value:.4f}" if value is not None else "-" for value in scores)
     return (
-        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  val mIoU {miou}  "
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  val {task.score_name} {score}  "
         f"best {best} (epoch {state.best_epoch})  lr {row['lr']:.1e}  {row['seconds']:.1f} s"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.config import DataConfig
+from samseg.data.config import DataConfig
 
 
 def write_pair(folder: Path, name: str, image: np.ndarray, mask: np.ndarray, suffix: str = ".png") -> None:

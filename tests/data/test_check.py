@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.config import DataConfig
 from samseg.data.check import balanced_weights, check_dataset
+from samseg.data.config import DataConfig
 from samseg.errors import InputError
 from tests.data.conftest import write_pair
 

@@ -139,7 +139,7 @@ def test_real_images():
     root = Path(__file__).parents[2] / "../shared/data/camvid"
     if not root.is_dir():
         pytest.skip("no real images here")
-    from samseg.config import DataConfig
+    from samseg.data.config import DataConfig
 
     config = DataConfig(classes={f"class {i}": i for i in range(11)}, ignore=[11], image_size=96, augment=AUGMENT)
     item = SegmentationDataset(root, "train", config, train=True, seed=0)[0]

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from samseg.config import load_config
+from samseg.config.load import load_config
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.views import VIEWS, drawn_view, seen
 

@@ -8,10 +8,11 @@ from PIL import Image
 from torch import nn
 
 import samseg
-from samseg.config import DataConfig
+from samseg.data.config import DataConfig
+from samseg.data.preprocess import normalised
 from samseg.errors import InputError
-from samseg.inference.letterbox import normalised
-from samseg.inference.predictor import Predictor, predict_logits, predict_rows
+from samseg.inference.predictor import Predictor
+from samseg.predict.rows import predict_logits, predict_rows
 from tests.random_run import CLASSES, write_run
 
 

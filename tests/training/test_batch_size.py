@@ -2,7 +2,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from samseg.config import load_config
+from samseg.config.load import load_config
 from samseg.data.check import Report, SplitReport
 from samseg.errors import ConfigError
 from samseg.training import batch_size

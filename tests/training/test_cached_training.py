@@ -12,11 +12,11 @@ import yaml
 from accelerate.utils import set_seed
 from PIL import Image
 
-from samseg.config import load_config
+from samseg.config.load import load_config
+from samseg.data.preprocess import network_view
 from samseg.encoders.vit import SamViT
 from samseg.errors import ConfigError, InputError
-from samseg.inference.letterbox import network_view
-from samseg.model import build_model
+from samseg.models.build import build_model
 from samseg.training import features
 from samseg.training.run import train
 from samseg.training.trainer import Trainer
@@ -222,7 +222,7 @@ import sys
 sys.path.insert(0, {root!r})
 import tests.encoders.conftest
 from samseg.encoders.vit import SamViT
-from samseg.config import load_config
+from samseg.config.load import load_config
 from samseg.training.run import train
 forward, images = SamViT.forward, []
 def counting(self, x):

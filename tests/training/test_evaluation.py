@@ -3,12 +3,12 @@ import json
 import pytest
 import torch
 
-from samseg.checkpoint import save_weights
-from samseg.config import load_config, save_config
+from samseg.config.load import load_config, save_config
 from samseg.data.dataset import SegmentationDataset
 from samseg.errors import InputError
 from samseg.inference.predictor import Predictor
-from samseg.model import build_model
+from samseg.models.build import build_model
+from samseg.runs.tensors import save_weights
 from samseg.training.evaluation import evaluate, evaluate_run
 
 

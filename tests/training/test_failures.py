@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from samseg.config import TrainConfig
+from samseg.config.schema import TrainConfig
 from samseg.errors import ConfigError, InputError
 from samseg.training.failures import check_finite, explained
 

@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from samseg.config import load_config
+from samseg.config.load import load_config
 from samseg.data.dataset import SegmentationDataset
-from samseg.inference.draw import palette
+from samseg.predict.draw import palette
 from samseg.training.report import draw_curves, draw_predictions
 
 

@@ -15,17 +15,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from samseg import files
 from samseg.adapters.insert import is_adapter_tensor
-from samseg.checkpoint import load_run
-from samseg.config import load_config
+from samseg.config.load import load_config
 from samseg.data.dataset import SegmentationDataset
 from samseg.errors import ConfigError, InputError, Terminated, WeightsError
 from samseg.inference import predictor
 from samseg.inference.predictor import Predictor
-from samseg.model import build_model
+from samseg.models.build import build_model
+from samseg.runs.load import load_run
+from samseg.runs.state import load_state
 from samseg.training import trainer
 from samseg.training.failures import check_finite
 from samseg.training.run import train
-from samseg.training.state import load_state
 from samseg.training.trainer import warmup_cosine
 from tests.encoders.conftest import SMALL
 

@@ -1,1 +1,1 @@
-"""The parts that generated aerial scenes are made of; `samseg.data.sample` puts them together."""
+"""The parts that generated aerial scenes are made of; `samseg.sample.write` puts them together."""

@@ -1,0 +1,1 @@
+"""The commands, and what they share: exit codes and one-line errors."""

@@ -1,0 +1,1 @@
+"""A run's configuration: its sections put together, read from YAML and checked."""

@@ -1,0 +1,49 @@
+"""The run's configuration: the sections of the rooms that own them, and what the run itself is told.
+
+The comments document the keys.
+"""
+
+from dataclasses import dataclass, field
+
+from samseg.data.config import DataConfig
+from samseg.models.config import ModelConfig
+from samseg.tasks.losses import LossConfig
+
+
+@dataclass
+class TrainConfig:
+    epochs: int = 50
+    batch_size: int | str = 2  # images per step and process; auto: the most that fit on the GPU, found before the run
+    accumulate: int = 1  # batches per optimiser step
+    lr: float = 3e-4  # of everything born random: adapter, pyramid, decoder, head
+    encoder_lr: float | None = None  # of what is pretrained; null: lr / 10 with pretrained weights, lr without
+    pyramid_lr: float | None = None  # of the pyramid that SAM's encoders get; null: lr
+    # Full fine-tuning of SAM's ViTs: encoder_lr holds for the neck, and each block below it learns at this share of the
+    # rate of the one above, the patches' and positions' embedding last. 1: all at encoder_lr. 0.65 to 0.9 are usual.
+    layer_decay: float = 1.0
+    weight_decay: float = 0.01  # of matrices and filters; norms, biases and positions have none
+    loss: LossConfig = field(default_factory=LossConfig)
+    warmup: float = 0.05  # share of all steps over which the learning rate rises; cosine to zero after it
+    clip_norm: float = 1.0  # the gradient's norm is clipped to this
+    precision: str = "fp32"  # fp32 | bf16 | fp16
+    # Keep the input of each of the encoder's blocks alone and compute the rest again in the backward pass: the memory
+    # of one block instead of all, the same gradients, a third more time. Of SAM's encoders, free or with an adapter.
+    gradient_checkpointing: bool = False
+    workers: int = 2  # processes that read and augment images; 0: none
+    patience: int | None = None  # stop after so many epochs without a better mIoU; null: never
+    # A frozen encoder runs once for each image and view (data.views); later epochs and runs read what it gave from the
+    # disk. For data.resize: true without data.augment.
+    cache_features: bool = False
+    cache_dir: str | None = None  # null: the user's cache folder, ~/.cache/samseg/features
+    cache_dtype: str = "float16"  # float16 | bfloat16 | float32 (exact, twice the disk)
+    resume: bool = False  # continue the run in run_dir
+
+
+@dataclass
+class RunConfig:
+    task: str = "semantic"  # what is learnt: semantic (a class for every pixel)
+    run_dir: str | None = None  # where the run is written; null: runs/<config's name>, then -2, -3 ...
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)

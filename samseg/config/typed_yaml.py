@@ -1,0 +1,168 @@
+"""YAML plus ``key=value`` into a tree of dataclasses; what does not fit is an error that names the key and the way out.
+
+This file knows nothing of samseg's own settings: `samseg.config.load` declares those.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from samseg.errors import ConfigError, nearest
+
+T = TypeVar("T")
+YAML_SUFFIXES = (".yaml", ".yml")
+
+
+def load(schema: type[T], path: str | Path, overrides: list[str]) -> T:
+    """Read ``path``, set each ``dotted.key=value`` of ``overrides`` (replacing the old value whole), fit to ``schema``.
+
+    Keys and types are checked more strictly than OmegaConf does by itself, which would read ``epochs: 2.5`` as 2 and
+    ``resume: 1`` as true. Raises ConfigError.
+    """
+    values = read_yaml(Path(path))
+    for override in overrides:
+        _set(schema, values, override)
+    try:
+        values = OmegaConf.to_container(OmegaConf.create(values), resolve=True, throw_on_missing=True)
+        _check_section(schema, values, "", dotted_keys(schema))
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError(f"{path}: {key}{_first_line(error)}") from error
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """The mapping in a YAML file ({} when empty); ConfigError naming file and line if it cannot be read or is none."""
+    try:
+        loaded = OmegaConf.load(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(_not_found(path)) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder; give a YAML file") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: {error.problem or _first_line(error)}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML text file: {_first_line(error)}") from error
+    except OSError as error:
+        reason = error.strerror or "it must hold settings as 'key: value'"
+        raise ConfigError(f"cannot read {path}: {reason}") from error
+    values = OmegaConf.to_container(loaded)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold settings as 'key: value', got a list")
+    return values
+
+
+def dotted_keys(schema: type, prefix: str = "") -> list[str]:
+    """All keys of a tree of dataclasses, as in ``train.loss.ce``; sections count as keys."""
+    keys = []
+    for name, kind in typing.get_type_hints(schema).items():
+        keys.append(prefix + name)
+        if dataclasses.is_dataclass(kind):
+            keys += dotted_keys(kind, f"{prefix}{name}.")
+    return keys
+
+
+def _not_found(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"no such config: {path} (there is no folder {path.parent})"
+    beside = sorted(p.name for p in path.parent.iterdir() if p.suffix in YAML_SUFFIXES)
+    if close := nearest(path.name, beside):
+        return f"no such config: {path}; did you mean {path.parent / close}?"
+    return f"no such config: {path}; {path.parent} holds {', '.join(beside) or 'no YAML file'}"
+
+
+def _set(schema: type, values: dict[Any, Any], override: str) -> None:
+    """Set one ``dotted.key=value`` in place; the value is read as YAML, or as it stands where ``schema`` wants text."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"an override is written key=value, got {override!r}")
+    try:
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = getattr(error, "problem", None) or _first_line(error)
+        raise ConfigError(f"{key}: cannot read {text!r} as a YAML value: {reason}") from error
+    *sections, name = key.split(".")
+    kind: Any = schema
+    for section in sections:
+        kind = typing.get_type_hints(kind).get(section) if dataclasses.is_dataclass(kind) else None
+        if not isinstance(values.get(section), dict):
+            values[section] = {}
+        values = values[section]
+    kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
+    fits = kind and any(_fits(value, one) for one in _alternatives(kind))
+    if kind and not fits and str in _alternatives(kind) and isinstance(value, (bool, int, float)):
+        value = text  # run_dir=2024_01 is a name, though YAML reads the number 202401
+    values[name] = value
+
+
+def _check_section(schema: type, values: dict[Any, Any], prefix: str, valid: list[str]) -> None:
+    """Check keys and types of ``values`` against ``schema``; an empty section (YAML's null) becomes {} in place."""
+    kinds = typing.get_type_hints(schema)
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if name not in kinds:
+            raise ConfigError(f"unknown key {key}{_did_you_mean(str(name), prefix, kinds, valid)}")
+        kind = kinds[name]
+        if dataclasses.is_dataclass(kind):
+            if value is None:
+                values[name] = value = {}
+            if not isinstance(value, dict):
+                raise ConfigError(f"{key} is a section ({', '.join(typing.get_type_hints(kind))}), got {value!r}")
+            _check_section(kind, value, f"{key}.", valid)
+        elif not any(_fits(value, one) for one in _alternatives(kind)):
+            wanted = " or ".join(_named(one) for one in _alternatives(kind))
+            quote = "; put it in quotes" if str in _alternatives(kind) and not isinstance(value, (list, dict)) else ""
+            raise ConfigError(f"{key} must be {wanted}, got {value!r}{quote}")
+
+
+def _did_you_mean(name: str, prefix: str, siblings: Mapping[str, Any], valid: list[str]) -> str:
+    """A key of a similar name in the same section, or else in another."""
+    if close := nearest(name, list(siblings)):
+        return f"; did you mean {prefix}{close}?"
+    leaves = {key.rpartition(".")[2]: key for key in reversed(valid)}
+    if close := nearest(name, list(leaves)):
+        return f"; did you mean {leaves[close]}?"
+    return f"; valid keys here are {', '.join(prefix + sibling for sibling in siblings)}"
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """``int | None`` -> (int, NoneType); anything else stands alone."""
+    return typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is Any:
+        return True
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if not isinstance(value, origin):
+        return False
+    if origin is list:
+        return all(_fits(item, args[0]) for item in value)
+    if origin is dict:
+        return all(_fits(key, args[0]) and _fits(item, args[1]) for key, item in value.items())
+    return True
+
+
+def _named(kind: Any) -> str:
+    if kind == list[float]:
+        return "a list of numbers"
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    containers = {list: "a list", dict: "a mapping of names to values (a name like 1 or yes needs quotes)"}
+    return names.get(kind) or containers[typing.get_origin(kind)]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

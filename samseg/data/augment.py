@@ -1,0 +1,162 @@
+"""Albumentations pipelines from the configuration. The only import of albumentations."""
+
+import inspect
+import os
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would look for a newer version on the net
+
+import albumentations as A  # noqa: E402
+import cv2  # noqa: E402
+from albumentations.augmentations.crops.transforms import BaseCrop  # noqa: E402
+from albumentations.core.transforms_interface import BaseTransformInitSchema  # noqa: E402
+from albumentations.pytorch import ToTensorV2  # noqa: E402
+
+from samseg.data.classes import IGNORE_INDEX  # noqa: E402
+from samseg.data.config import DataConfig  # noqa: E402
+from samseg.errors import (
+    ConfigError,  # noqa: E402
+    nearest,  # noqa: E402
+)
+
+cv2.setNumThreads(0)  # the loader's processes are the parallelism, and OpenCV's threads do not survive a fork
+
+OURS = "samseg normalises (data.mean, data.std) and makes tensors itself; leave it out"
+BOXES = "it needs bounding boxes"
+ZEROS = "it writes 0, a class, into masks; take"
+REFUSED = {
+    **dict.fromkeys(("Normalize", "ToFloat", "FromFloat", "ToTensorV2", "ToTensor3D"), OURS),
+    **dict.fromkeys(("BBoxSafeRandomCrop", "RandomSizedBBoxSafeCrop", "AtLeastOneBBoxRandomCrop"), BOXES),
+    **dict.fromkeys(("FrequencyMasking", "TimeMasking"), f"{ZEROS} XYMasking"),
+    "GridElasticDeform": f"{ZEROS} ElasticTransform or ThinPlateSpline",
+    "Morphological": "it takes class indices for brightness and would relabel pixels",
+    "Lambda": "it takes Python functions, which a configuration cannot give",
+}
+CHOICES = {kind.__name__: kind for kind in (A.OneOf, A.SomeOf, A.RandomOrder, A.Sequential)}
+BASES = (A.DualTransform, A.ImageOnlyTransform)
+TRANSFORMS = {
+    name: kind
+    for name, kind in vars(A).items()
+    if inspect.isclass(kind) and issubclass(kind, BASES) and not issubclass(kind, A.Transform3D) and kind not in BASES
+}
+
+
+class RandomWindow(BaseCrop):
+    """A random square of ``size`` pixels a side, or as much of it as the image has."""
+
+    class InitSchema(BaseTransformInitSchema):
+        size: int
+
+    def __init__(self, size: int, p: float = 1.0):
+        super().__init__(p=p)
+        self.size = size
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        corner = []
+        for length in params["shape"][:2]:
+            window = min(self.size, length)
+            start = self.py_random.randint(0, length - window)
+            corner.append((start, start + window))
+        (top, bottom), (left, right) = corner
+        return {"crop_coords": (left, top, right, bottom)}
+
+
+def train_transform(data_config: DataConfig) -> A.Compose:
+    """Image (H, W, 3) uint8 and class indices (H, W) uint8 -> tensors (3, S, S) float32, (S, S) uint8, S = image_size.
+
+    The user's augmentations come first, at native size. Then the image is fitted as inference does it: longest side
+    to S (or a random crop of S where ``resize`` is false), normalised, padded right and bottom with 0 and, in the mask,
+    `IGNORE_INDEX`. Masks are only ever resampled by nearest neighbour. Raises ConfigError for ``augment``.
+    """
+    size = data_config.image_size
+    # Rounded, as images are uint8: what comes in from beyond the border is all but 0 once normalised.
+    fill = [round(255 * mean) for mean in data_config.mean]
+    augment = [_build(spec, fill) for spec in data_config.augment]
+    if data_config.resize:
+        fit = [A.LongestMaxSize(size, area_for_downscale="image", mask_interpolation=cv2.INTER_NEAREST_EXACT)]
+    else:
+        # Augmenting a mosaic of 100 megapixels for one crop is waste. Twice the crop leaves room to rotate and shrink.
+        augment = augment and [RandomWindow(2 * size), *augment]
+        fit = [RandomWindow(size)]
+    return A.Compose(
+        [
+            *augment,
+            *fit,
+            A.Normalize(mean=data_config.mean, std=data_config.std),
+            A.PadIfNeeded(size, size, position="top_left", fill=0, fill_mask=IGNORE_INDEX),
+            ToTensorV2(),
+        ]
+    )
+
+
+def mask_transform(data_config: DataConfig) -> A.Compose:
+    """What `train_transform` makes of a mask (H, W) uint8 with ``resize`` and no ``augment``, given as ``image=``."""
+    size = data_config.image_size
+    return A.Compose(
+        [
+            A.LongestMaxSize(size, interpolation=cv2.INTER_NEAREST_EXACT),
+            A.PadIfNeeded(size, size, position="top_left", fill=IGNORE_INDEX),
+        ]
+    )
+
+
+def _build(spec: Any, fill: list[int]) -> A.BasicTransform | A.BaseCompose:
+    """One entry of ``data.augment``: a transform's name, or {name: {argument: value}}."""
+    name, arguments = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else (spec, {})
+    arguments = {} if arguments is None else arguments
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise ConfigError(f"data.augment: write a transform as Name or as {{Name: {{argument: value}}}}, got {spec!r}")
+    if name in REFUSED:
+        raise ConfigError(f"data.augment: {name} cannot be used here: {REFUSED[name]}")
+    kind = CHOICES.get(name) or TRANSFORMS.get(name)
+    if kind is None:
+        close = nearest(name, [*CHOICES, *TRANSFORMS])
+        hint = f"did you mean {close}?" if close else "see the list at https://explore.albumentations.ai"
+        raise ConfigError(f"data.augment: albumentations has no transform {name}; {hint}")
+    known = {key: value for key, value in inspect.signature(kind.__init__).parameters.items() if key != "self"}
+    for key in arguments:
+        if key not in known:
+            close = nearest(str(key), list(known))
+            hint = f"did you mean {close}?" if close else f"it has {', '.join(known) or 'none'}"
+            raise ConfigError(f"data.augment: {name} has no argument {key}; {hint}")
+    if name in CHOICES:
+        specs = arguments.get("transforms")
+        if not isinstance(specs, list) or not specs:
+            raise ConfigError(f"data.augment: {name} needs transforms, a list to choose from; got {specs!r}")
+        arguments = arguments | {"transforms": [_build(item, fill) for item in specs]}
+    else:
+        if arguments.get("mask_interpolation", cv2.INTER_NEAREST) != cv2.INTER_NEAREST:
+            raise ConfigError(f"data.augment: {name}.mask_interpolation must be 0 (nearest): classes do not blend")
+        arguments = _beyond_the_border(known, fill) | arguments
+    transform = _construct(name, kind, arguments)
+    foreign = set(getattr(transform, "targets_as_params", ())) - {"image", "mask"}
+    if foreign:
+        raise ConfigError(f"data.augment: {name} cannot be used here: it needs {', '.join(sorted(foreign))} as well")
+    return transform
+
+
+def _beyond_the_border(known: dict[str, inspect.Parameter], fill: list[int]) -> dict[str, Any]:
+    """What a geometric transform writes where it has no image: the mean colour and, in masks, no class at all.
+
+    Albumentations' default for masks, 0, is a class here; its None leaves masks as they are and stays.
+    """
+    chosen: dict[str, Any] = {}
+    if "fill_mask" in known and known["fill_mask"].default is not None:
+        chosen["fill_mask"] = IGNORE_INDEX
+    if "fill" in known and "border_mode" in known:
+        chosen["fill"] = fill
+    return chosen
+
+
+def _construct(name: str, kind: type, arguments: dict[str, Any]) -> A.BasicTransform | A.BaseCompose:
+    try:
+        return kind(**arguments)
+    except Exception as error:
+        details = getattr(error.__cause__, "errors", None)  # pydantic's, which albumentations wraps
+        if details is None:
+            reason = str(error).strip().split("\n")[0]
+        else:
+            first = details()[0]
+            where = ".".join(str(part) for part in first["loc"][:1])
+            reason = f"{where}: {first['msg']}, got {arguments.get(where, first['input'])!r}" if where else first["msg"]
+        raise ConfigError(f"data.augment: {name}: {reason}") from error

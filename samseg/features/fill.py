@@ -1,0 +1,203 @@
+"""Filling the feature cache: what no run has computed yet is computed once, by all processes together."""
+
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from samseg.data.config import DataConfig
+from samseg.data.dataset import SegmentationDataset
+from samseg.data.images import read_image
+from samseg.data.preprocess import network_view
+from samseg.data.views import seen
+from samseg.errors import InputError
+from samseg.features.store import THREADS, FeatureStore
+from samseg.models.cached import TapModel
+from samseg.models.pretrained import digest
+
+Entry = tuple[Path, int]  # an image and the number of its view
+
+
+def with_features(
+    model: nn.Module,
+    training: SegmentationDataset,
+    validation: SegmentationDataset,
+    data: DataConfig,
+    accelerator: Accelerator,
+    *,
+    root: Path,
+    dtype: str,
+    precision: str,
+    batch_size: int,
+    workers: int,
+) -> TapModel:
+    """The model that is trained on stored taps, and both data sets giving them; what is missing is computed before.
+
+    ``model`` has the weights it will have, and is not yet wrapped for several processes: they compute different images.
+    InputError for a model or a disk that this cannot be done with.
+
+    Args:
+        root: the cache's folder.
+        dtype: what the taps are stored in, one of `samseg.features.store.DTYPES`.
+        precision: what the encoder computes in, as ``train.precision`` names it.
+        batch_size: images that the encoder is given at a time.
+        workers: processes that read images.
+    """
+    tap_model = TapModel(model, data.image_size).to(accelerator.device)
+    store = feature_store(tap_model.encoder, data, root=root, dtype=dtype, precision=precision)
+    entries = [(pair.image, view) for pair in training.pairs for view in range(data.views)]
+    entries += [(pair.image, 0) for pair in validation.pairs]
+    store.add(dict.fromkeys(image for image, _ in entries))
+    entries = list({store.path(*entry): entry for entry in entries}.values())  # the same picture twice is one file
+    fill(store, entries, tap_model.encoder, data, accelerator, batch_size=batch_size, workers=workers)
+    for dataset in (training, validation):
+        dataset.use_features(store)
+    return tap_model
+
+
+def feature_store(encoder: nn.Module, data: DataConfig, *, root: Path, dtype: str, precision: str) -> FeatureStore:
+    """The store under ``root`` for a SamEncoder and the preprocessing of ``data``."""
+    trunk = encoder.trunk
+    recipe = {
+        "encoder": encoder.variant,
+        "weights": digest(trunk.state_dict()),
+        "taps": [list(tap) for tap in zip(trunk.tap_channels, trunk.tap_strides, strict=True)],
+        "image_size": data.image_size,
+        "mean": data.mean,
+        "std": data.std,
+        "precision": precision,
+        "dtype": dtype,
+    }
+    return FeatureStore(root, f"{encoder.variant}-{data.image_size}", recipe)
+
+
+def fill(
+    store: FeatureStore,
+    entries: list[Entry],
+    encoder: nn.Module,
+    data: DataConfig,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    workers: int,
+) -> None:
+    """Compute what of ``entries`` is missing or damaged in the store, every process its share, and wait for all.
+
+    Says what is to be computed and the disk it takes, before; InputError when it cannot fit there.
+    """
+    share = entries[accelerator.process_index :: accelerator.num_processes]
+    shown = accelerator.is_main_process
+    if shown:
+        store.sweep()
+    with ThreadPoolExecutor(THREADS) as pool:
+        states = pool.map(lambda entry: store.state(*entry), share)
+        states = list(tqdm(states, "checking features", len(share), leave=False, disable=None if shown else True))
+    missing = [entry for entry, state in zip(share, states, strict=True) if state != "sound"]
+    counts = torch.tensor([len(missing), states.count("damaged")], device=accelerator.device)
+    to_compute, damaged = accelerator.reduce(counts, "sum").tolist()
+    _announce(
+        store, len(entries), to_compute, damaged, _entry_bytes(encoder, data.image_size, store.dtype), accelerator
+    )
+    if missing:
+        loader = DataLoader(
+            Views(missing, data),
+            batch_size,
+            num_workers=workers,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+        _compute(store, missing, encoder, loader, accelerator)
+    accelerator.wait_for_everyone()
+    absent = [entry for entry in entries if not store.path(*entry).is_file()]
+    if absent:
+        raise InputError(
+            f"{len(absent)} features that other processes computed are not in {store.folder} on this machine; put "
+            "train.cache_dir on a disk that all machines share"
+        )
+
+
+def _announce(
+    store: FeatureStore, entries: int, to_compute: int, damaged: int, entry_bytes: int, accelerator: Accelerator
+) -> None:
+    if not to_compute:
+        accelerator.print(f"features: all {entries} read from {store.folder}")
+        return
+    needed, free = to_compute * entry_bytes, _free_bytes(store.folder)
+    again = f", {damaged} of them damaged," if damaged else ""
+    accelerator.print(
+        f"features: computing {to_compute} of {entries}{again} in {store.folder}: {_size(needed)} of the {_size(free)} "
+        "that are free"
+    )
+    if needed > free:
+        raise InputError(
+            f"the features take {_size(needed)}, but {store.folder} has {_size(free)} free: name another folder with "
+            "train.cache_dir, lower data.views or data.image_size, or set train.cache_features=false"
+        )
+
+
+def _compute(
+    store: FeatureStore, entries: list[Entry], encoder: nn.Module, loader: DataLoader, accelerator: Accelerator
+) -> None:
+    """Run the trunk over the ``loader``'s batches of ``entries`` and write what it gives.
+
+    A batch is written while the next is run.
+    """
+    size, device = loader.batch_size, accelerator.device
+    shown = None if accelerator.is_main_process else True
+    encoder.eval()
+    writes: list[Future] = []
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        tqdm(desc="features", total=len(entries), unit="image", disable=shown) as bar,
+    ):
+        for number, images in enumerate(loader):
+            with torch.inference_mode(), accelerator.autocast():
+                taps = [tap.cpu() for tap in encoder.taps(images.to(device, non_blocking=True))]
+            _finish(writes, bar)
+            for i, entry in enumerate(entries[number * size : number * size + len(images)]):
+                writes.append(pool.submit(store.write, *entry, [tap[i] for tap in taps]))
+        _finish(writes, bar)
+
+
+def _finish(writes: list[Future], bar: tqdm) -> None:
+    """Wait for ``writes``, raise what one of them raised, and empty the list."""
+    wait(writes)
+    for write in writes:
+        write.result()
+    bar.update(len(writes))
+    writes.clear()
+
+
+class Views(Dataset):
+    """Views of images as the network sees them, (3, S, S) float32: as in training without augmentation."""
+
+    def __init__(self, entries: list[Entry], data: DataConfig):
+        self.entries, self.data = entries, data
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image, view = self.entries[index]
+        return network_view(seen(read_image(image), view), self.data.image_size, self.data.mean, self.data.std)
+
+
+def _entry_bytes(encoder: nn.Module, side: int, dtype: torch.dtype) -> int:
+    """What the taps of one image of ``side`` px take on disk, but for a header of some hundred bytes."""
+    trunk = encoder.trunk
+    values = sum(c * (side // s) ** 2 for c, s in zip(trunk.tap_channels, trunk.tap_strides, strict=True))
+    return values * dtype.itemsize
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

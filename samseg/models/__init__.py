@@ -1,0 +1,1 @@
+"""Networks: an encoder and a decoder, built from a configuration."""

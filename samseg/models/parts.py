@@ -1,0 +1,111 @@
+"""Which parameters of a model are trained: freezing, counting, and the optimiser's groups."""
+
+from torch import nn
+
+from samseg.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
+from samseg.encoders import VARIANTS, SamEncoder
+from samseg.encoders.vit import SamViT
+from samseg.errors import ConfigError
+
+POSITIONS = ("pos_embed", "rel_pos", "attention_biases")
+
+
+def pretrained_part(model: nn.Module) -> nn.Module:
+    """The pretrained part of an SMP model: SAM's trunk without the pyramid, or another encoder as a whole."""
+    return model.encoder.trunk if isinstance(model.encoder, SamEncoder) else model.encoder
+
+
+def freeze_encoder(model: nn.Module) -> None:
+    """Freeze what SAM learned and leave the adapter, the pyramid, the decoder and the head trainable.
+
+    The frozen part stays in evaluation mode when the model trains, so its running statistics do not move either. For
+    encoders that are not SAM's this is SMP's own `model.freeze_encoder()`.
+    """
+    if not isinstance(model.encoder, SamEncoder):
+        model.freeze_encoder()
+        return
+    model.unfreeze_encoder()  # SMP's own freezing, if it was called before, holds the pyramid too
+    model.encoder.trunk.requires_grad_(False)
+    for parameter in adapter_parameters(model):
+        parameter.requires_grad_(True)
+    model.encoder.train(model.encoder.training)  # which puts a trunk with nothing to train into evaluation mode
+
+
+def checkpoint_gradients(model: nn.Module) -> None:
+    """Let the encoder's trunk compute its blocks again in the backward pass instead of keeping their activations.
+
+    Raises ConfigError for an encoder that cannot.
+    """
+    trunk = pretrained_part(model)
+    if not hasattr(trunk, "gradient_checkpointing"):
+        raise ConfigError(
+            f"train.gradient_checkpointing: {type(trunk).__name__} cannot compute its blocks again, only "
+            f"{', '.join(VARIANTS)} can; set it to false"
+        )
+    trunk.gradient_checkpointing = True
+
+
+def count_parameters(model: nn.Module) -> str:
+    """One line such as "trainable: 3.1 M of 92.7 M parameters (pyramid, decoder, head); frozen: SAM's encoder"."""
+    parts = _parts(model)
+    trained = [part for part, named in parts.items() if any(p.requires_grad for p in named.values())]
+    frozen = [part for part in parts if part not in trained]
+    total = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    line = f"trainable: {_millions(trainable)} of {_millions(total)} parameters ({', '.join(trained)})"
+    return line + (f"; frozen: {', '.join(frozen)}" if frozen else "")
+
+
+def parameter_groups(
+    model: nn.Module, *, lr: float, encoder_lr: float, pyramid_lr: float, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict]:
+    """AdamW's groups, a learning rate and a weight decay each.
+
+    The pretrained part learns at `encoder_lr`, lowered by `layer_decay` from block to block, the pyramid at
+    `pyramid_lr`, all else at `lr`. Norms, biases and positions do not decay. Raises ConfigError for a `layer_decay` of
+    an encoder whose layers are not known.
+    """
+    trunk = pretrained_part(model)
+    if layer_decay != 1 and not isinstance(trunk, SamViT):
+        known = [name for name, row in VARIANTS.items() if row.trunk is SamViT]
+        raise ConfigError(
+            f"train.layer_decay={layer_decay} is for {', '.join(known)}, not for {type(trunk).__name__}; set it to 1"
+        )
+    rates = {"SAM's encoder": encoder_lr, "encoder": encoder_lr, "pyramid": pyramid_lr}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for part, named in _parts(model).items():
+        for name, parameter in named.items():
+            if parameter.requires_grad:
+                rate = rates.get(part, lr)
+                if part == "SAM's encoder" and layer_decay != 1:
+                    rate *= layer_decay ** _layers_above(name.removeprefix("encoder.trunk."), len(trunk.blocks))
+                decays = parameter.ndim > 1 and not any(kind in name for kind in POSITIONS)
+                groups.setdefault((rate, weight_decay if decays else 0.0), []).append(parameter)
+    return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+
+
+def _parts(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
+    """An SMP model's parameters by name, under the name of the part of the model they belong to."""
+    sam = isinstance(model.encoder, SamEncoder)
+    prefixes = {"encoder.trunk.": "SAM's encoder", "encoder.": "pyramid"} if sam else {"encoder.": "encoder"}
+    prefixes |= {"decoder.": "decoder", "": "head"}
+    adapter = adapter_name(model)
+    parts: dict[str, dict[str, nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        part = next(part for prefix, part in prefixes.items() if name.startswith(prefix))
+        if adapter is not None and is_adapter_tensor(name):
+            part = adapter
+        parts.setdefault(part, {})[name] = parameter
+    return parts
+
+
+def _layers_above(name: str, depth: int) -> int:
+    """Layers over the one that a parameter of a ViT belongs to, counted as BEiT and timm do: the neck is on top, then
+    come the blocks from last to first, and under them the embedding of patches and positions."""
+    if name.startswith("blocks."):
+        return depth - int(name.split(".")[1])
+    return 0 if name.startswith("neck.") else depth + 1
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} M"

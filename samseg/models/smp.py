@@ -1,0 +1,132 @@
+"""Build a segmentation model: an SMP network with its encoder's weights, ready to train or to load."""
+
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+from huggingface_hub.errors import HfHubHTTPError
+from torch import nn
+
+from samseg.encoders import VARIANTS
+from samseg.encoders.weights import HUB_NAMES, WAYS_OUT, fetch, load_sam_weights, read_checkpoint
+from samseg.errors import ConfigError, WeightsError, nearest
+
+# SMP's defaults answer at the image's size for one encoder depth only.
+UPSAMPLING = {"fpn": lambda depth: 2 ** (depth - 3), "pspnet": lambda depth: 2**depth}
+
+
+def create_model(
+    arch: str,
+    encoder_name: str = "sam-vit_b",
+    encoder_weights: str | Path | None = "sa-1b",
+    in_channels: int = 3,
+    classes: int = 1,
+    **decoder: Any,
+) -> nn.Module:
+    """`smp.create_model` for SAM's encoders and all others, with nothing swallowed.
+
+    What it adds: a checkpoint file as `encoder_weights`, an error for an argument that SMP would drop in silence, and
+    FPN and PSPNet answering at the image's size at every encoder depth.
+
+    Args:
+        arch: an SMP architecture by name, such as "unet".
+        encoder_name: one of ours, or any encoder of SMP.
+        encoder_weights: a published set by name ("sa-1b"), a checkpoint file, or None for random weights.
+        in_channels: channels of the image; other than 3, the pretrained RGB filters are shared out as SMP does.
+        classes: channels of the logits (B, classes, H, W).
+        decoder: arguments of the SMP class, such as `decoder_channels`.
+
+    Raises:
+        ConfigError: unknown architecture, encoder or argument, or a value that the SMP class refuses.
+        WeightsError: the weights cannot be had or do not fit.
+    """
+    network = _network(arch, encoder_name)
+    _check_arguments(network, encoder_name, decoder)
+    if arch.lower() in UPSAMPLING and "encoder_depth" in decoder:
+        decoder.setdefault("upsampling", UPSAMPLING[arch.lower()](decoder["encoder_depth"]))
+    by_smp, file = _find_weights(encoder_name, encoder_weights)
+    try:
+        model = network(
+            encoder_name=encoder_name, encoder_weights=by_smp, in_channels=in_channels, classes=classes, **decoder
+        )
+    except (HfHubHTTPError, OSError) as error:
+        raise WeightsError(
+            f"the {encoder_weights} weights of {encoder_name} cannot be fetched from the hub ({type(error).__name__}); "
+            + WAYS_OUT
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{arch} with {encoder_name} cannot be built: {' '.join(str(error).split())}") from error
+    if file is not None:
+        _load_file(model, encoder_name, file)
+    return model
+
+
+def _network(arch: str, encoder_name: str) -> type[nn.Module]:
+    architectures = smp.MODEL_ARCHITECTURES_MAPPING
+    if arch.lower() not in architectures:
+        raise ConfigError(
+            f"unknown architecture '{arch}'{_hint(arch, architectures)}; there are {', '.join(architectures)}"
+        )
+    if arch.lower() == "dpt" and not encoder_name.startswith("tu-"):
+        raise ConfigError(
+            f"DPT takes timm's encoders only, not {encoder_name}; for SAM's ViT-B use tu-samvit_base_patch16.sa1b"
+        )
+    encoders = smp.encoders.get_encoder_names()
+    universal = encoder_name.startswith(("tu-", "timm-")) and timm.is_model(encoder_name.split("-", 1)[1].split(".")[0])
+    if encoder_name not in encoders and not universal:
+        raise ConfigError(
+            f"unknown encoder '{encoder_name}'{_hint(encoder_name, encoders)}; there are "
+            f"{', '.join([*VARIANTS, *(name for name in encoders if name not in VARIANTS)])}, and tu-<timm model>"
+        )
+    return architectures[arch.lower()]
+
+
+def _check_arguments(network: type[nn.Module], encoder_name: str, arguments: dict[str, Any]) -> None:
+    if encoder_name.startswith("tu-"):
+        return  # SMP hands what it does not know to timm, which checks it
+    known = [name for name in inspect.signature(network).parameters if name not in ("kwargs", "encoder_name")]
+    for name in arguments:
+        if name == "img_size":
+            raise ConfigError("img_size is not an argument: the encoder takes images of any size")
+        if name not in known:
+            raise ConfigError(
+                f"unknown argument '{name}' of {network.__name__}{_hint(name, known)}; it takes {', '.join(known)}"
+            )
+
+
+def _find_weights(encoder_name: str, weights: str | Path | None) -> tuple[str | None, Path | None]:
+    """Which weights SMP fetches by name, and which file is loaded afterwards; at most one of the two."""
+    if weights is None:
+        return None, None
+    if encoder_name in VARIANTS:  # before a large network is built for nothing
+        return None, fetch(encoder_name) if weights in HUB_NAMES else Path(weights)
+    published = ["imagenet"] if encoder_name.startswith(("tu-", "timm-")) else list(_settings(encoder_name))
+    if weights in published:
+        return str(weights), None
+    if Path(weights).is_file():
+        return None, Path(weights)
+    raise WeightsError(
+        f"no weights '{weights}' for {encoder_name}; expected {', '.join(published)}, a checkpoint file or null"
+    )
+
+
+def _settings(encoder_name: str) -> dict[str, Any]:
+    return smp.encoders.encoders[encoder_name]["pretrained_settings"]
+
+
+def _load_file(model: nn.Module, encoder_name: str, file: Path) -> None:
+    if encoder_name in VARIANTS:
+        load_sam_weights(model.encoder, file)
+        return
+    try:
+        model.encoder.load_state_dict(read_checkpoint(file))
+    except (RuntimeError, KeyError) as error:
+        raise WeightsError(f"{file}: does not fit {encoder_name}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = nearest(name, list(known))
+    return f"; did you mean '{close}'?" if close else ""

@@ -1,0 +1,103 @@
+"""A network and an image of any size: logits at the image's own size, a few rows at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samseg.data.config import DataConfig
+from samseg.data.preprocess import network_view, normalised, own_size, padded
+from samseg.errors import InputError
+from samseg.predict.tiling import TilePlan, blended_rows
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+STRIPE_PX = 2**20  # pixels handed out at a time by `predict_rows` for a whole image
+
+
+def predict_logits(
+    model: nn.Module,
+    image: np.ndarray,
+    data_config: DataConfig,
+    *,
+    tile: bool | None = None,
+    device: str | torch.device | None = None,
+) -> Tensor:
+    """Logits (C, H, W) float32 for an image (H, W, 3) uint8 at its own size, on ``device``. See `predict_rows`."""
+    return torch.cat([logits for _, logits in predict_rows(model, image, data_config, tile=tile, device=device)], dim=1)
+
+
+def predict_rows(
+    model: nn.Module,
+    image: np.ndarray,
+    data_config: DataConfig,
+    *,
+    tile: bool | None = None,
+    overlap: int | None = None,
+    batch: int = 1,
+    device: str | torch.device | None = None,
+    autocast: torch.dtype | None = None,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (rows, logits (C, len(rows), W) float32) from the image's top to its bottom, so that any size fits.
+
+    With ``tile`` the image is seen at native resolution in tiles of ``data_config.image_size``, ``overlap`` px (None: a
+    quarter of a tile) shared by neighbours, ``batch`` tiles at a time; without, as a whole at the network's size; None:
+    as the model was trained. Softmax over the classes gives probabilities either way: the logits of a whole image are
+    the model's own, resized; those of tiles are the logarithms of the blended probabilities.
+
+    ``device``: where ``model`` is (None: asked of its parameters). The model is in evaluation mode meanwhile; after it
+    each of its modules is in the mode it was in. InputError if the image is not (H, W, 3) uint8.
+    """
+    check_image(image)
+    device = device or next((parameter.device for parameter in model.parameters()), "cpu")
+    size, mean, std = data_config.image_size, data_config.mean, data_config.std
+    height, width = image.shape[:2]
+
+    def predict(pixels: Tensor) -> Tensor:
+        kind = torch.device(device).type
+        with torch.inference_mode(), torch.autocast(kind, dtype=autocast, enabled=autocast is not None):
+            return model(pixels.to(device)).float()
+
+    def read(top: int, left: int) -> Tensor:
+        return padded(normalised(image[top : top + size, left : left + size], mean, std), size)
+
+    with evaluating(model):
+        if not data_config.resize if tile is None else tile:
+            plan = TilePlan(height, width, size, size // 4 if overlap is None else overlap)
+            for rows, probabilities in blended_rows(plan, read, predict, batch):
+                yield rows, probabilities.clamp(min=torch.finfo(torch.float32).tiny).log_()
+        else:
+            yield from whole_rows(predict(network_view(image, size, mean, std)[None])[0], (height, width))
+
+
+def whole_rows(logits: Tensor, shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (rows, logits (C, len(rows), W)) at the image's own ``shape`` (H, W) from the network's (C, size, size)."""
+    height, width = shape
+    step = max(1, STRIPE_PX // width)
+    for start in range(0, height, step):
+        rows = slice(start, min(start + step, height))
+        yield rows, own_size(logits, shape, rows)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode for the block; then each module in its own mode again, be it eval."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def check_image(image: np.ndarray) -> None:
+    """InputError unless the array is (H, W, 3) uint8 with at least one pixel."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(f"image must be an RGB array (H, W, 3) of uint8, got {image.shape} of {image.dtype}")
+
+
+def likeliest(logits: Tensor) -> np.ndarray:
+    """Logits (C, H, W) -> class indices (H, W) uint8."""
+    return logits.max(dim=0).indices.byte().cpu().numpy()  # on CPUs several times faster than argmax

@@ -1,0 +1,151 @@
+"""A run as one self-contained file, or a folder for segmentation-models-pytorch."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from samseg.adapters.insert import adapter_name, merge_adapter
+from samseg.runs.load import CONFIG_ENTRY, load_run
+from samseg.runs.tensors import save_weights
+from samseg.models.config import AdapterConfig
+from samseg.config.schema import RunConfig
+from samseg.errors import InputError
+from samseg.files import written_whole
+from samseg.models.smp import create_model
+
+EXTRA = 'pip install "samseg[export]"'
+ONNX_BYTES = 2**31  # an ONNX file is one protobuf message
+NOTES = "samseg.json"  # of a .pt2 and in an SMP folder: classes, mean, std ...
+
+
+def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
+    """Write the best model of ``run`` in the format ``to``, a key of `FORMATS`; returns the file or folder written.
+
+    ``out`` defaults to ``model.<suffix>`` (for smp: ``smp/``) in the run folder. It is written whole or not at all.
+    ONNX and torch-export take normalised images (B, 3, S, S) float32, S = ``data.image_size``, any B, and give logits
+    (B, classes, S, S); class names, mean, std (on 0..1) and size lie within.
+
+    Raises InputError for what is no run, for an ``out`` that exists, and for a format that cannot hold the model.
+    """
+    name, write = FORMATS[to]
+    model, config = load_run(run)
+    out = Path(out) if out is not None else (Path(run) if Path(run).is_dir() else Path(run).parent) / name
+    if out.exists():
+        raise InputError(f"{out} exists already: remove it, or name another with --out")
+    if not out.parent.is_dir():
+        raise InputError(f"{out.parent} is no folder: make it, or name another file with --out")
+    write(plain(model, config), config, out)
+    return out
+
+
+def plain(model: nn.Module, config: RunConfig) -> nn.Module:
+    """The same network as SMP alone knows it, on the CPU in evaluation mode: nothing of ours wrapped around its layers.
+
+    LoRA is merged into the weights. The other adapters depend on the image, so they stay.
+    """
+    if adapter_name(model) == "lora":
+        merge_adapter(model)
+    if adapter_name(model) is not None:
+        return model
+    settings = config.model
+    bare = create_model(settings.arch, settings.encoder, None, classes=len(config.data.classes), **settings.decoder)
+    bare.load_state_dict(model.state_dict())
+    return bare.eval()
+
+
+def notes(config: RunConfig) -> dict[str, str]:
+    """What a user of the network must know beside its weights; values other than text are JSON."""
+    data = config.data
+    return {
+        "classes": json.dumps(list(data.classes), ensure_ascii=False),  # in the order of the logits' channels
+        "mean": json.dumps(data.mean),  # of R, G, B on 0..1
+        "std": json.dumps(data.std),
+        "image_size": str(data.image_size),
+        "resize": json.dumps(data.resize),  # false: trained on crops at native resolution, to be used on tiles
+    }
+
+
+def _safetensors(model: nn.Module, config: RunConfig, out: Path) -> None:
+    # The path of the weights it started from means nothing elsewhere, and all weights are inside.
+    adapter = config.model.adapter if adapter_name(model) else AdapterConfig()  # or it was merged
+    config = replace(config, model=replace(config.model, weights=None, adapter=adapter), run_dir=None)
+    text = OmegaConf.to_yaml(OmegaConf.structured(config))
+    save_weights(model.state_dict(), out, {CONFIG_ENTRY: text, **notes(config)})
+
+
+def _onnx(model: nn.Module, config: RunConfig, out: Path) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"ONNX needs the package {error.name}: {EXTRA}") from None
+    if sum(tensor.nbytes for tensor in model.state_dict().values()) >= ONNX_BYTES:
+        raise InputError("the model is larger than the 2 GB that one ONNX file holds: export it with --to torch-export")
+    program = torch.onnx.export(
+        model,
+        (_image(config),),
+        input_names=["image"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
+    )
+    program.model.metadata_props.update(notes(config))
+    with written_whole(out) as temporary:
+        program.save(temporary, external_data=False)
+
+
+def _torch_export(model: nn.Module, config: RunConfig, out: Path) -> None:
+    program = torch.export.export(model, (_image(config),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    with written_whole(out) as temporary:
+        torch.export.save(program, temporary, extra_files={NOTES: json.dumps(notes(config))})
+
+
+def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
+    if adapter_name(model) is not None:
+        raise InputError(
+            f"SMP knows no {adapter_name(model)}, and it cannot be merged into the weights: export to safetensors, "
+            "onnx or torch-export"
+        )
+    # A folder is made beside its place and renamed, as a file would be.
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        model.save_pretrained(folder)
+        (folder / NOTES).write_text(json.dumps(notes(config), indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(SMP_CARD.format(name=out.name), encoding="utf-8")
+        folder.chmod(0o755)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _image(config: RunConfig) -> Tensor:
+    size = config.data.image_size
+    return torch.zeros(2, 3, size, size)  # a batch of one would be taken for a constant
+
+
+SMP_CARD = """\
+# A segmentation model trained with samseg
+
+```python
+import samseg  # registers SAM's encoders
+import segmentation_models_pytorch as smp
+
+model = smp.from_pretrained("{name}").eval()
+```
+
+`samseg.json` holds the class names in the order of the logits' channels, and how images are normalised and sized.
+"""
+FORMATS: dict[str, tuple[str, Callable[[nn.Module, RunConfig, Path], None]]] = {
+    "safetensors": ("model.safetensors", _safetensors),
+    "onnx": ("model.onnx", _onnx),
+    "torch-export": ("model.pt2", _torch_export),
+    "smp": ("smp", _smp),
+}

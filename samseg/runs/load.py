@@ -1,0 +1,72 @@
+"""The best model of a run: its configuration, the base it trained on and what it learnt."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from samseg.config.load import load_config, task_of
+from samseg.config.schema import RunConfig
+from samseg.errors import InputError, WeightsError
+from samseg.models import pretrained
+from samseg.models.build import Built
+from samseg.runs.folder import WEIGHTS, read_run_config
+from samseg.runs.tensors import read_weights
+
+CONFIG_ENTRY = "config"  # of an exported file's metadata: the run's config.yaml
+
+
+def load_run(path: str | Path) -> tuple[nn.Module, RunConfig]:
+    """The best model of a run, on the CPU and in evaluation mode, and the run's configuration.
+
+    ``path`` is a run folder, or the one file that `samseg export --to safetensors` makes of it. A run that trained on
+    a frozen base reads the base's weights from where it had them, and checks that they are the same.
+
+    Raises InputError for a path that is no run or has not finished an epoch, WeightsError for weights that are
+    damaged or of another model, or a base that is gone or another. No pickled code is executed.
+    """
+    path = Path(path)
+    if path.is_file():
+        file, config = path, _config_in(path)
+    else:
+        file, config = path / WEIGHTS, read_run_config(path)
+    if not file.is_file():
+        raise InputError(f"{path} has no {WEIGHTS}: no epoch of this run was finished; go on with train.resume=true")
+    state, metadata = read_weights(file)
+    model, base = rebuild(config, metadata, file)
+    pretrained.load_trained(model, base, state, metadata, file)
+    return model.eval(), config
+
+
+def rebuild(config: RunConfig, metadata: Mapping[str, str], source: object) -> Built:
+    """The model that a checkpoint of ``metadata`` goes into, with the base it was trained on, if it was on one.
+
+    Raises WeightsError, naming the ``source``, if the base's weights cannot be had.
+    """
+    based = pretrained.WEIGHTS in metadata
+    try:
+        return task_of(config).build_model(pretrained=based)
+    except WeightsError as error:
+        if not based:
+            raise
+        raise WeightsError(
+            f"{source} holds only what was trained, on the base weights {metadata[pretrained.WEIGHTS]} of sha256 "
+            f"{metadata[pretrained.DIGEST][:16]}, which cannot be had: {error}"
+        ) from error
+
+
+def _config_in(file: Path) -> RunConfig:
+    """The configuration in the metadata of an exported file."""
+    try:
+        with safe_open(file, "pt") as content:
+            text = (content.metadata() or {}).get(CONFIG_ENTRY)
+    except (SafetensorError, OSError):
+        text = None
+    if text is None:
+        raise InputError(f"{file} is not an exported model: name a run folder, or a file that samseg export made")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load_config(path)

@@ -1,0 +1,1 @@
+"""Generated aerial scenes, for a first run without a download."""

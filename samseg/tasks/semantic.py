@@ -1,0 +1,128 @@
+"""Semantic segmentation: a class for every pixel."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samseg.data.check import Report, check_dataset
+from samseg.data.classes import parse_classes
+from samseg.data.config import DataConfig
+from samseg.data.dataset import SegmentationDataset
+from samseg.data.images import read_image
+from samseg.models.build import Built, build_model
+from samseg.models.config import ModelConfig
+from samseg.predict.draw import coloured, legend
+from samseg.predict.rows import evaluating, predict_rows, whole_rows
+from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
+from samseg.tasks.metrics import SegmentationMetrics, table
+from samseg.tasks.pictures import page, spread
+from samseg.tasks.task import Figures, Objective, Task
+
+TILES_ON_GPU = 4  # predicted at a time
+
+
+class SemanticObjective(Objective):
+    """`SegmentationLoss` of a batch's masks; a batch weighs what its labelled pixels weigh."""
+
+    def __init__(self, loss: SegmentationLoss):
+        super().__init__()
+        self.loss = loss
+
+    def weight(self, batch: dict) -> Tensor:
+        return self.loss.pixel_weight(batch["mask"])
+
+    def forward(self, outputs: Tensor, batch: dict, weight: Tensor, batches: int) -> Tensor:
+        return self.loss(outputs, batch["mask"], weight, batches)
+
+
+class SemanticTask(Task):
+    """Logits (B, C, H, W) from images, or from stored taps; mean IoU picks the best epoch."""
+
+    section = "train.loss"
+    score, score_name = "miou", "mIoU"
+    columns = {"val_miou": "miou", "val_accuracy": "accuracy"}
+    labels = {"val_miou": "mIoU", "val_accuracy": "pixel accuracy"}
+    settings: LossConfig
+
+    def __init__(self, data: DataConfig, model: ModelConfig, settings: LossConfig):
+        super().__init__(data, model, settings)
+        self.classes = list(data.classes)
+
+    @classmethod
+    def complete(cls, data: DataConfig, model: ModelConfig, settings: LossConfig) -> None:
+        parse_classes(data.classes, data.ignore)
+        complete_loss(settings, list(data.classes))
+
+    def check(self, splits: Iterable[str]) -> Report:
+        return check_dataset(self.data.root, splits, self.data)
+
+    def dataset(self, split: str, *, train: bool, seed: int) -> SegmentationDataset:
+        return SegmentationDataset(self.data.root, split, self.data, train=train, seed=seed)
+
+    def build_model(self, pretrained: bool = True) -> Built:
+        return build_model(self.model, classes=len(self.classes), pretrained=pretrained)
+
+    def objective(self, report: Report) -> SemanticObjective:
+        return SemanticObjective(SegmentationLoss(self.settings, self.classes, report.class_pixels("train")))
+
+    def inputs(self, batch: dict) -> Tensor | list[Tensor]:
+        return batch["taps"] if "taps" in batch else batch["image"]
+
+    def random_batch(self, size: int, device: torch.device) -> dict:
+        side = self.data.image_size
+        return {
+            "image": torch.randn(size, 3, side, side, device=device),
+            "mask": torch.randint(len(self.classes), (size, side, side), device=device),
+        }
+
+    def metrics(self) -> SegmentationMetrics:
+        return SegmentationMetrics(self.classes)
+
+    def measure(
+        self,
+        metrics: SegmentationMetrics,
+        model: nn.Module,
+        item: dict,
+        device: torch.device,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        for rows, logits in self._rows(model, item, device, autocast):
+            metrics.update(logits.argmax(0), item["mask"][rows].to(device))
+
+    def _rows(
+        self, model: nn.Module, item: dict, device: torch.device, autocast: torch.dtype | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """(rows, logits (C, len(rows), W)) of an evaluation item, from its image or from its stored taps."""
+        if "taps" not in item:
+            batch = TILES_ON_GPU if device.type == "cuda" else 1
+            yield from predict_rows(model, item["image"], self.data, batch=batch, device=device, autocast=autocast)
+            return
+        taps = [tap[None].to(device) for tap in item["taps"]]
+        with (
+            evaluating(model),
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
+        ):
+            logits = model(taps)[0].float()
+        yield from whole_rows(logits, tuple(item["mask"].shape))
+
+    def table(self, figures: Figures) -> str:
+        return table(figures)
+
+    def scalars(self, figures: Figures) -> dict[str, float | None]:
+        return {f"iou/{name}": value for name, value in figures["iou"].items()}
+
+    def picture(self, model: nn.Module, dataset: SegmentationDataset) -> np.ndarray:
+        """Images of the split, each beside its truth and the model's prediction."""
+        rows = []
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        for index in spread(len(dataset)):
+            item = dataset[index]
+            stripes = [logits.argmax(0).cpu().numpy() for _, logits in self._rows(model, item, device)]
+            prediction = np.concatenate(stripes)
+            image = item["image"] if "image" in item else read_image(dataset.pairs[index].image)
+            titles = (item["name"], "truth (grey: ignored)", "prediction")
+            rows.append(list(zip(titles, (image, coloured(item["mask"].numpy()), coloured(prediction)), strict=True)))
+        return page(rows, legend(self.classes))

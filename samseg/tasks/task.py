@@ -1,0 +1,131 @@
+"""The contract of a task: what is learnt, and how it is scored."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from samseg.data.config import DataConfig
+from samseg.models.build import Built
+from samseg.models.config import ModelConfig
+
+Figures = dict[str, Any]  # a split's figures by name: numbers, None where one does not exist, or such by class name
+
+
+class Objective(nn.Module):
+    """What training makes small.
+
+    A step may be several batches on several processes. Each batch's loss is given the ``weight`` of the whole step and
+    the number of its ``batches``, so that the losses add up to what one large batch would give.
+    """
+
+    def weight(self, batch: dict) -> Tensor:
+        """What a batch weighs in its step, a scalar: its labelled pixels, say."""
+        raise NotImplementedError
+
+    def forward(self, outputs: Any, batch: dict, weight: Tensor, batches: int) -> Tensor:
+        """The loss of the network's ``outputs`` for ``batch``, a scalar."""
+        raise NotImplementedError
+
+
+class Metrics(nn.Module):
+    """Counts over a split, on the device of the network and on every process; `compute` makes figures of them.
+
+    On several processes each counts its own images, and `compute` gives all of them the figures of the whole.
+    """
+
+    def compute(self) -> Figures:
+        raise NotImplementedError
+
+
+class Task(ABC):
+    """What is learnt and how it is scored: all that the trainer, the state, the report and the evaluation do not know.
+
+    Items of `dataset` are dicts. The loader makes batches of training items; evaluation takes its items one by one, for
+    each image has its own size.
+
+    Attributes:
+        section: where the task's own settings stand in a configuration, dotted; None: it has none.
+        score: the figure that picks the best epoch.
+        score_name: what a reader calls it.
+        higher_is_better: the score's direction.
+        columns: the figures that stand in the history, by the column's name; all are drawn as curves.
+        labels: what a reader calls these columns in the curves' legend.
+    """
+
+    section: ClassVar[str | None] = None
+    score: ClassVar[str]
+    score_name: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    columns: ClassVar[dict[str, str]]
+    labels: ClassVar[dict[str, str]]
+
+    def __init__(self, data: DataConfig, model: ModelConfig, settings: Any = None):
+        self.data, self.model, self.settings = data, model, settings
+
+    @classmethod
+    def complete(cls, data: DataConfig, model: ModelConfig, settings: Any) -> None:  # noqa: B027 (none need be checked)
+        """Check what the task needs of a configuration and fill in, in place, what is left out; ConfigError."""
+
+    @abstractmethod
+    def check(self, splits: Iterable[str]) -> Any:
+        """Look at every file of ``splits``; InputError for what cannot be used.
+
+        Returns a report: ``str(report)`` is shown, ``report.images(split)`` counts, `objective` is given it.
+        """
+
+    @abstractmethod
+    def dataset(self, split: str, *, train: bool, seed: int) -> Dataset:
+        """The items of a split, for training or for evaluation."""
+
+    @abstractmethod
+    def build_model(self, pretrained: bool = True) -> Built:
+        """The network, and the base it stands on; ``pretrained=False`` leaves all of it random."""
+
+    @abstractmethod
+    def objective(self, report: Any) -> Objective:
+        """The loss, for the training data that ``report`` is of."""
+
+    @abstractmethod
+    def inputs(self, batch: dict) -> Any:
+        """What of a training batch the network is called with."""
+
+    @abstractmethod
+    def random_batch(self, size: int, device: torch.device) -> dict:
+        """A training batch of ``size`` random images, as large as real ones are: to try what a step takes."""
+
+    @abstractmethod
+    def metrics(self) -> Metrics:
+        """Empty counts."""
+
+    @abstractmethod
+    def measure(
+        self, metrics: Metrics, model: nn.Module, item: dict, device: torch.device, autocast: torch.dtype | None = None
+    ) -> None:
+        """Predict an evaluation item as inference does, and count it in ``metrics``."""
+
+    @abstractmethod
+    def table(self, figures: Figures) -> str:
+        """The figures as text, for people."""
+
+    @abstractmethod
+    def scalars(self, figures: Figures) -> dict[str, float | None]:
+        """The figures worth a curve of their own beside `columns`, by name."""
+
+    @abstractmethod
+    def picture(self, model: nn.Module, dataset: Dataset) -> np.ndarray:
+        """Some items of an evaluation data set beside what the network makes of them, (H, W, 3) uint8."""
+
+    def better(self, figures: Figures, best: Figures) -> bool:
+        """Whether ``figures`` beat the ``best`` so far; anything beats nothing, and nothing beats no figure at all.
+
+        A split with nothing to count has no score: then the latest epoch is as good as any.
+        """
+        now, before = figures.get(self.score), best.get(self.score)
+        if now is None or before is None:
+            return before is None
+        return now > before if self.higher_is_better else now < before

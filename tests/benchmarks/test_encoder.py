@@ -1,0 +1,44 @@
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import encoder
+from benchmarks.encoder import as_table, compare, encoder_table, gflop
+from samseg.encoders.registry import VARIANTS
+from samseg.errors import InputError
+
+from ..encoders.reference import segment_anything_encoder
+
+
+@pytest.mark.parametrize("name", ["sam-vit_b", "sam-vit_l", "sam-vit_h"])
+def test_counts_what_segment_anything_computes_where_no_window_is_padded(name):
+    with torch.device("meta"):
+        reference = segment_anything_encoder(**VARIANTS[name].arguments, image_size=28 * 16, randomised=False)
+        with FlopCounterMode(display=False) as counter:
+            reference(torch.empty(1, 3, 28 * 16, 28 * 16))
+    assert gflop(name, 28 * 16) * 1e9 == pytest.approx(counter.get_total_flops(), rel=1e-9)
+
+
+def test_table_has_every_encoder():
+    lines = encoder_table().splitlines()
+    assert [line.split()[0] for line in lines] == list(VARIANTS)
+    assert "89.7 M" in lines[0]  # as published: 91 M with the decoder
+
+
+def test_compares_with_the_same_weights():
+    found = compare("sam-vit_b", 1, 64, "float32", True, ["timm", "segment-anything"], repeats=1)
+    assert list(found["implementations"]) == ["samseg", "timm"]
+    assert found["implementations"]["timm"]["error"] < 1e-5
+    assert "1024 pixels only" in found["missing"]["segment-anything"]
+    assert "timm" in as_table(found)
+
+
+def test_other_numbers_are_not_timed(monkeypatch):
+    class Another(nn.Module):
+        def forward(self, x):
+            return torch.zeros(1, 256, 4, 4)
+
+    monkeypatch.setitem(encoder.PEERS, "timm", lambda arguments, size, ours: Another())
+    with pytest.raises(InputError, match="timm disagrees"):
+        compare("sam-vit_b", 1, 64, "float32", False, ["timm"], repeats=1)

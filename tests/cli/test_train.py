@@ -1,0 +1,224 @@
+"""The training tools as they are called, in processes of their own."""
+
+import csv
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from samseg.config.load import load_config
+from samseg.errors import InputError, Terminated
+from samseg.runs.state import RunState, load_state
+from samseg.training.run import train
+
+REPOSITORY = Path(__file__).parents[1]
+# One thread, so that sums are added up in one order; no GPU, so that nothing is drawn at random.
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
+
+
+def command(tool, *arguments) -> list[str]:
+    return [sys.executable, str(REPOSITORY / "tools" / tool), *map(str, arguments)]
+
+
+@pytest.fixture
+def call(tmp_path):
+    def call(*line, code=0):
+        done = subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == code, done.stderr
+        return done
+
+    return call
+
+
+@contextmanager
+def one_thread():
+    """As `ENVIRONMENT` has it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def assert_one_line_error(done) -> None:
+    assert done.stderr.strip().startswith("error: ")
+    assert "Traceback" not in done.stderr and done.stderr.strip().count("\n") == 0
+
+
+def assert_same_run(one, other, rel=None) -> None:
+    """Equal, or with ``rel`` as near as float32 sums in another order are."""
+    rows = []
+    for folder in (one, other):
+        with open(folder / "history.csv", newline="") as file:
+            rows.append(
+                [{key: float(value) for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+            )
+    assert len(rows[0]) == len(rows[1])
+    for ours, theirs in zip(*rows, strict=True):
+        assert ours == (theirs if rel is None else pytest.approx(theirs, rel=rel))
+    ours, theirs = (safetensors.torch.load_file(folder / "best.safetensors") for folder in (one, other))
+    for name in ours:
+        assert ours[name].equal(theirs[name]) if rel is None else ours[name].allclose(theirs[name], atol=rel)
+
+
+def test_train_then_evaluate(call, tiny_config, tmp_path):
+    """With resnet18 and its defaults as an SMP user knows it."""
+    model = ["model.encoder=resnet18", "model.decoder={}"]
+    out = call(*command("train.py", tiny_config, *model, "train.epochs=2")).stdout
+    folder = tmp_path / "runs" / "tiny"
+    for expected in ("share of pixels", "trainable: ", "epoch 2/2", "tools/evaluate.py runs/tiny", "green"):
+        assert expected in out
+    out = call(*command("evaluate.py")).stdout  # the newest run, on test
+    test = json.loads((folder / "metrics_test.json").read_text())["test"]
+    assert f"{test['miou']:.4f}" in out and list(test["iou"]) == ["ground", "green", "blue"]
+
+
+def test_evaluating_what_is_no_run_is_one_line(tool):
+    code, _, stderr = tool("evaluate.py", "runs/none")
+    assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="sums come out the same on a CPU alone")
+def test_a_run_killed_at_any_moment_is_resumed_to_the_same_end(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = ["train.epochs=8", "data.augment=[HorizontalFlip]", "run_dir=cut", "train.resume=true"]
+    state = tmp_path / "cut" / "state.pt"
+    for killed_after in (0, 0.2):  # seconds after a further state was seen
+        process = subprocess.Popen(command("train.py", tiny_config, *settings), cwd=tmp_path, env=ENVIRONMENT)
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
+            time.sleep(0.005)
+        time.sleep(killed_after)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    with one_thread():
+        train(load_config(tiny_config, settings), "tiny")
+        train(load_config(tiny_config, [*settings[:2], "run_dir=whole"]), "tiny")
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_ctrl_c_is_no_failure(tiny_config, tmp_path):
+    line = command("train.py", tiny_config, "train.epochs=10000")
+    process = subprocess.Popen(
+        line,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
+    while process.poll() is None and not (tmp_path / "runs" / "tiny" / "state.pt").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "train.resume=true goes on" in out and "Traceback" not in errors
+
+
+TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
+
+
+def launched(*settings, script="tools/train.py") -> list[str]:
+    return [sys.executable, "-m", *TORCHRUN, str(REPOSITORY / script), *map(str, settings)]
+
+
+@pytest.mark.parametrize("script", ["tools/train.py", "tests/sharded_train.py"], ids=["ddp", "fsdp2"])
+def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_path, script):
+    """The same losses, weights and figures, although the six images make a short last step and val has three."""
+    settings = [tiny_config, *NO_BATCH_STATISTICS, "train.epochs=2", "train.accumulate=2"]
+    train(load_config(settings[0], [*settings[1:], f"run_dir={tmp_path / 'one'}", "train.batch_size=2"]), "tiny")
+    out = call(*launched(*settings, "run_dir=two", "train.batch_size=1", script=script)).stdout
+    assert out.count("epoch 2/2") == 1 and out.count("share of pixels") == 1
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert_same_run(one, two, rel=1e-3)
+    ours, theirs = (json.loads((folder / "metrics.json").read_text())["val"]["share"] for folder in (one, two))
+    assert ours == theirs  # each validation image is counted once
+
+
+def test_a_run_goes_on_with_more_and_with_fewer_processes(tiny_config, tmp_path, monkeypatch, capsys):
+    """One is stopped; then two are stopped by telling one of them; of two one is killed; one goes on to the end."""
+    monkeypatch.chdir(tmp_path)
+    settings = ["run_dir=run", "train.resume=true", "train.batch_size=1", "train.epochs=12"]
+    folder = tmp_path / "run"
+
+    def epochs() -> int:
+        return (load_state(folder) or RunState()).epoch
+
+    def two() -> tuple[subprocess.Popen, int, int]:
+        """Two that have trained on for an epoch: their launcher, and the pids of the main process and the other."""
+        before = epochs()
+        launcher = subprocess.Popen(
+            launched(tiny_config, *settings), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        )
+        while launcher.poll() is None and epochs() <= before:
+            time.sleep(0.05)
+        assert launcher.poll() is None, "it ended before it was stopped"
+        main = int((folder / "run.lock").read_text().split()[1])
+        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+        [other] = {int(child) for child in children} - {main}
+        return launcher, main, other
+
+    monkeypatch.setattr("samseg.training.trainer.Trainer.validate", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Terminated, match="stopped by SIGTERM after epoch"):
+        train(load_config(tiny_config, settings), "tiny")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+
+    launcher, main, _ = two()
+    with pytest.raises(InputError, match=f"run is in use by process {main} on .*name another run_dir"):
+        train(load_config(tiny_config, settings), "tiny")
+    os.kill(main, signal.SIGTERM)
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode != 0 and errors.count("stopped by SIGTERM after epoch") == 2
+    assert "exitcode  : 143" in errors
+
+    launcher, _, other = two()
+    os.kill(other, signal.SIGKILL)
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode != 0 and "Signal 9" in errors
+
+    capsys.readouterr()
+    train(load_config(tiny_config, settings), "tiny")
+    out = capsys.readouterr().out
+    assert "WARNING: 1 images a step where the run had 2" in out and "finished after 12 epochs" in out
+    with open(folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 13))
+    assert float(rows[-1]["lr"]) < 2e-4  # the schedule has come to its end
+
+
+def test_bad_input_of_several_processes_is_told_once(tiny_config, tmp_path):
+    line = launched(tiny_config, "data.root=nowhere")
+    done = subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode != 0 and done.stderr.count("error: ") == 1
+
+
+def test_bad_input_is_one_line(call, tiny_config, tmp_path):
+    assert_one_line_error(call(*command("train.py", tiny_config, "data.root=nowhere"), code=2))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_sample_scenes_are_made_where_the_default_root_is_empty_and_nowhere_else(tmp_path, monkeypatch, capsys):
+    made = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("samseg.sample.write.write_sample", made.append)
+    prepare_sample = runpy.run_path(str(REPOSITORY / "tools" / "train.py"))["prepare_sample"]
+    prepare_sample(Path("elsewhere"))
+    assert not made
+    prepare_sample(Path("data/sample"))
+    (tmp_path / "data" / "sample").mkdir(parents=True)
+    prepare_sample(Path("data/sample"))
+    assert made == [Path("data/sample")] * 2 and "sample scenes in data/sample" in capsys.readouterr().out
+    (tmp_path / "data" / "sample" / "train").mkdir()
+    prepare_sample(Path("data/sample"))
+    assert len(made) == 2

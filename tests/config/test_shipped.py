@@ -1,0 +1,37 @@
+"""Every shipped configuration runs as it is, from its data to its masks, only smaller."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from samseg.config.load import load_config
+from samseg.sample.write import write_sample
+
+ROOT = Path(__file__).parents[1]
+SMALLER = ["model.weights=null", "data.image_size=64", "train.epochs=1", "train.workers=0"]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sample") / "data" / "sample"
+    write_sample(folder, train=2, val=1, test=1, size=96)
+    return folder
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda f: f.stem)
+def test_shipped_config_runs(config, sample, tmp_path, tool, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(sample.parent)  # data.root stays the file's own
+    has_adapter = load_config(config).model.adapter.name is not None  # then it runs with the encoder it names
+    encoder = [] if has_adapter else ["model.encoder=sam-vit_t"]
+    assert tool("train.py", config, *SMALLER, *encoder)[0] == 0
+    run = tmp_path / "runs" / config.stem
+    assert 0 <= json.loads((run / "metrics.json").read_text())["val"]["miou"] <= 1
+    assert tool("evaluate.py")[0] == 0
+    assert (run / "metrics_test.json").is_file()
+    assert tool("infer.py")[0] == 0
+    image = next((sample / "test" / "images").iterdir())
+    with Image.open(next((run / "predictions").rglob(f"{image.stem}.png"))) as mask:
+        assert mask.mode == "P" and mask.size == (96, 96)

@@ -1,0 +1,180 @@
+"""Building models: what SMP would swallow is said, what is frozen stays as it is."""
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from timm.optim import param_groups_layer_decay
+
+import samseg
+from samseg.config.schema import TrainConfig
+from samseg.errors import ConfigError, WeightsError
+from samseg.models.build import build_model
+from samseg.models.config import AdapterConfig, ModelConfig
+from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
+
+from .encoders.conftest import SMALL, SMALL_ARGUMENTS
+from .encoders.reference import timm_encoder
+
+
+@pytest.mark.parametrize(
+    "arch, depth", [("fpn", 3), ("fpn", 4), ("fpn", 5), ("pspnet", 3), ("pspnet", 4), ("pspnet", 5)]
+)
+@pytest.mark.parametrize("encoder", ["sam-vit_t", "resnet18"])
+def test_answers_at_the_images_size_at_every_depth(arch, depth, encoder):
+    model = samseg.create_model(arch, encoder, None, classes=2, encoder_depth=depth).eval()
+    with torch.no_grad():
+        assert model(torch.randn(1, 3, 64, 96)).shape == (1, 2, 64, 96)
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (("unett", "sam-vit_b"), "unknown architecture 'unett'; did you mean 'unet'"),
+        (("unet", "sam-vitb"), "unknown encoder 'sam-vitb'; did you mean 'sam-vit_b'"),
+        (("unet", "tu-no_such_model"), "unknown encoder 'tu-no_such_model'"),
+        (("dpt", "sam-vit_b"), "tu-samvit_base_patch16.sa1b"),
+    ],
+)
+def test_unknown_names_are_errors(arguments, said):
+    with pytest.raises(ConfigError, match="(?s)" + said.replace(".", r"\.")):
+        samseg.create_model(*arguments, None)
+
+
+def test_arguments_that_smp_drops_are_errors():
+    smp.Unet("sam-vit_t", encoder_weights=None, decoder_chanels=[8] * 5)  # in silence
+    with pytest.raises(ConfigError, match="did you mean 'decoder_channels'"):
+        samseg.create_model("unet", "sam-vit_t", None, decoder_chanels=[8] * 5)
+    with pytest.raises(ConfigError, match="images of any size"):
+        samseg.create_model("unet", "sam-vit_t", None, img_size=512)
+    with pytest.raises(ConfigError, match="cannot be built"):
+        samseg.create_model("unet", "sam-vit_t", None, decoder_channels=[8, 8])
+
+
+def test_unknown_weights_name_what_there_is(tmp_path):
+    with pytest.raises(WeightsError, match="imagenet"):
+        samseg.create_model("unet", "resnet18", "sa-1b")
+    with pytest.raises(WeightsError, match="no such file"):
+        samseg.create_model("unet", "sam-vit_t", tmp_path / "absent.pth")
+
+
+def test_another_encoder_loads_from_a_file(tmp_path):
+    encoder = smp.encoders.get_encoder("resnet18", weights=None)
+    torch.save(encoder.state_dict(), tmp_path / "resnet.pth")
+    model = samseg.create_model("unet", "resnet18", tmp_path / "resnet.pth")
+    assert torch.equal(model.encoder.conv1.weight, encoder.conv1.weight)
+    with pytest.raises(WeightsError, match="does not fit resnet34"):
+        samseg.create_model("unet", "resnet34", tmp_path / "resnet.pth")
+
+
+@pytest.mark.parametrize("encoder", ["sam-vit_t", "resnet18"])
+def test_a_frozen_encoder_does_not_move(encoder):
+    """Neither its weights nor BatchNorm's running statistics; all that is ours does."""
+    model = build_model(ModelConfig(encoder=encoder, weights=None, freeze_encoder=True), classes=2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(parameter_groups(model, TrainConfig(lr=0.1, encoder_lr=0.1, pyramid_lr=0.1)))
+    model.train()
+    model(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    optimizer.step()
+    frozen = "encoder.trunk." if encoder == "sam-vit_t" else "encoder."
+    for name, value in model.state_dict().items():
+        if name.startswith(frozen):
+            assert torch.equal(value, before[name]), f"{name} moved"
+    trained = {name for name, parameter in model.named_parameters() if not name.startswith(frozen)}
+    assert trained == {name for name in trained if not torch.equal(model.state_dict()[name], before[name])}
+
+
+def test_count_names_what_trains():
+    model = build_model(ModelConfig(encoder="sam-vit_t", weights=None, freeze_encoder=True), classes=2)
+    line = count_parameters(model)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
+    assert f"trainable: {trainable:.1f} M of" in line
+    assert "(pyramid, decoder, head)" in line and "frozen: SAM's encoder" in line
+
+
+def test_groups_hold_every_trained_parameter_once():
+    model = build_model(ModelConfig(encoder="sam-vit_t", weights=None, freeze_encoder=False), classes=2)
+    groups = parameter_groups(model, TrainConfig(lr=1.0, encoder_lr=0.5, pyramid_lr=2.0, weight_decay=0.1))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    grouped = [names[id(parameter)] for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(names.values())
+    for group in groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            rates = {"encoder.trunk.": 0.5, "encoder.pyramid.": 2.0, "": 1.0}
+            assert group["lr"] == next(lr for prefix, lr in rates.items() if name.startswith(prefix))
+            decays = parameter.ndim > 1 and not name.endswith("attention_biases")
+            assert group["weight_decay"] == (0.1 if decays else 0.0), name
+
+
+def rates(model, config: TrainConfig) -> dict[str, tuple[float, float]]:
+    """Learning rate and weight decay of each parameter that is trained."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = parameter_groups(model, config)
+    return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+
+
+def test_layer_decay_by_hand():
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2)  # five blocks
+    config = TrainConfig(lr=1.0, encoder_lr=0.1, pyramid_lr=2.0, layer_decay=0.5, weight_decay=0.3)
+    expected = {
+        "encoder.trunk.pos_embed": (0.1 / 64, 0),
+        "encoder.trunk.patch_embed.proj.weight": (0.1 / 64, 0.3),
+        "encoder.trunk.patch_embed.proj.bias": (0.1 / 64, 0),
+        "encoder.trunk.blocks.0.attn.qkv.weight": (0.1 / 32, 0.3),
+        "encoder.trunk.blocks.0.attn.rel_pos_h": (0.1 / 32, 0),
+        "encoder.trunk.blocks.3.norm1.weight": (0.1 / 4, 0),
+        "encoder.trunk.blocks.4.mlp.lin2.weight": (0.1 / 2, 0.3),
+        "encoder.trunk.neck.0.weight": (0.1, 0.3),
+        "encoder.trunk.neck.3.bias": (0.1, 0),
+        "encoder.pyramid.levels.0.norm.weight": (2.0, 0),
+        "encoder.pyramid.levels.1.context.weight": (2.0, 0.3),
+        "segmentation_head.0.weight": (1.0, 0.3),
+        "segmentation_head.0.bias": (1.0, 0),
+    }
+    found = rates(model, config)
+    for name, rate_and_decay in expected.items():
+        assert found[name] == pytest.approx(rate_and_decay), name
+    assert found.keys() == dict(model.named_parameters()).keys()
+
+
+def test_layer_decay_is_timms():
+    reference = timm_encoder(**SMALL_ARGUMENTS)
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2)
+    names = {id(parameter): name for name, parameter in reference.named_parameters()}
+    found = rates(model, TrainConfig(encoder_lr=1.0, pyramid_lr=1.0, layer_decay=0.7))
+    compared = 0
+    for group in param_groups_layer_decay(reference, layer_decay=0.7):
+        for parameter in group["params"]:
+            name = names[id(parameter)].replace("mlp.fc", "mlp.lin")
+            compared += 1
+            assert found[f"encoder.trunk.{name}"][0] == pytest.approx(group["lr_scale"]), name
+    assert compared == len(list(model.encoder.trunk.parameters()))
+
+
+@pytest.mark.parametrize("encoder, named", [("sam-vit_t", "TinyViT"), ("resnet18", "ResNetEncoder")])
+def test_what_an_encoder_cannot_do_is_said(encoder, named):
+    model = build_model(ModelConfig(encoder=encoder, weights=None, freeze_encoder=False), classes=2)
+    with pytest.raises(ConfigError, match=f"layer_decay=0.5 is for sam-vit_b, sam-vit_l, sam-vit_h.*, not for {named}"):
+        parameter_groups(model, TrainConfig(layer_decay=0.5))
+    with pytest.raises(ConfigError, match=f"{encoder} takes no adapter; sam-vit_b, sam-vit_l, sam-vit_h"):
+        build_model(ModelConfig(encoder=encoder, adapter=AdapterConfig("lora")), classes=2)  # before any download
+
+
+def test_checkpointing_is_set_where_there_is_something_to_set():
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2)
+    checkpoint_gradients(model)
+    assert model.encoder.trunk.gradient_checkpointing
+    other = build_model(ModelConfig(encoder="resnet18", weights=None, freeze_encoder=False), classes=2)
+    with pytest.raises(ConfigError, match="ResNetEncoder cannot compute its blocks again, only sam-vit_b, "):
+        checkpoint_gradients(other)
+
+
+def test_an_adapter_is_put_in_counted_and_trained_at_lr():
+    adapter = AdapterConfig("lora", rank=2, alpha=6.0, blocks=[1, 2])
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, adapter=adapter), classes=2)
+    lora = model.encoder.trunk.blocks[2].attn.qkv.adapter
+    assert lora.a.shape == (4, 32) and lora.scale == 3
+    assert "(lora, pyramid, decoder, head); frozen: SAM's encoder" in count_parameters(model)
+    found = rates(model, TrainConfig(lr=1.0, encoder_lr=0.5, pyramid_lr=2.0, weight_decay=0.1))
+    assert found["encoder.trunk.blocks.1.attn.qkv.adapter.b_q"] == (1.0, 0.1)
+    assert len([name for name in found if ".trunk." in name]) == 6

@@ -1,0 +1,54 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from samseg.errors import InputError
+from samseg.runs.lock import held
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from samseg.runs.lock import held
+
+with held(Path(sys.argv[1])):
+    if os.fork():
+        print("held", flush=True)
+    time.sleep(99)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the folder, and has forked one that outlives it, as processes that read images may."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, start_new_session=True)
+    process.stdout.readline()
+    yield process
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_folder_in_use_says_by_whom_until_its_holder_is_killed(holder, tmp_path):
+    with (
+        pytest.raises(InputError, match=f"is in use by process {holder.pid} on .*name another run_dir"),
+        held(tmp_path),
+    ):
+        pass
+    holder.kill()
+    for _ in range(100):
+        try:
+            with held(tmp_path):
+                assert str(os.getpid()) in (tmp_path / "run.lock").read_text()
+            break
+        except InputError:
+            time.sleep(0.05)
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_may_be_held_again(tmp_path):
+    for _ in range(2):
+        with held(tmp_path):
+            pass
