@@ -7,10 +7,12 @@ The same encoder is published in several layouts; the network here has segment-a
     transformers                              vision_encoder.layers.0.mlp.lin1.weight  beside mask_decoder.*, ...
 """
 
+import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -31,6 +33,8 @@ WAYS_OUT = (
     "(model.weights=null), or take another encoder (model.encoder=resnet34 model.weights=imagenet)"
 )
 CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict")  # under which training scripts file the weights
+PICKLED = re.compile("GLOBAL|Unsupported (global|class|operand)")  # in the words of torch's unpickler
+PICKLED_NAME = re.compile(r"GLOBAL ([\w.]+)")
 FIRST_CONVOLUTION = re.compile(r"(.*?)patch_embed\.(?:proj|projection|seq\.0\.c)\.weight")
 RENAMES = (  # transformers' and timm's names -> segment-anything's
     (re.compile(r"^patch_embed\.projection\."), "patch_embed.proj."),
@@ -90,25 +94,46 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` file or of a torch file, by name. No code in the file is run."""
     if not path.is_file():
         raise WeightsError(f'{path}: no such file; expected a SAM checkpoint, or "sa-1b" for the published weights')
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: truncated, or not a safetensors file ({error})") from error
-    except Exception as error:  # torch raises whatever its unpickler stumbled on
-        if re.search("Unsupported (global|class)", str(error)):
-            raise WeightsError(
-                f"{path}: not a plain checkpoint; it holds pickled Python objects, which are not loaded for safety. "
-                "Save the model's state_dict alone"
-            ) from error
-        raise WeightsError(f"{path}: truncated, or not a torch checkpoint ({_first_line(error)})") from error
+    if path.suffix == ".safetensors":
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{path}: truncated, or not a safetensors file ({error})") from error
+    else:
+        state = read_torch(path)
     for container in CONTAINERS:
         if isinstance(state, dict) and isinstance(state.get(container), dict):
             state = state[container]
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path}: not a SAM checkpoint; it holds no named tensors")
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if bad := not_finite(state):
+        raise WeightsError(f"{path}: damaged; it holds NaN or infinity in {bad}. Fetch it again")
+    return state
+
+
+def read_torch(path: Path) -> Any:
+    """What `torch.save` wrote, of tensors and plain values alone; WeightsError for anything else. No code is run."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about pickle's protocols
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler stumbled on
+        if PICKLED.search(str(error)):
+            named = PICKLED_NAME.search(str(error))
+            objects = f" ({named[1]})" if named else ""
+            raise WeightsError(
+                f"{path}: not a plain checkpoint; it holds pickled Python objects{objects}, which could run any code "
+                "and are not loaded. Save the model's state_dict alone"
+            ) from None  # torch's own words advise to load them all the same
+        # Those of an unpickler are that advice again, those of a lookup a number.
+        own = isinstance(error, (pickle.UnpicklingError, KeyError)) or not str(error)
+        reason = "" if own else f" ({_first_line(error)})"
+        raise WeightsError(f"{path}: truncated, or not a torch checkpoint{reason}") from None
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """The name of a tensor that holds NaN or infinity; None if there is none."""
+    return next((k for k, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
 
 
 def trunk_state(state: Mapping[str, Tensor], encoder: "SamEncoder") -> dict[str, Tensor]:

@@ -12,13 +12,13 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from samseg.adapters.insert import adapter_name, merge_adapter
-from samseg.runs.load import CONFIG_ENTRY, load_run
-from samseg.runs.tensors import save_weights
-from samseg.models.config import AdapterConfig
 from samseg.config.schema import RunConfig
 from samseg.errors import InputError
 from samseg.files import written_whole
+from samseg.models.config import AdapterConfig
 from samseg.models.smp import create_model
+from samseg.runs.load import load_run
+from samseg.runs.tensors import CONFIG_ENTRY, save_weights
 
 EXTRA = 'pip install "samseg[export]"'
 ONNX_BYTES = 2**31  # an ONNX file is one protobuf message
