@@ -64,10 +64,14 @@ def load_sam_weights(encoder: "TrunkEncoder", source: str | Path) -> None:
         raise WeightsError(f"{source}: {error}") from None
 
 
-def fetch(variant: str) -> Path:
-    """Find the published weights of a variant in the hub's cache, or download them."""
+def fetch(variant: str, repo_id: str | None = None, way_out: str = WAYS_OUT) -> Path:
+    """Find published weights of a variant in the hub's cache, or download them.
+
+    ``repo_id``: the repository; None: the encoder's. ``way_out``: what to do instead where they cannot be had.
+    """
     row = VARIANTS[variant]
-    file = {"repo_id": row.repo_id, "filename": "model.safetensors", "revision": row.revision}
+    repo_id = repo_id or row.repo_id
+    file = {"repo_id": repo_id, "filename": "model.safetensors", "revision": row.revision}
     try:
         return Path(hf_hub_download(**file, local_files_only=True))
     except LocalEntryNotFoundError:
@@ -77,8 +81,8 @@ def fetch(variant: str) -> Path:
         return Path(hf_hub_download(**file))
     except Exception as error:  # the hub's versions stand on different HTTP libraries, which raise errors of their own
         raise WeightsError(
-            f"the SA-1B weights of {variant} cannot be fetched from the hub ({row.repo_id}: {type(error).__name__}); "
-            + WAYS_OUT
+            f"the SA-1B weights of {variant} cannot be fetched from the hub ({repo_id}: {type(error).__name__}); "
+            + way_out
         ) from error
 
 
@@ -120,7 +124,7 @@ def trunk_state(state: Mapping[str, Tensor], encoder: "TrunkEncoder") -> dict[st
     missing = [key for key in expected if key not in found]
     surplus = [key for key in found if key not in expected]
     if missing or surplus:
-        parts = [_listed("lacks", missing), _listed("has the unknown", surplus)]
+        parts = [listed("lacks", missing), listed("has the unknown", surplus)]
         raise WeightsError(
             f"not a checkpoint of {encoder.variant}: its image encoder " + " and ".join(filter(None, parts))
         )
@@ -134,6 +138,15 @@ def trunk_state(state: Mapping[str, Tensor], encoder: "TrunkEncoder") -> dict[st
                 f"expected {tuple(expected[key].shape)}"
             )
     return found
+
+
+def variant_of(state: Mapping[str, Tensor]) -> str:
+    """The registry's name for the image encoder in a checkpoint; WeightsError for what is none of its rows."""
+    prefix = _encoder_prefix(state)
+    variant = _variant_of({_rename(key.removeprefix(prefix)): value for key, value in state.items()})
+    if variant is None:
+        raise WeightsError(f"its image encoder is none of {', '.join(VARIANTS)}")
+    return variant
 
 
 def _encoder_prefix(state: Mapping[str, Tensor]) -> str:
@@ -173,7 +186,8 @@ def _rgb_filters_for(weight: Tensor, channels: int) -> Tensor:
     return weight[:, [i % 3 for i in range(channels)]] * (3 / channels)
 
 
-def _listed(verb: str, keys: list[str]) -> str:
+def listed(verb: str, keys: list[str]) -> str:
+    """``verb`` and the first of the ``keys``, for a sentence; nothing without any."""
     if not keys:
         return ""
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
