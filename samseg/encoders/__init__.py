@@ -4,7 +4,6 @@ import segmentation_models_pytorch as smp
 
 from samseg.encoders.encoder import SamEncoder
 from samseg.encoders.registry import MEAN, STD, VARIANTS
-from samseg.encoders.trunk import TrunkEncoder
 
 
 def register(name: str) -> None:

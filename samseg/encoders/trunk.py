@@ -1,4 +1,4 @@
-"""What every model with SAM's image encoder wants of it: any size, chosen features, frozen parts that stay as they are."""
+"""What every model wants of SAM's image encoder: any size, chosen features, frozen parts that stay as they are."""
 
 from collections.abc import Mapping, Sequence
 

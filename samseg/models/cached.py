@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from samseg.encoders import VARIANTS, TrunkEncoder
+from samseg.encoders import VARIANTS
+from samseg.encoders.trunk import TrunkEncoder
 from samseg.errors import ConfigError
 
 

@@ -33,20 +33,22 @@ class ClassTokens(nn.Module):
         )
 
     def start_from(self, mask_decoder: Mapping[str, Tensor]) -> None:
-        """Take SAM's token for unambiguous prompts and its hypernetwork for every class, with noise.
+        """Take SAM's token for unambiguous prompts and its hypernetwork for every class, with noise; of SAM-HQ its own.
 
         Args:
             mask_decoder: the tensors of SAM's mask decoder by their names in segment-anything.
         """
+        hq = "hf_token.weight" in mask_decoder
+        token, mlp = ("hf_token", "hf_mlp") if hq else ("mask_tokens", "output_hypernetworks_mlps.0")
         with torch.no_grad():
-            self.tokens.copy_(_noisy(mask_decoder["mask_tokens.weight"][0], self.tokens))
+            self.tokens.copy_(_noisy(mask_decoder[f"{token}.weight"][0], self.tokens))
             for i, layer in enumerate(self.layers):
-                name = f"output_hypernetworks_mlps.0.layers.{i}"
+                name = f"{mlp}.layers.{i}"
                 layer.weight.copy_(_noisy(mask_decoder[f"{name}.weight"], layer.weight))
                 layer.bias.copy_(_noisy(mask_decoder[f"{name}.bias"], layer.bias))
 
     def filters(self, tokens: Tensor) -> Tensor:
-        """The tokens as the transformer gives them (B, C, width) -> the weights of their 1x1 convolutions (B, C, features)."""
+        """Tokens as the transformer gives them (B, C, width) -> the weights of 1x1 convolutions (B, C, features)."""
         x = tokens.transpose(0, 1)  # (C, B, width): a matrix product a class
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))

@@ -3,7 +3,8 @@
 from torch import nn
 
 from samseg.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
-from samseg.encoders import VARIANTS, TrunkEncoder
+from samseg.encoders import VARIANTS
+from samseg.encoders.trunk import TrunkEncoder
 from samseg.encoders.vit import SamViT
 from samseg.errors import ConfigError
 
@@ -79,7 +80,9 @@ def parameter_groups(
                 rate = rates.get(part, lr)
                 if part == "SAM's encoder" and layer_decay != 1:
                     rate *= layer_decay ** _layers_above(name.removeprefix("encoder.trunk."), len(trunk.blocks))
-                decays = parameter.ndim > 1 and not name.endswith("bias") and not any(kind in name for kind in POSITIONS)
+                decays = (
+                    parameter.ndim > 1 and not name.endswith("bias") and not any(kind in name for kind in POSITIONS)
+                )
                 groups.setdefault((rate, weight_decay if decays else 0.0), []).append(parameter)
     return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
 

@@ -5,7 +5,9 @@ of them at once, and each draws its own mask on the upscaled embedding.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from segment_anything.modeling import TwoWayTransformer
@@ -14,14 +16,15 @@ from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from torch import Tensor, nn
 
-from samseg.encoders import VARIANTS, TrunkEncoder
+from samseg.encoders import VARIANTS
 from samseg.encoders.norm import LayerNorm2d
+from samseg.encoders.trunk import TrunkEncoder
+from samseg.encoders.weights import load_sam_weights
 from samseg.errors import ConfigError
 from samseg.models.class_tokens import ClassTokens, class_logits, enlarged, product
+from samseg.models.sam import EMBEDDING, STRIDE, NoMaskDecoder, SamState, sam_state
 
-WIDTH = 256  # channels of SAM's image embedding
-FINE = WIDTH // 8  # of the upscaled embedding
-STRIDE = 16
+FINE = EMBEDDING // 8  # channels of the upscaled embedding
 
 
 class SamSegmenter(SegmentationModel):
@@ -65,6 +68,21 @@ class SamSegmenter(SegmentationModel):
         self.segmentation_head = nn.Identity()
         self.classification_head = None
 
+    def load_sam(self, file: Path) -> None:
+        """Start from a checkpoint of SAM or SAM-HQ; one without a mask decoder leaves it random, and says so.
+
+        Raises:
+            WeightsError: the file is missing or damaged, or does not fit.
+        """
+        try:
+            state = sam_state(file, self.encoder.variant)
+        except NoMaskDecoder:
+            load_sam_weights(self.encoder, file)
+            warnings.warn(f"{file} holds SAM's image encoder alone: the mask decoder starts at random", stacklevel=2)
+            return
+        self.encoder.load_state_dict(state.trunk)
+        self.decoder.load_sam(state)
+
 
 class DenseDecoder(nn.Module):
     """What of SAM's mask decoder and prompt encoder works without a prompt, under its names there, and class tokens.
@@ -76,17 +94,17 @@ class DenseDecoder(nn.Module):
 
     def __init__(self, classes: int, detail: tuple[int, int] | None = None):
         super().__init__()
-        self.transformer = TwoWayTransformer(depth=2, embedding_dim=WIDTH, mlp_dim=2048, num_heads=8)
+        self.transformer = TwoWayTransformer(depth=2, embedding_dim=EMBEDDING, mlp_dim=2048, num_heads=8)
         self.output_upscaling = nn.Sequential(
-            nn.ConvTranspose2d(WIDTH, WIDTH // 4, kernel_size=2, stride=2),
-            LayerNorm2d(WIDTH // 4),
+            nn.ConvTranspose2d(EMBEDDING, EMBEDDING // 4, kernel_size=2, stride=2),
+            LayerNorm2d(EMBEDDING // 4),
             nn.GELU(),
-            nn.ConvTranspose2d(WIDTH // 4, FINE, kernel_size=2, stride=2),
+            nn.ConvTranspose2d(EMBEDDING // 4, FINE, kernel_size=2, stride=2),
             nn.GELU(),
         )
-        self.no_mask_embed = nn.Embedding(1, WIDTH)
-        self.pe_layer = PositionEmbeddingRandom(WIDTH // 2)
-        self.class_tokens = ClassTokens(classes, WIDTH, FINE)
+        self.no_mask_embed = nn.Embedding(1, EMBEDDING)
+        self.pe_layer = PositionEmbeddingRandom(EMBEDDING // 2)
+        self.class_tokens = ClassTokens(classes, EMBEDDING, FINE)
         self.detail = None if detail is None else Detail(*detail)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -100,17 +118,18 @@ class DenseDecoder(nn.Module):
             fine = self.detail(fine, embedding, features[1])
         return enlarged(product(filters, fine), features[0].shape[2:])
 
-    def load_sam(self, prompt_encoder: Mapping[str, Tensor], mask_decoder: Mapping[str, Tensor]) -> None:
-        """Take what SAM learned, from its parts' tensors in segment-anything's names; the classes' tokens with noise."""
-        own = {name: mask_decoder[name] for name in self.state_dict() if name.startswith(("transformer.", "output_"))}
-        own |= {name: prompt_encoder[name] for name in self.state_dict() if name.startswith(("no_mask", "pe_layer."))}
-        self.load_state_dict(self.state_dict() | own)
-        self.class_tokens.start_from(mask_decoder)
+    def load_sam(self, state: SamState) -> None:
+        """Take what SAM learned, and SAM-HQ for the details; the classes' tokens are SAM's with noise."""
+        published = state.prompt_encoder | state.mask_decoder
+        published |= {f"detail.{name}": tensor for name, tensor in state.mask_decoder.items()}
+        own = self.state_dict()
+        self.load_state_dict({name: published.get(name, tensor) for name, tensor in own.items()})
+        self.class_tokens.start_from(state.mask_decoder)
 
 
 class Detail(nn.Module):
-    """SAM-HQ's finer features to draw masks on (Ke et al., 2023): the upscaled embedding, mixed, with the image embedding
-    and early features of the encoder, all at stride 4.
+    """SAM-HQ's finer features to draw masks on (Ke et al., 2023), under its names: the upscaled embedding, mixed, with
+    the image embedding and early features of the encoder, all at stride 4.
 
     Args:
         channels, stride: of the early features; those of SAM's ViTs are at stride 16, and are spread as SAM-HQ does.
@@ -119,13 +138,16 @@ class Detail(nn.Module):
     def __init__(self, channels: int, stride: int):
         super().__init__()
         if stride == STRIDE:
-            self.early = _spread(channels, WIDTH)
+            self.compress_vit_feat = _spread(channels, EMBEDDING)
         else:
-            self.early = nn.Sequential(
-                nn.Conv2d(channels, 2 * FINE, 3, padding=1), LayerNorm2d(2 * FINE), nn.GELU(), nn.Conv2d(2 * FINE, FINE, 1)
+            self.compress_vit_feat = nn.Sequential(
+                nn.Conv2d(channels, 2 * FINE, 3, padding=1),
+                LayerNorm2d(2 * FINE),
+                nn.GELU(),
+                nn.Conv2d(2 * FINE, FINE, 1),
             )
-        self.embedding = _spread(WIDTH, WIDTH // 4)
-        self.mix = nn.Sequential(
+        self.embedding_encoder = _spread(EMBEDDING, EMBEDDING // 4)
+        self.embedding_maskfeature = nn.Sequential(
             nn.Conv2d(FINE, 2 * FINE, 3, padding=1),
             LayerNorm2d(2 * FINE),
             nn.GELU(),
@@ -134,7 +156,7 @@ class Detail(nn.Module):
 
     def forward(self, upscaled: Tensor, embedding: Tensor, early: Tensor) -> Tensor:
         """(B, 32, 4h, 4w), (B, 256, h, w) and the early features -> (B, 32, 4h, 4w)."""
-        return self.mix(upscaled) + self.embedding(embedding) + self.early(early)
+        return self.embedding_maskfeature(upscaled) + self.embedding_encoder(embedding) + self.compress_vit_feat(early)
 
 
 def early_tap(strides: list[int]) -> int:

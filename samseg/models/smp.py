@@ -49,7 +49,7 @@ def create_model(
     _check_arguments(network, encoder_name, decoder)
     if arch.lower() in UPSAMPLING and "encoder_depth" in decoder:
         decoder.setdefault("upsampling", UPSAMPLING[arch.lower()](decoder["encoder_depth"]))
-    by_smp, file = _find_weights(encoder_name, encoder_weights)
+    by_smp, file = _find_weights(network, encoder_name, encoder_weights)
     try:
         model = network(
             encoder_name=encoder_name, encoder_weights=by_smp, in_channels=in_channels, classes=classes, **decoder
@@ -59,6 +59,8 @@ def create_model(
             f"the {encoder_weights} weights of {encoder_name} cannot be fetched from the hub ({type(error).__name__}); "
             + WAYS_OUT
         ) from error
+    except ConfigError:
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{arch} with {encoder_name} cannot be built: {' '.join(str(error).split())}") from error
     if file is not None:
@@ -98,12 +100,15 @@ def _check_arguments(network: type[nn.Module], encoder_name: str, arguments: dic
             )
 
 
-def _find_weights(encoder_name: str, weights: str | Path | None) -> tuple[str | None, Path | None]:
+def _find_weights(
+    network: type[nn.Module], encoder_name: str, weights: str | Path | None
+) -> tuple[str | None, Path | None]:
     """Which weights SMP fetches by name, and which file is loaded afterwards; at most one of the two."""
     if weights is None:
         return None, None
     if encoder_name in VARIANTS:  # before a large network is built for nothing
-        return None, fetch(encoder_name) if weights in HUB_NAMES else Path(weights)
+        whole = VARIANTS[encoder_name].whole_repo_id if network is SamSegmenter else None
+        return None, fetch(encoder_name, whole) if weights in HUB_NAMES else Path(weights)
     published = ["imagenet"] if encoder_name.startswith(("tu-", "timm-")) else list(_settings(encoder_name))
     if weights in published:
         return str(weights), None
@@ -119,6 +124,9 @@ def _settings(encoder_name: str) -> dict[str, Any]:
 
 
 def _load_file(model: nn.Module, encoder_name: str, file: Path) -> None:
+    if isinstance(model, SamSegmenter):
+        model.load_sam(file)
+        return
     if encoder_name in VARIANTS:
         load_sam_weights(model.encoder, file)
         return
