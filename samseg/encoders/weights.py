@@ -25,7 +25,7 @@ from samseg.encoders.registry import VARIANTS
 from samseg.errors import WeightsError
 
 if TYPE_CHECKING:
-    from samseg.encoders.encoder import SamEncoder
+    from samseg.encoders.trunk import TrunkEncoder
 
 HUB_NAMES = ("sa-1b", "imagenet")  # "imagenet" is what SMP and its users ask for by default
 WAYS_OUT = (
@@ -48,11 +48,11 @@ RENAMES = (  # transformers' and timm's names -> segment-anything's
 )
 
 
-def load_sam_weights(encoder: "SamEncoder", source: str | Path) -> None:
+def load_sam_weights(encoder: "TrunkEncoder", source: str | Path) -> None:
     """Load what SAM learned into `encoder.trunk`; the pyramid stays as it is.
 
     Args:
-        encoder: a SamEncoder, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
+        encoder: one of SAM's encoders, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
         source: "sa-1b" for the published weights from the hub, or a file: segment-anything's or MobileSAM's `.pth`,
             timm's or transformers' `.safetensors`, or a fine-tune in one of these layouts (MedSAM, micro-sam).
 
@@ -136,7 +136,7 @@ def not_finite(state: Mapping[str, Tensor]) -> str | None:
     return next((k for k, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
 
 
-def trunk_state(state: Mapping[str, Tensor], encoder: "SamEncoder") -> dict[str, Tensor]:
+def trunk_state(state: Mapping[str, Tensor], encoder: "TrunkEncoder") -> dict[str, Tensor]:
     """A checkpoint's image encoder under the trunk's names, complete and of the right shapes, or a WeightsError."""
     prefix = _encoder_prefix(state)
     found = {_rename(key.removeprefix(prefix)): value for key, value in state.items() if key.startswith(prefix)}

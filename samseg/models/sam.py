@@ -51,6 +51,10 @@ class ImageEncoder(nn.Module):
         return torch.cat([taps[-1], taps[0]], dim=1) if self.early else taps[-1].contiguous()
 
 
+class NoMaskDecoder(WeightsError):
+    """A checkpoint holds SAM's image encoder alone."""
+
+
 class SamState(NamedTuple):
     """A whole SAM's tensors by part, each under segment-anything's names without the part's own."""
 
@@ -163,14 +167,14 @@ def sam_state(path: str | Path, variant: str | None = None) -> SamState:
         parts = {part: _part(part, found, getattr(like, part)) for part in ("prompt_encoder", "mask_decoder")}
         return SamState(variant, trunk_state(state, like.image_encoder), **parts)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
 
 
 def _in_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the prompt encoder and the mask decoder in segment-anything's names."""
     prefixes = {match[1] for name in state if (match := IOU_TOKEN.fullmatch(name))}
     if len(prefixes) != 1:
-        raise WeightsError("it holds no mask decoder, only an image encoder; a whole SAM's checkpoint is needed here")
+        raise NoMaskDecoder("it holds no mask decoder, only an image encoder; a whole SAM's checkpoint is needed here")
     prefix = prefixes.pop()
     found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     if SHARED_POSITIONS in found:

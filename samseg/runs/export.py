@@ -109,6 +109,8 @@ def _torch_export(model: nn.Module, config: RunConfig, out: Path) -> None:
 
 
 def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
+    if config.model.arch.lower() == "sam":
+        raise InputError("SMP has no model.arch=sam: export it to safetensors, onnx or torch-export")
     if adapter_name(model) is not None:
         raise InputError(
             f"SMP knows no {adapter_name(model)}, and it cannot be merged into the weights: export to safetensors, "
