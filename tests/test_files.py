@@ -13,7 +13,9 @@ from tests.faults import make_read_only, small_disk
 def test_a_full_disk_keeps_what_was_there(tmp_path):
     with small_disk(tmp_path / "disk", 16) as disk:
         write_bytes(disk / "a.bin", b"before")
-        with pytest.raises(WriteError, match=r"a\.bin cannot be written \(No space left on device\): make room") as error:
+        with pytest.raises(
+            WriteError, match=r"a\.bin cannot be written \(No space left on device\): make room"
+        ) as error:
             write_bytes(disk / "a.bin", bytes(2**15))
         assert error.value.full and isinstance(error.value, InputError)
         assert (disk / "a.bin").read_bytes() == b"before" and os.listdir(disk) == ["a.bin"]
@@ -22,7 +24,9 @@ def test_a_full_disk_keeps_what_was_there(tmp_path):
 def test_a_read_only_disk(tmp_path):
     with small_disk(tmp_path / "disk", 16) as disk:
         make_read_only(disk)
-        with pytest.raises(WriteError, match=r"a\.bin cannot be written \(Read-only file system\): name another place$"):
+        with pytest.raises(
+            WriteError, match=r"a\.bin cannot be written \(Read-only file system\): name another place$"
+        ):
             write_bytes(disk / "new" / "a.bin", b"")
 
 

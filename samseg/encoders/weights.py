@@ -26,7 +26,7 @@ from samseg.encoders.registry import VARIANTS
 from samseg.errors import WeightsError
 
 if TYPE_CHECKING:
-    from samseg.encoders.encoder import SamEncoder
+    from samseg.encoders.trunk import TrunkEncoder
 
 HUB_NAMES = ("sa-1b", "imagenet")  # "imagenet" is what SMP and its users ask for by default
 WAYS_OUT = (
@@ -49,11 +49,11 @@ RENAMES = (  # transformers' and timm's names -> segment-anything's
 )
 
 
-def load_sam_weights(encoder: "SamEncoder", source: str | Path) -> None:
+def load_sam_weights(encoder: "TrunkEncoder", source: str | Path) -> None:
     """Load what SAM learned into `encoder.trunk`; the pyramid stays as it is.
 
     Args:
-        encoder: a SamEncoder, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
+        encoder: one of SAM's encoders, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
         source: "sa-1b" for the published weights from the hub, or a file: segment-anything's or MobileSAM's `.pth`,
             timm's or transformers' `.safetensors`, or a fine-tune in one of these layouts (MedSAM, micro-sam).
 
@@ -69,10 +69,14 @@ def load_sam_weights(encoder: "SamEncoder", source: str | Path) -> None:
         raise WeightsError(f"{source}: {error}") from None
 
 
-def fetch(variant: str) -> Path:
-    """Find the published weights of a variant in the hub's cache, or download them."""
+def fetch(variant: str, repo_id: str | None = None, way_out: str = WAYS_OUT) -> Path:
+    """Find published weights of a variant in the hub's cache, or download them.
+
+    ``repo_id``: the repository; None: the encoder's. ``way_out``: what to do instead where they cannot be had.
+    """
     row = VARIANTS[variant]
-    file = {"repo_id": row.repo_id, "filename": "model.safetensors", "revision": row.revision}
+    repo_id = repo_id or row.repo_id
+    file = {"repo_id": repo_id, "filename": "model.safetensors", "revision": row.revision}
     try:
         return Path(hf_hub_download(**file, local_files_only=True))
     except LocalEntryNotFoundError:
@@ -82,8 +86,8 @@ def fetch(variant: str) -> Path:
         return Path(hf_hub_download(**file))
     except Exception as error:  # the hub's versions stand on different HTTP libraries, which raise errors of their own
         raise WeightsError(
-            f"the SA-1B weights of {variant} cannot be fetched from the hub ({row.repo_id}: {type(error).__name__}); "
-            + WAYS_OUT
+            f"the SA-1B weights of {variant} cannot be fetched from the hub ({repo_id}: {type(error).__name__}); "
+            + way_out
         ) from error
 
 
@@ -135,7 +139,7 @@ def not_finite(state: Mapping[str, Tensor]) -> str | None:
     return next((k for k, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
 
 
-def trunk_state(state: Mapping[str, Tensor], encoder: "SamEncoder") -> dict[str, Tensor]:
+def trunk_state(state: Mapping[str, Tensor], encoder: "TrunkEncoder") -> dict[str, Tensor]:
     """A checkpoint's image encoder under the trunk's names, complete and of the right shapes, or a WeightsError."""
     prefix = _encoder_prefix(state)
     found = {_rename(key.removeprefix(prefix)): value for key, value in state.items() if key.startswith(prefix)}
@@ -148,7 +152,7 @@ def trunk_state(state: Mapping[str, Tensor], encoder: "SamEncoder") -> dict[str,
     missing = [key for key in expected if key not in found]
     surplus = [key for key in found if key not in expected]
     if missing or surplus:
-        parts = [_listed("lacks", missing), _listed("has the unknown", surplus)]
+        parts = [listed("lacks", missing), listed("has the unknown", surplus)]
         raise WeightsError(
             f"not a checkpoint of {encoder.variant}: its image encoder " + " and ".join(filter(None, parts))
         )
@@ -162,6 +166,15 @@ def trunk_state(state: Mapping[str, Tensor], encoder: "SamEncoder") -> dict[str,
                 f"expected {tuple(expected[key].shape)}"
             )
     return found
+
+
+def variant_of(state: Mapping[str, Tensor]) -> str:
+    """The registry's name for the image encoder in a checkpoint; WeightsError for what is none of its rows."""
+    prefix = _encoder_prefix(state)
+    variant = _variant_of({_rename(key.removeprefix(prefix)): value for key, value in state.items()})
+    if variant is None:
+        raise WeightsError(f"its image encoder is none of {', '.join(VARIANTS)}")
+    return variant
 
 
 def _encoder_prefix(state: Mapping[str, Tensor]) -> str:
@@ -201,7 +214,8 @@ def _rgb_filters_for(weight: Tensor, channels: int) -> Tensor:
     return weight[:, [i % 3 for i in range(channels)]] * (3 / channels)
 
 
-def _listed(verb: str, keys: list[str]) -> str:
+def listed(verb: str, keys: list[str]) -> str:
+    """``verb`` and the first of the ``keys``, for a sentence; nothing without any."""
     if not keys:
         return ""
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""

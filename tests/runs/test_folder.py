@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 
 from samseg.config.load import load_config
-from samseg.runs.folder import read_run_config
 from samseg.errors import ConfigError, InputError
 from samseg.runs import folder as runs_folder
-from samseg.runs.folder import STATE, discard_unless_begun, earlier_run, sweep_saves
+from samseg.runs.folder import STATE, discard_unless_begun, earlier_run, read_run_config, sweep_saves
 
 
 @pytest.fixture
