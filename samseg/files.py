@@ -1,10 +1,12 @@
-"""Writing files whole or not at all."""
+"""Files: written whole or not at all, read by a few threads."""
 
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+READERS = min(4, os.cpu_count() or 1)  # threads that read files: decoding and checksums leave Python's lock to others
 
 
 @contextmanager

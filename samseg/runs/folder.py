@@ -7,6 +7,7 @@ from typing import Any
 
 from samseg.config.load import load_config, save_config
 from samseg.config.schema import RunConfig
+from samseg.data.config import PERCENTILE
 from samseg.errors import ConfigError, InputError
 from samseg.runs.lock import held
 
@@ -131,7 +132,8 @@ def _check_same(config: RunConfig, earlier: RunConfig, folder: Path) -> None:
     now, before = (
         _flat(asdict(run)) | {"the order of data.classes": list(run.data.classes)} for run in (config, earlier)
     )
-    free = FREE_KEYS | ({"train.batch_size"} if config.train.batch_size == "auto" else set())  # found once is found
+    measured = {"train.batch_size": config.train.batch_size == "auto", "data.scale": config.data.scale == PERCENTILE}
+    free = FREE_KEYS | {key for key, once in measured.items() if once}  # what was measured once stays
     keys = sorted(key for key in now.keys() | before.keys() if key not in free and now.get(key) != before.get(key))
     if keys:
         changes = ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys)
