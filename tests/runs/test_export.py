@@ -10,17 +10,16 @@ import segmentation_models_pytorch as smp
 import torch
 
 from samseg.adapters.insert import adapter_parameters, is_adapter_tensor
-from samseg.models.pretrained import trained_part
-from samseg.runs.folder import WEIGHTS
-from samseg.runs.load import load_run
-from samseg.runs.tensors import read_weights, save_weights
-from samseg.models.config import AdapterConfig, ModelConfig
-from samseg.runs.folder import read_run_config
 from samseg.config.load import save_config
 from samseg.errors import InputError
-from samseg.runs.export import EXTRA, export, plain
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
+from samseg.models.config import AdapterConfig, ModelConfig
+from samseg.models.pretrained import trained_part
+from samseg.runs.export import EXTRA, export, plain
+from samseg.runs.folder import WEIGHTS, read_run_config
+from samseg.runs.load import load_run
+from samseg.runs.tensors import read_weights, save_weights
 from tests.encoders.conftest import SMALL
 from tests.random_run import CLASSES, write_run
 
@@ -156,9 +155,9 @@ def test_a_missing_package_is_named_with_the_extra(run, tmp_path, monkeypatch):
     assert EXTRA in str(error.value) and not list(tmp_path.iterdir())
 
 
-def test_the_tool(run, tmp_path, tool):
+def test_the_command(run, tmp_path, command):
     out = tmp_path / "town.safetensors"
-    code, said, _ = tool("export.py", run, "--to", "safetensors", "--out", out)
+    code, said, _ = command("export", run, "--to", "safetensors", "--out", out)
     assert code == 0 and f"written to {out}" in said and out.is_file()
 
 
