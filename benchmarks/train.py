@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.memory import PeakMemory
-from samseg.adapters.insert import METHODS, add_adapter, is_adapter_tensor
+from samseg.adapters.insert import add_adapter, is_adapter_tensor
+from samseg.adapters.methods import METHODS
 from samseg.config.schema import TrainConfig
 from samseg.models.cached import TapModel
 from samseg.models.parts import checkpoint_gradients, freeze_encoder, parameter_groups

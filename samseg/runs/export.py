@@ -11,11 +11,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from samseg.adapters.insert import adapter_name, merge_adapter
+from samseg.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.config.schema import RunConfig
 from samseg.errors import InputError
 from samseg.files import written_whole
-from samseg.models.config import AdapterConfig
 from samseg.models.smp import create_model
 from samseg.runs.load import load_run
 from samseg.runs.tensors import CONFIG_ENTRY, save_weights
@@ -48,9 +47,9 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
 def plain(model: nn.Module, config: RunConfig) -> nn.Module:
     """The same network as SMP alone knows it, on the CPU in evaluation mode: nothing of ours wrapped around its layers.
 
-    LoRA is merged into the weights. The other adapters depend on the image, so they stay.
+    An adapter that can be is merged into the weights; the others depend on the image, so they stay.
     """
-    if adapter_name(model) == "lora":
+    if can_be_merged(model):
         merge_adapter(model)
     if adapter_name(model) is not None:
         return model
@@ -74,7 +73,7 @@ def notes(config: RunConfig) -> dict[str, str]:
 
 def _safetensors(model: nn.Module, config: RunConfig, out: Path) -> None:
     # The path of the weights it started from means nothing elsewhere, and all weights are inside.
-    adapter = config.model.adapter if adapter_name(model) else AdapterConfig()  # or it was merged
+    adapter = config.model.adapter if adapter_name(model) else None  # it was merged
     config = replace(config, model=replace(config.model, weights=None, adapter=adapter), run_dir=None)
     text = OmegaConf.to_yaml(OmegaConf.structured(config))
     save_weights(model.state_dict(), out, {CONFIG_ENTRY: text, **notes(config)})

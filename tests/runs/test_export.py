@@ -14,7 +14,7 @@ from samseg.config.load import save_config
 from samseg.errors import InputError
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
-from samseg.models.config import AdapterConfig, ModelConfig
+from samseg.models.config import ModelConfig
 from samseg.models.pretrained import trained_part
 from samseg.runs.export import EXTRA, export, plain
 from samseg.runs.folder import WEIGHTS, read_run_config
