@@ -18,6 +18,7 @@ from samseg.data.views import seen
 from samseg.errors import InputError
 from samseg.features.store import FeatureStore
 from samseg.files import READERS
+from samseg.machine import live_with_parent
 from samseg.models.cached import TapModel
 from samseg.models.pretrained import digest
 
@@ -111,6 +112,7 @@ def fill(
             Views(missing, data),
             batch_size,
             num_workers=workers,
+            worker_init_fn=live_with_parent,
             pin_memory=accelerator.device.type == "cuda",
         )
         _compute(store, missing, encoder, loader, accelerator)
