@@ -10,7 +10,7 @@ from samseg.errors import ConfigError
 
 @dataclass
 class ModelConfig:
-    arch: str = "unet"  # any SMP decoder by name: unet, fpn, segformer, deeplabv3plus ...
+    arch: str = "unet"  # any SMP decoder by name: unet, fpn, deeplabv3plus ... | sam: SAM's mask decoder
     encoder: str = "sam-vit_b"  # sam-vit_b | sam-vit_l | sam-vit_h | sam-vit_t, or any encoder of SMP, such as resnet34
     weights: str | None = "sa-1b"  # sa-1b | imagenet | a checkpoint's path | null: start at random
     freeze_encoder: bool = True  # train the decoder (and SAM's pyramid and the adapter) only
@@ -18,7 +18,7 @@ class ModelConfig:
     # by name, its arguments (see samseg.adapters) and `blocks`, the indices of the blocks that get one (null: all), as
     # in {name: lora, rank: 8, blocks: [8, 9, 10, 11]}. null: none.
     adapter: dict[str, Any] | None = None
-    decoder: dict[str, Any] = field(default_factory=dict)  # arguments of the SMP class, {decoder_channels: [64, 32]}
+    decoder: dict[str, Any] = field(default_factory=dict)  # arguments of arch: {decoder_channels: [64, 32]}
 
 
 def complete_model(model: ModelConfig) -> None:

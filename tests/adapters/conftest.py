@@ -5,7 +5,6 @@ import torch
 
 import samseg
 from samseg.adapters.insert import METHODS, adapter_parameters
-
 from tests.encoders.conftest import SMALL
 
 

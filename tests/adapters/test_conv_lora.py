@@ -9,7 +9,6 @@ from torch import nn
 
 from samseg.adapters.auxiliary import auxiliary_losses
 from samseg.adapters.conv_lora import ConvLoRA, Gate
-
 from tests.adapters.conftest import picture, small_model
 
 

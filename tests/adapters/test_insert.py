@@ -10,7 +10,6 @@ import samseg
 from samseg.adapters.auxiliary import auxiliary_losses
 from samseg.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
 from samseg.errors import ConfigError
-
 from tests.adapters.conftest import picture, small_model
 
 

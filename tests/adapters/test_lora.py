@@ -11,7 +11,6 @@ from samseg.adapters.insert import adapter_name
 from samseg.adapters.lora import LoRA
 from samseg.encoders.linear import Linear
 from samseg.errors import ConfigError
-
 from tests.adapters.conftest import picture, small_model
 
 
