@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from segmentation_models_pytorch.encoders._base import EncoderMixin
 from torch import Tensor, nn
 
+from samseg.encoders.layouts import trunk_state
 from samseg.encoders.pyramid import LEVEL_CHANNELS, Pyramid
 from samseg.encoders.registry import VARIANTS
-from samseg.encoders.weights import trunk_state
 
 
 class SamEncoder(nn.Module, EncoderMixin):
@@ -122,4 +122,4 @@ class SamEncoder(nn.Module, EncoderMixin):
         """
         if any(key.startswith("pyramid.") for key in state_dict):
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
-        return self.trunk.load_state_dict(trunk_state(state_dict, self), strict=True, assign=assign)
+        return self.trunk.load_state_dict(trunk_state(state_dict, self.variant, self.trunk), strict=True, assign=assign)

@@ -11,7 +11,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 
 from samseg.encoders import VARIANTS
-from samseg.encoders.weights import HUB_NAMES, WAYS_OUT, fetch, load_sam_weights, read_checkpoint
+from samseg.encoders.fetch import WAYS_OUT, fetch
+from samseg.encoders.layouts import read_checkpoint
+from samseg.encoders.weights import PUBLISHED, load_sam_weights
 from samseg.errors import ConfigError, WeightsError, nearest
 
 # SMP's defaults answer at the image's size for one encoder depth only.
@@ -102,7 +104,7 @@ def _find_weights(encoder_name: str, weights: str | Path | None) -> tuple[str | 
     if weights is None:
         return None, None
     if encoder_name in VARIANTS:  # before a large network is built for nothing
-        return None, fetch(encoder_name) if weights in HUB_NAMES else Path(weights)
+        return None, fetch(encoder_name) if weights in PUBLISHED else Path(weights)
     published = ["imagenet"] if encoder_name.startswith(("tu-", "timm-")) else list(_settings(encoder_name))
     if weights in published:
         return str(weights), None
