@@ -69,12 +69,12 @@ def _check_other_tasks(config: RunConfig) -> None:
 
 def _check_size(config: RunConfig) -> None:
     """SAM's encoders take what their patches divide; what others need is asked of the model when it is built."""
-    if config.model.encoder not in VARIANTS:
-        return
-    size, patch = config.data.image_size, VARIANTS[config.model.encoder].trunk.patch_stride
+    size, encoder = config.data.image_size, VARIANTS.get(config.model.encoder)
+    patch = encoder.trunk.patch_stride if encoder else 1
     nearest = max(patch, (size + patch // 2) // patch * patch)
     if size != nearest:
-        raise ConfigError(f"data.image_size must be a multiple of {patch}, got {size}; try {nearest}")
+        wanted = f"a multiple of {patch}" if encoder else "at least 1"
+        raise ConfigError(f"data.image_size must be {wanted}, got {size}; try {nearest}")
 
 
 def _complete_train(config: RunConfig) -> None:

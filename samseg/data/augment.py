@@ -14,10 +14,7 @@ from albumentations.pytorch import ToTensorV2  # noqa: E402
 
 from samseg.data.classes import IGNORE_INDEX  # noqa: E402
 from samseg.data.config import DataConfig  # noqa: E402
-from samseg.errors import (
-    ConfigError,  # noqa: E402
-    nearest,  # noqa: E402
-)
+from samseg.errors import ConfigError, nearest  # noqa: E402
 
 cv2.setNumThreads(0)  # the loader's processes are the parallelism, and OpenCV's threads do not survive a fork
 

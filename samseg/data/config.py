@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samseg.errors import ConfigError, require
+from samseg.errors import ConfigError
 
 
 @dataclass
@@ -27,7 +27,6 @@ class DataConfig:
 def complete_data(data: DataConfig) -> None:
     """Check the section and fill in, in place, what follows from other values; ConfigError for what cannot be."""
     data.root = str(Path(data.root).expanduser())
-    require("data.image_size", data.image_size, "at least 1", lambda value: value >= 1)
     if data.views not in (1, 2, 4, 8):
         raise ConfigError(f"data.views must be 1, 2, 4 or 8 (flips, then quarter turns), got {data.views}")
     for key, values in (("mean", data.mean), ("std", data.std)):

@@ -10,8 +10,7 @@ import samseg
 from samseg.adapters.auxiliary import auxiliary_losses
 from samseg.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
 from samseg.errors import ConfigError
-
-from .conftest import picture, small_model
+from tests.adapters.conftest import picture, small_model
 
 
 def gradients(model: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:

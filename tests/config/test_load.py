@@ -126,7 +126,7 @@ def test_class_weights_left_out_are_one(load):
         ("train.layer_decay=0.8", "train.layer_decay=0.8 does nothing while model.freeze_encoder is true"),
         ("train.gradient_checkpointing=true", "does nothing while the encoder is frozen without an adapter"),
         ("model.adapter=lora", "model.adapter is a section .name, blocks, .*got 'lora'"),
-        ("model.adapter.name=lorra", "must be lora, conv_lora, adapter or null, got 'lorra'; did you mean lora?"),
+        ("model.adapter.name=lorra", "must be lora, conv_lora, adapter or null, got 'lorra'; did you mean 'lora'?"),
         ("model.adapter.rnk=1", "unknown key model.adapter.rnk; did you mean model.adapter.rank?"),
         ("model.adapter.rank=1", "rank is not a key of model.adapter.name=None; set model.adapter.name first"),
         ("model.adapter={name: lora, experts: 4}", "experts is not a key .*=lora; lora takes blocks, rank, alpha"),

@@ -61,9 +61,9 @@ def test_safetensors_needs_the_base_no_more(tmp_path, images):
     config = read_run_config(run)
     config = replace(config, model=replace(config.model, weights=str(tmp_path / "base.pth"), freeze_encoder=True))
     save_config(config, run / "config.yaml")
-    model = build_model(config.model, len(CLASSES))
-    state = {name: value for name, value in model.state_dict().items() if name not in model.base.names}
-    save_weights(state, run / WEIGHTS, model.base.metadata())
+    model, base = build_model(config.model, len(CLASSES))
+    state = {name: value for name, value in model.state_dict().items() if name not in base.names}
+    save_weights(state, run / WEIGHTS, base.metadata())
     expected = logits_of(run, images)
     file = export(run, "safetensors")
     (tmp_path / "base.pth").unlink()
@@ -78,7 +78,7 @@ def sam_run(folder) -> Path:
     config = replace(config, model=ModelConfig("fpn", "sam-vit_t", None, False, decoder=small))
     save_config(config, run / "config.yaml")
     torch.manual_seed(0)
-    save_weights(build_model(config.model, len(CLASSES)).state_dict(), run / WEIGHTS)
+    save_weights(build_model(config.model, len(CLASSES)).model.state_dict(), run / WEIGHTS)
     return run
 
 
@@ -175,10 +175,10 @@ def adapted_run(folder, method: str) -> Path:
     config = replace(read_run_config(run), model=model_config)
     save_config(config, run / "config.yaml")
     config = read_run_config(run)
-    model = build_model(config.model, len(CLASSES))
+    model, base = build_model(config.model, len(CLASSES))
     for parameter in adapter_parameters(model):
         torch.nn.init.normal_(parameter, std=0.1)
-    save_weights(trained_part(model.state_dict(), model.base), run / WEIGHTS, model.base.metadata())
+    save_weights(trained_part(model.state_dict(), base), run / WEIGHTS, base.metadata())
     return run
 
 

@@ -129,7 +129,7 @@ def test_bf16_trains_as_fp32_does_but_for_rounding(trained):
 def test_a_frozen_encoder_is_as_it_was(trained, tiny_config):
     folder = trained("model.freeze_encoder=true")
     set_seed(0)
-    before = build_model(load_config(tiny_config).model, classes=3).state_dict()
+    before = build_model(load_config(tiny_config).model, classes=3).model.state_dict()
     after = load_state(folder).model
     frozen = [name for name in before if name.startswith("encoder.")]
     assert any("running_mean" in name for name in frozen)
@@ -262,7 +262,7 @@ def test_long_epochs_save_their_state_now_and_then(trained, monkeypatch, tmp_pat
 def base(tmp_path, tiny_config):
     """Settings of a run on a frozen encoder from a file."""
     torch.manual_seed(1)
-    encoder = build_model(load_config(tiny_config).model, classes=3).encoder
+    encoder = build_model(load_config(tiny_config).model, classes=3).model.encoder
     torch.save(encoder.state_dict(), tmp_path / "base.pth")
     return [f"model.weights={tmp_path / 'base.pth'}", "model.freeze_encoder=true", "train.epochs=2"]
 
@@ -375,7 +375,7 @@ def test_an_adapter_trains_and_sams_weights_stay(trained, tiny_config):
     settings = [*SMALL_SAM, "model.adapter.name=conv_lora", "train.gradient_checkpointing=true"]
     folder = trained(*settings, "train.epochs=1", "train.precision=bf16")
     set_seed(0)
-    before = build_model(load_config(tiny_config, settings).model, classes=3).state_dict()
+    before = build_model(load_config(tiny_config, settings).model, classes=3).model.state_dict()
     after = load_state(folder).model
     for name in before:
         sams = name.startswith("encoder.trunk.") and not is_adapter_tensor(name)
