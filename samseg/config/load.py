@@ -25,7 +25,18 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
 
     Raises ConfigError, one line, for anything that is unknown, mistyped or out of range.
     """
-    config = typed_yaml.load(RunConfig, path, overrides or [])
+    return _completed(typed_yaml.load(RunConfig, path, overrides or []))
+
+
+def run_config(text: str, source: object) -> RunConfig:
+    """The configuration that a run or an export was written with, from its YAML ``text``; ``source`` is for errors.
+
+    Raises ConfigError as `load_config` does, and for ``${...}``: what others have made reads nothing of this machine.
+    """
+    return _completed(typed_yaml.parse(RunConfig, text, source))
+
+
+def _completed(config: RunConfig) -> RunConfig:
     complete_data(config.data)
     complete_model(config.model)
     task_class(config.task).complete(config.data, config.model, _task_section(config))

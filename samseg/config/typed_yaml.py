@@ -4,6 +4,8 @@ This file knows nothing of samseg's own settings: `samseg.config.load` declares 
 """
 
 import dataclasses
+import io
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -29,6 +31,18 @@ def load(schema: type[T], path: str | Path, overrides: list[str]) -> T:
     values = read_yaml(Path(path))
     for override in overrides:
         _set(schema, values, override)
+    return _fitted(schema, values, path)
+
+
+def parse(schema: type[T], text: str, source: object) -> T:
+    """As `load`, of a YAML ``text`` whose values stand as they are: interpolation (``${...}``) is a ConfigError."""
+    values = parse_yaml(text, source)
+    if (found := re.search(r"\$\{[^}]*\}?", text)) is not None:
+        raise ConfigError(f"{source} holds {found[0]}, which is not resolved in what was written before: put the value")
+    return _fitted(schema, values, source)
+
+
+def _fitted(schema: type[T], values: dict[Any, Any], path: object) -> T:
     try:
         values = OmegaConf.to_container(OmegaConf.create(values), resolve=True, throw_on_missing=True)
         _check_section(schema, values, "", dotted_keys(schema))
@@ -41,20 +55,30 @@ def load(schema: type[T], path: str | Path, overrides: list[str]) -> T:
 def read_yaml(path: Path) -> dict[Any, Any]:
     """The mapping in a YAML file ({} when empty); ConfigError naming file and line if it cannot be read or is none."""
     try:
-        loaded = OmegaConf.load(path)
+        text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(_not_found(path)) from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder; give a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a YAML text file: {_first_line(error)}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: object) -> dict[Any, Any]:
+    """The mapping in a YAML text ({} when empty), named ``path`` in a ConfigError."""
+    try:
+        loaded = OmegaConf.load(io.StringIO(text))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: {error.problem or _first_line(error)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not a YAML text file: {_first_line(error)}") from error
-    except OSError as error:
-        reason = error.strerror or "it must hold settings as 'key: value'"
-        raise ConfigError(f"cannot read {path}: {reason}") from error
+    except OSError:  # OmegaConf's word for a text that is one plain value
+        raise ConfigError(f"{path} must hold settings as 'key: value'") from None
     values = OmegaConf.to_container(loaded)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold settings as 'key: value', got a list")

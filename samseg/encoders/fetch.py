@@ -11,20 +11,43 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from samseg.download import DownloadError, download, file_digest
-from samseg.encoders.layouts import Contents, contents, read_checkpoint
 from samseg.encoders.registry import VARIANTS, Source
+from samseg.encoders.trunk import TrunkEncoder
+from samseg.encoders.weights import Contents, contents, read_checkpoint, trunk_state
 from samseg.errors import WeightsError, did_you_mean
 from samseg.files import written_whole
 
+PUBLISHED = ("sa-1b", "imagenet")  # "imagenet" is what SMP and its users ask for by default
 HUB_FILE = "model.safetensors"
 WAYS_OUT = (
     "give a checkpoint file instead (model.weights=/path/to/checkpoint.pth), start from random weights "
     "(model.weights=null), or take another encoder (model.encoder=resnet34 model.weights=imagenet)"
 )
+
+
+def load_sam_weights(encoder: TrunkEncoder, source: str | Path) -> None:
+    """Load what SAM learned into `encoder.trunk`; the pyramid stays as it is.
+
+    Args:
+        encoder: one of SAM's encoders, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
+        source: "sa-1b" for the published weights, which are downloaded where they are not here yet, or a file:
+            segment-anything's or MobileSAM's `.pth`, timm's or transformers' `.safetensors`, or a fine-tune in one of
+            these layouts (MedSAM, micro-sam).
+
+    Raises:
+        WeightsError: the file is missing, truncated, no checkpoint, of another variant, or lacks tensors of the
+            encoder or has some too many. Nothing is loaded then.
+    """
+    state = read_checkpoint(fetch(encoder.variant) if str(source) in PUBLISHED else Path(source))
+    try:
+        encoder.trunk.load_state_dict(trunk_state(state, encoder))
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -74,11 +97,11 @@ def find(variant: str, whole: bool = False) -> Path | None:
     return None
 
 
-def fetch(variant: str, whole: bool = False) -> Path:
+def fetch(variant: str, whole: bool = False, way_out: str = WAYS_OUT) -> Path:
     """Find a variant's published weights, or download them from the first source that gives them.
 
-    ``whole``: with SAM's prompt encoder and mask decoder. Raises WeightsError, with what is wrong with every source,
-    when none does, and InputError when the disk is full: then the next call goes on where this one stopped.
+    ``whole``: with SAM's prompt encoder and mask decoder. Raises WeightsError when none does, with what is wrong with
+    each and the ``way_out``, and InputError when the disk is full: then the next call goes on where this one stopped.
     """
     found = find(variant, whole)
     if found is not None:
@@ -95,7 +118,7 @@ def fetch(variant: str, whole: bool = False) -> Path:
             failures.append(f"{source}: {error}")
     raise WeightsError(
         f"the SA-1B weights of {variant} cannot be fetched ({'; '.join(failures)}); bring a file by other means and "
-        f"put it in place (samseg weights {variant} --from FILE), {WAYS_OUT}"
+        f"put it in place (samseg weights {variant} --from FILE), {way_out}"
     )
 
 
@@ -107,6 +130,8 @@ def put(file: Path, variant: str | None = None) -> Placed:
     state = read_checkpoint(file)
     try:
         found = contents(state)
+        with torch.device("meta"):
+            trunk_state(state, TrunkEncoder(found.variant))  # which refuses what is not complete
     except WeightsError as error:
         raise WeightsError(f"{file}: {error}") from None
     if variant is not None and found.variant != variant:

@@ -1,33 +1,195 @@
-"""Pretrained weights go into an encoder."""
+"""SAM checkpoints: read, recognised, and brought to the trunk's names.
 
+The same encoder is published in several layouts; the network here has segment-anything's names:
+
+    segment-anything, MobileSAM, fine-tunes   image_encoder.blocks.0.mlp.lin1.weight   beside mask_decoder.*, ...
+    timm                                      blocks.0.mlp.fc1.weight
+    transformers                              vision_encoder.layers.0.mlp.lin1.weight  beside mask_decoder.*, ...
+"""
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from samseg.encoders.fetch import fetch
-from samseg.encoders.layouts import read_checkpoint, trunk_state
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from samseg.encoders.registry import VARIANTS
 from samseg.errors import WeightsError
 
 if TYPE_CHECKING:
-    from samseg.encoders.encoder import SamEncoder
+    from samseg.encoders.trunk import TrunkEncoder
 
-PUBLISHED = ("sa-1b", "imagenet")  # "imagenet" is what SMP and its users ask for by default
+CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict")  # under which training scripts file the weights
+PICKLED = re.compile("GLOBAL|Unsupported (global|class|operand)")  # in the words of torch's unpickler
+PICKLED_NAME = re.compile(r"GLOBAL ([\w.]+)")
+FIRST_CONVOLUTION = re.compile(r"(.*?)patch_embed\.(?:proj|projection|seq\.0\.c)\.weight")
+RENAMES = (  # transformers' and timm's names -> segment-anything's
+    (re.compile(r"^patch_embed\.projection\."), "patch_embed.proj."),
+    (re.compile(r"^layers\.(\d+)\.layer_norm([12])\."), r"blocks.\1.norm\2."),
+    (re.compile(r"^layers\.(\d+)\.(attn|mlp)\.(qkv|proj|lin1|lin2|rel_pos_[hw])"), r"blocks.\1.\2.\3"),
+    (re.compile(r"^(blocks\.\d+\.mlp)\.fc([12])\."), r"\1.lin\2."),
+    (re.compile(r"^neck\.conv1\."), "neck.0."),
+    (re.compile(r"^neck\.layer_norm1\."), "neck.1."),
+    (re.compile(r"^neck\.conv2\."), "neck.2."),
+    (re.compile(r"^neck\.layer_norm2\."), "neck.3."),
+)
 
 
-def load_sam_weights(encoder: "SamEncoder", source: str | Path) -> None:
-    """Load what SAM learned into `encoder.trunk`; the pyramid stays as it is.
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint holds: a variant's encoder, in somebody's layout, and, if it is ``whole``, the rest of SAM."""
 
-    Args:
-        encoder: a SamEncoder, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
-        source: "sa-1b" for the published weights, which are downloaded where they are not here yet, or a file:
-            segment-anything's or MobileSAM's `.pth`, timm's or transformers' `.safetensors`, or a fine-tune in one of
-            these layouts (MedSAM, micro-sam).
+    variant: str
+    layout: str
+    whole: bool
 
-    Raises:
-        WeightsError: the file is missing, truncated, no checkpoint, of another variant, or lacks tensors of the
-            encoder or has some too many. Nothing is loaded then.
-    """
-    state = read_checkpoint(fetch(encoder.variant) if str(source) in PUBLISHED else Path(source))
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file or of a torch file, by name. No code in the file is run."""
+    if not path.is_file():
+        raise WeightsError(f'{path}: no such file; expected a SAM checkpoint, or "sa-1b" for the published weights')
+    if path.suffix == ".safetensors":
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{path}: truncated, or not a safetensors file ({error})") from error
+    else:
+        state = read_torch(path)
+    for container in CONTAINERS:
+        if isinstance(state, dict) and isinstance(state.get(container), dict):
+            state = state[container]
+    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path}: not a SAM checkpoint; it holds no named tensors")
+    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if bad := not_finite(state):
+        raise WeightsError(f"{path}: damaged; it holds NaN or infinity in {bad}. Fetch it again")
+    return state
+
+
+def read_torch(path: Path) -> Any:
+    """What `torch.save` wrote, of tensors and plain values alone; WeightsError for anything else. No code is run."""
     try:
-        encoder.trunk.load_state_dict(trunk_state(state, encoder.variant, encoder.trunk))
-    except WeightsError as error:
-        raise WeightsError(f"{source}: {error}") from None
+        with warnings.catch_warnings(action="ignore"):  # about pickle's protocols
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler stumbled on
+        if PICKLED.search(str(error)):
+            named = PICKLED_NAME.search(str(error))
+            objects = f" ({named[1]})" if named else ""
+            raise WeightsError(
+                f"{path}: not a plain checkpoint; it holds pickled Python objects{objects}, which could run any code "
+                "and are not loaded. Save the model's state_dict alone"
+            ) from None  # torch's own words advise to load them all the same
+        # Those of an unpickler are that advice again, those of a lookup a number.
+        own = isinstance(error, (pickle.UnpicklingError, KeyError)) or not str(error)
+        reason = "" if own else f" ({_first_line(error)})"
+        raise WeightsError(f"{path}: truncated, or not a torch checkpoint{reason}") from None
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """The name of a tensor that holds NaN or infinity; None if there is none."""
+    return next((k for k, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
+
+
+def trunk_state(state: Mapping[str, Tensor], encoder: "TrunkEncoder") -> dict[str, Tensor]:
+    """A checkpoint's image encoder under the trunk's names, complete and of the right shapes, or a WeightsError."""
+    prefix = _encoder_prefix(state)
+    found = {_rename(key.removeprefix(prefix)): value for key, value in state.items() if key.startswith(prefix)}
+    unused = getattr(encoder.trunk, "UNUSED_KEYS", ())
+    found = {key: value for key, value in found.items() if key not in unused}
+    expected = encoder.trunk.state_dict()
+    other = _variant_of(found)
+    if other is not None and other != encoder.variant:
+        raise WeightsError(f'these are weights of {other}, not of {encoder.variant}; use the encoder "{other}"')
+    missing = [key for key in expected if key not in found]
+    surplus = [key for key in found if key not in expected]
+    if missing or surplus:
+        parts = [listed("lacks", missing), listed("has the unknown", surplus)]
+        raise WeightsError(
+            f"not a checkpoint of {encoder.variant}: its image encoder " + " and ".join(filter(None, parts))
+        )
+    first = encoder.trunk.get_parameter(next(key for key in expected if FIRST_CONVOLUTION.fullmatch(key)))
+    for key, value in found.items():
+        if FIRST_CONVOLUTION.fullmatch(key) and value.shape[1] == 3:
+            value = found[key] = _rgb_filters_for(value, first.shape[1])
+        if value.shape != expected[key].shape:
+            raise WeightsError(
+                f"not a checkpoint of {encoder.variant}: {key} has shape {tuple(value.shape)}, "
+                f"expected {tuple(expected[key].shape)}"
+            )
+    return found
+
+
+def variant_of(state: Mapping[str, Tensor]) -> str:
+    """The registry's name for the image encoder in a checkpoint; WeightsError for what is none of its rows."""
+    prefix = _encoder_prefix(state)
+    variant = _variant_of({_rename(key.removeprefix(prefix)): value for key, value in state.items()})
+    if variant is None:
+        raise WeightsError(f"its image encoder is none of {', '.join(VARIANTS)}")
+    return variant
+
+
+def contents(state: Mapping[str, Tensor]) -> Contents:
+    """What a checkpoint is by its names; WeightsError when its image encoder is none of the registry's."""
+    variant, whole = variant_of(state), any("mask_decoder." in key for key in state)
+    if variant == "sam-vit_t":
+        return Contents(variant, "MobileSAM", whole)
+    if any(".layer_norm1." in key for key in state):
+        return Contents(variant, "transformers", whole)
+    timm = any(".mlp.fc1." in key for key in state)
+    return Contents(variant, "timm" if timm else "segment-anything", whole)
+
+
+def _encoder_prefix(state: Mapping[str, Tensor]) -> str:
+    prefixes = {match[1] for key in state if (match := FIRST_CONVOLUTION.fullmatch(key))}
+    if len(prefixes) != 1:
+        raise WeightsError("not a SAM checkpoint: no tensor in it is the first layer of SAM's image encoder")
+    prefix = prefixes.pop()
+    if any(key.startswith(f"{prefix.removesuffix('trunk.')}pyramid.") for key in state):
+        raise WeightsError("a trained samseg model, not a SAM checkpoint; load it with its run, or load_state_dict")
+    return prefix
+
+
+def _rename(key: str) -> str:
+    for pattern, replacement in RENAMES:
+        key = pattern.sub(replacement, key)
+    return key
+
+
+def _variant_of(state: Mapping[str, Tensor]) -> str | None:
+    """The registry's name for an encoder of this width and number of blocks, if it has one."""
+    if "patch_embed.seq.0.c.weight" in state:
+        return "sam-vit_t"
+    width = state["patch_embed.proj.weight"].shape[0]
+    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    for name, row in VARIANTS.items():
+        if (row.arguments.get("width"), row.arguments.get("depth")) == (width, depth):
+            return name
+    return None
+
+
+def _rgb_filters_for(weight: Tensor, channels: int) -> Tensor:
+    """RGB filters for another number of channels, by SMP's convention: summed for one, else repeated and rescaled."""
+    if channels == 3:
+        return weight
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    return weight[:, [i % 3 for i in range(channels)]] * (3 / channels)
+
+
+def listed(verb: str, keys: list[str]) -> str:
+    """``verb`` and the first of the ``keys``, for a sentence; nothing without any."""
+    if not keys:
+        return ""
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return f"{verb} {', '.join(keys[:3])}{more}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]

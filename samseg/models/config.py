@@ -28,12 +28,12 @@ class AdapterConfig:
 
 @dataclass
 class ModelConfig:
-    arch: str = "unet"  # any SMP decoder by name: unet, fpn, segformer, deeplabv3plus ...
+    arch: str = "unet"  # any SMP decoder by name: unet, fpn, deeplabv3plus ... | sam: SAM's mask decoder
     encoder: str = "sam-vit_b"  # sam-vit_b | sam-vit_l | sam-vit_h | sam-vit_t, or any encoder of SMP, such as resnet34
     weights: str | None = "sa-1b"  # sa-1b | imagenet | a checkpoint's path | null: start at random
     freeze_encoder: bool = True  # train the decoder (and SAM's pyramid and the adapter) only
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    decoder: dict[str, Any] = field(default_factory=dict)  # arguments of the SMP class, {decoder_channels: [64, 32]}
+    decoder: dict[str, Any] = field(default_factory=dict)  # arguments of arch: {decoder_channels: [64, 32]}
 
 
 def adapter_arguments(adapter: AdapterConfig) -> dict[str, Any]:

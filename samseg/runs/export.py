@@ -12,13 +12,13 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from samseg.adapters.insert import adapter_name, merge_adapter
-from samseg.runs.load import CONFIG_ENTRY, load_run
-from samseg.runs.tensors import save_weights
-from samseg.models.config import AdapterConfig
 from samseg.config.schema import RunConfig
 from samseg.errors import InputError
 from samseg.files import written_whole
+from samseg.models.config import AdapterConfig
 from samseg.models.smp import create_model
+from samseg.runs.load import load_run
+from samseg.runs.tensors import CONFIG_ENTRY, save_weights
 
 EXTRA = 'pip install "samseg[export]"'
 ONNX_BYTES = 2**31  # an ONNX file is one protobuf message
@@ -109,6 +109,8 @@ def _torch_export(model: nn.Module, config: RunConfig, out: Path) -> None:
 
 
 def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
+    if config.model.arch.lower() == "sam":
+        raise InputError("SMP has no model.arch=sam: export it to safetensors, onnx or torch-export")
     if adapter_name(model) is not None:
         raise InputError(
             f"SMP knows no {adapter_name(model)}, and it cannot be merged into the weights: export to safetensors, "

@@ -10,17 +10,16 @@ import segmentation_models_pytorch as smp
 import torch
 
 from samseg.adapters.insert import adapter_parameters, is_adapter_tensor
-from samseg.models.pretrained import trained_part
-from samseg.runs.folder import WEIGHTS
-from samseg.runs.load import load_run
-from samseg.runs.tensors import read_weights, save_weights
-from samseg.models.config import AdapterConfig, ModelConfig
-from samseg.runs.folder import read_run_config
 from samseg.config.load import save_config
 from samseg.errors import InputError
-from samseg.runs.export import EXTRA, export, plain
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
+from samseg.models.config import AdapterConfig, ModelConfig
+from samseg.models.pretrained import trained_part
+from samseg.runs.export import EXTRA, export, plain
+from samseg.runs.folder import WEIGHTS, read_run_config
+from samseg.runs.load import load_run
+from samseg.runs.tensors import read_weights, save_weights
 from tests.encoders.conftest import SMALL
 from tests.random_run import CLASSES, write_run
 

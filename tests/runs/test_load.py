@@ -3,12 +3,12 @@ import os
 import pytest
 import torch
 
-from samseg.runs.load import load_run
-from samseg.runs.tensors import read_weights, save_weights
 from samseg.config.load import load_config, save_config
-from samseg.runs.folder import newest_run
 from samseg.errors import InputError, WeightsError
 from samseg.models.build import build_model
+from samseg.runs.folder import newest_run
+from samseg.runs.load import load_run
+from samseg.runs.tensors import read_weights, save_weights
 
 
 @pytest.fixture

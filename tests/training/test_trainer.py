@@ -18,9 +18,9 @@ from samseg.adapters.insert import is_adapter_tensor
 from samseg.config.load import load_config
 from samseg.data.dataset import SegmentationDataset
 from samseg.errors import ConfigError, InputError, Terminated, WeightsError
-from samseg.inference import predictor
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
+from samseg.predict import rows
 from samseg.runs.load import load_run
 from samseg.runs.state import load_state
 from samseg.training import trainer
@@ -183,7 +183,7 @@ def test_a_run_killed_after_any_write_is_resumed_to_the_same_end(trained, monkey
 
 
 def test_an_interrupted_run_says_how_to_go_on(trained, monkeypatch, capsys):
-    def interrupt(self):
+    def interrupt(self, stop):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("samseg.training.trainer.Trainer.validate", interrupt)
@@ -228,17 +228,17 @@ def stopped_in(epoch, step, trained, settings):
 
 def test_sigterm_in_the_validation_saves_the_epochs_training(trained, monkeypatch, tmp_path):
     settings = ["train.epochs=1", "run_dir=cut", "train.resume=true"]
-    network_view = predictor.network_view
+    network_view = rows.network_view
 
     def view(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         return network_view(*arguments)
 
-    monkeypatch.setattr(predictor, "network_view", view)
+    monkeypatch.setattr(rows, "network_view", view)
     with pytest.raises(Terminated, match="after epoch 0 and 3 steps"):
         trained(*settings)
     assert not (tmp_path / "cut" / "metrics.json").exists()
-    monkeypatch.setattr(predictor, "network_view", network_view)
+    monkeypatch.setattr(rows, "network_view", network_view)
     assert_same_run(trained(*settings), trained("train.epochs=1", "run_dir=whole"))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
