@@ -107,7 +107,7 @@ def _complete_train(config: RunConfig) -> None:
             f"train.layer_decay={train.layer_decay} does nothing while model.freeze_encoder is true: set one of them "
             "otherwise (train.layer_decay=1 is off)"
         )
-    if train.gradient_checkpointing and config.model.freeze_encoder and config.model.adapter.name is None:
+    if train.gradient_checkpointing and config.model.freeze_encoder and config.model.adapter is None:
         raise ConfigError(
             "train.gradient_checkpointing does nothing while the encoder is frozen without an adapter: "
             "then no activations are kept; set it to false"

@@ -6,7 +6,6 @@ This file knows nothing of samseg's own settings: `samseg.config.load` declares 
 import dataclasses
 import io
 import re
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samseg.errors import ConfigError, nearest
+from samseg.kinds import alternatives, fits, named
 
 T = TypeVar("T")
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -122,8 +122,7 @@ def _set(schema: type, values: dict[Any, Any], override: str) -> None:
             values[section] = {}
         values = values[section]
     kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
-    fits = kind and any(_fits(value, one) for one in _alternatives(kind))
-    if kind and not fits and str in _alternatives(kind) and isinstance(value, (bool, int, float)):
+    if kind and not fits(value, kind) and str in alternatives(kind) and isinstance(value, (bool, int, float)):
         value = text  # run_dir=2024_01 is a name, though YAML reads the number 202401
     values[name] = value
 
@@ -142,10 +141,9 @@ def _check_section(schema: type, values: dict[Any, Any], prefix: str, valid: lis
             if not isinstance(value, dict):
                 raise ConfigError(f"{key} is a section ({', '.join(typing.get_type_hints(kind))}), got {value!r}")
             _check_section(kind, value, f"{key}.", valid)
-        elif not any(_fits(value, one) for one in _alternatives(kind)):
-            wanted = " or ".join(_named(one) for one in _alternatives(kind))
-            quote = "; put it in quotes" if str in _alternatives(kind) and not isinstance(value, (list, dict)) else ""
-            raise ConfigError(f"{key} must be {wanted}, got {value!r}{quote}")
+        elif not fits(value, kind):
+            quote = "; put it in quotes" if str in alternatives(kind) and not isinstance(value, (list, dict)) else ""
+            raise ConfigError(f"{key} must be {named(kind)}, got {value!r}{quote}")
 
 
 def _did_you_mean(name: str, prefix: str, siblings: Mapping[str, Any], valid: list[str]) -> str:
@@ -156,36 +154,6 @@ def _did_you_mean(name: str, prefix: str, siblings: Mapping[str, Any], valid: li
     if close := nearest(name, list(leaves)):
         return f"; did you mean {leaves[close]}?"
     return f"; valid keys here are {', '.join(prefix + sibling for sibling in siblings)}"
-
-
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    """``int | None`` -> (int, NoneType); anything else stands alone."""
-    return typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if kind is Any:
-        return True
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
-    if not isinstance(value, origin):
-        return False
-    if origin is list:
-        return all(_fits(item, args[0]) for item in value)
-    if origin is dict:
-        return all(_fits(key, args[0]) and _fits(item, args[1]) for key, item in value.items())
-    return True
-
-
-def _named(kind: Any) -> str:
-    if kind == list[float]:
-        return "a list of numbers"
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    containers = {list: "a list", dict: "a mapping of names to values (a name like 1 or yes needs quotes)"}
-    return names.get(kind) or containers[typing.get_origin(kind)]
 
 
 def _first_line(error: Exception) -> str:

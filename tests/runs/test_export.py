@@ -14,7 +14,7 @@ from samseg.config.load import save_config
 from samseg.errors import InputError
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
-from samseg.models.config import AdapterConfig, ModelConfig
+from samseg.models.config import ModelConfig
 from samseg.models.pretrained import trained_part
 from samseg.runs.export import EXTRA, export, plain
 from samseg.runs.folder import WEIGHTS, read_run_config
@@ -155,9 +155,9 @@ def test_a_missing_package_is_named_with_the_extra(run, tmp_path, monkeypatch):
     assert EXTRA in str(error.value) and not list(tmp_path.iterdir())
 
 
-def test_the_tool(run, tmp_path, tool):
+def test_the_command(run, tmp_path, command):
     out = tmp_path / "town.safetensors"
-    code, said, _ = tool("export.py", run, "--to", "safetensors", "--out", out)
+    code, said, _ = command("export", run, "--to", "safetensors", "--out", out)
     assert code == 0 and f"written to {out}" in said and out.is_file()
 
 
