@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Files: written whole or not at all, read by a few threads."""
 
 import errno
 import io
@@ -28,6 +28,9 @@ class WriteError(InputError):
         self.errno, self.full = number, number in FULL
         way_out = "make room there, or name another place" if self.full else "name another place"
         super().__init__(f"{path} cannot be written ({os.strerror(number)}): {way_out}")
+
+
+READERS = min(4, os.cpu_count() or 1)  # threads that read files: decoding and checksums leave Python's lock to others
 
 
 @contextmanager

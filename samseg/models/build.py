@@ -19,8 +19,10 @@ class Built(NamedTuple):
     base: Base | None
 
 
-def build_model(config: ModelConfig, classes: int, pretrained: bool = True) -> Built:
-    """The model of a run's configuration; `pretrained=False` leaves all weights random, as a whole checkpoint follows.
+def build_model(config: ModelConfig, classes: int, pretrained: bool = True, in_channels: int = 3) -> Built:
+    """The model of a run's configuration for images of `in_channels` bands.
+
+    `pretrained=False` leaves all weights random, as a whole checkpoint follows.
 
     Raises ConfigError and WeightsError as `create_model` and `add_adapter` do.
     """
@@ -29,7 +31,7 @@ def build_model(config: ModelConfig, classes: int, pretrained: bool = True) -> B
         able = ", ".join(adaptable_encoders())
         raise ConfigError(f"model.adapter.name={adapter['name']}: {config.encoder} takes no adapter; {able} do")
     weights = config.weights if pretrained else None
-    model = create_model(config.arch, config.encoder, weights, classes=classes, **config.decoder)
+    model = create_model(config.arch, config.encoder, weights, in_channels, classes, **config.decoder)
     loaded = pretrained_tensors(model)  # before an adapter gives them other names
     if config.freeze_encoder:
         freeze_encoder(model)

@@ -34,8 +34,9 @@ class TapModel(nn.Module):
                 "train.cache_features needs an encoder that stays as it is, but parts of it are trained (adapters or "
                 f"model.freeze_encoder=false): freeze all of it, or {way_out}"
             )
+        self.channels = model.encoder._in_channels  # SMP's name
         try:
-            model.check_input_shape(torch.empty(1, 3, image_size, image_size, device="meta"))
+            model.check_input_shape(torch.empty(1, self.channels, image_size, image_size, device="meta"))
         except RuntimeError as error:
             raise ConfigError(f"data.image_size={image_size}: {error}") from None
         self.encoder, self.decoder, self.segmentation_head = model.encoder, model.decoder, model.segmentation_head
@@ -44,6 +45,6 @@ class TapModel(nn.Module):
     def forward(self, taps: list[Tensor]) -> Tensor:
         """Taps as they are stored, (B, h, w, C) of any floating type -> logits (B, classes, image_size, image_size)."""
         maps = [tap.float().permute(0, 3, 1, 2) for tap in taps]
-        shape = (len(maps[0]), 3, self.image_size, self.image_size)
+        shape = (len(maps[0]), self.channels, self.image_size, self.image_size)
         image = torch.zeros(1, device=maps[0].device).expand(shape)  # decoders look at its shape, if at all
         return self.segmentation_head(self.decoder(self.encoder.from_taps(maps, image)))

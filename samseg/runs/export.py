@@ -28,7 +28,7 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     """Write the best model of ``run`` in the format ``to``, a key of `FORMATS`; returns the file or folder written.
 
     ``out`` defaults to ``model.<suffix>`` (for smp: ``smp/``) in the run folder. It is written whole or not at all.
-    ONNX and torch-export take normalised images (B, 3, S, S) float32, S = ``data.image_size``, any B, and give logits
+    ONNX and torch-export take normalised images (B, bands, S, S) float32, S = ``data.image_size``, any B, and give logits
     (B, classes, S, S); class names, mean, std (on 0..1) and size lie within.
 
     Raises InputError for what is no run, for an ``out`` that exists, and for a format that cannot hold the model.
@@ -54,7 +54,9 @@ def plain(model: nn.Module, config: RunConfig) -> nn.Module:
     if adapter_name(model) is not None:
         return model
     settings = config.model
-    bare = create_model(settings.arch, settings.encoder, None, classes=len(config.data.classes), **settings.decoder)
+    bare = create_model(
+        settings.arch, settings.encoder, None, config.data.channels, len(config.data.classes), **settings.decoder
+    )
     bare.load_state_dict(model.state_dict())
     return bare.eval()
 
@@ -64,7 +66,9 @@ def notes(config: RunConfig) -> dict[str, str]:
     data = config.data
     return {
         "classes": json.dumps(list(data.classes), ensure_ascii=False),  # in the order of the logits' channels
-        "mean": json.dumps(data.mean),  # of R, G, B on 0..1
+        "bands": json.dumps(data.bands),  # of the image, from 1; null: R, G, B
+        "scale": json.dumps(data.scale),  # the values that become 0..1; null: 0..255
+        "mean": json.dumps(data.mean),  # of each band on 0..1
         "std": json.dumps(data.std),
         "image_size": str(data.image_size),
         "resize": json.dumps(data.resize),  # false: trained on crops at native resolution, to be used on tiles
@@ -129,7 +133,7 @@ def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
 
 def _image(config: RunConfig) -> Tensor:
     size = config.data.image_size
-    return torch.zeros(2, 3, size, size)  # a batch of one would be taken for a constant
+    return torch.zeros(2, config.data.channels, size, size)  # a batch of one would be taken for a constant
 
 
 SMP_CARD = """\

@@ -9,6 +9,7 @@ from typing import Any
 from samseg.config.load import run_config, save_config
 from samseg.config.schema import RunConfig
 from samseg.config.typed_yaml import parse_yaml
+from samseg.data.config import PERCENTILE
 from samseg.errors import ConfigError, InputError
 from samseg.files import refusals_named, sweep
 from samseg.runs.lock import held
@@ -184,7 +185,8 @@ def _claim(root: Path, name: str, lock: ExitStack) -> Path:
 
 
 def _check_same(config: RunConfig, earlier: RunConfig, folder: Path) -> None:
-    free = FREE_KEYS | ({"train.batch_size"} if config.train.batch_size == "auto" else set())  # found once is found
+    measured = {"train.batch_size": config.train.batch_size == "auto", "data.scale": config.data.scale == PERCENTILE}
+    free = FREE_KEYS | {key for key, once in measured.items() if once}  # what was measured once stays
     before, now = (_flat(asdict(run)) for run in (earlier, config))
     if changed := _changes(before, now, free):
         raise ConfigError(

@@ -9,6 +9,8 @@ from accelerate.utils import gather_object
 
 from samseg.config.load import task_of
 from samseg.config.schema import RunConfig
+from samseg.data.config import PERCENTILE
+from samseg.data.scale import measured_scale
 from samseg.errors import InputError
 from samseg.runs.folder import (
     CONFIG,
@@ -64,6 +66,14 @@ def train(config: RunConfig, name: str) -> Path:
 
         report = on_main(accelerator, lambda: task.check(("train", "val")))
         accelerator.print(report)
+        if config.data.scale == PERCENTILE:
+            scale = (
+                read_run_config(folder).data.scale
+                if folder
+                else on_main(accelerator, lambda: measured_scale(config.data))
+            )
+            config = replace(config, data=replace(config.data, scale=scale))
+            accelerator.print(f"data.scale: {PERCENTILE} is {scale}")
         if config.train.batch_size == AUTO:
             found = read_run_config(folder).train.batch_size if folder else find_batch_size(config, accelerator, report)
             config = replace(config, train=replace(config.train, batch_size=found))
