@@ -22,6 +22,7 @@ __all__ = [
     "load_sam_weights",
     "merge_adapter",
     "remove_adapter",
+    "save_sam",
 ]
 
 
@@ -29,6 +30,7 @@ LAZY = {  # what needs more than a network is imported only when it is asked for
     "Predictor": "samseg.inference.predictor",
     "build_sam": "samseg.models.sam",
     "load_run": "samseg.runs.load",
+    "save_sam": "samseg.models.sam_save",
 }
 
 

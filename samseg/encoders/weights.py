@@ -7,6 +7,7 @@ The same encoder is published in several layouts; the network here has segment-a
     transformers                              vision_encoder.layers.0.mlp.lin1.weight  beside mask_decoder.*, ...
 """
 
+import errno
 import pickle
 import re
 import warnings
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from samseg.encoders.trunk import TrunkEncoder
 
 CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict")  # under which training scripts file the weights
-PICKLED = re.compile("GLOBAL|Unsupported (global|class|operand)")  # in the words of torch's unpickler
+PICKLED = re.compile("GLOBAL|Unsupported (global|class)")  # in the words of torch's unpickler
 PICKLED_NAME = re.compile(r"GLOBAL ([\w.]+)")
 FIRST_CONVOLUTION = re.compile(r"(.*?)patch_embed\.(?:proj|projection|seq\.0\.c)\.weight")
 RENAMES = (  # transformers' and timm's names -> segment-anything's
@@ -79,7 +80,9 @@ def read_torch(path: Path) -> Any:
         with warnings.catch_warnings(action="ignore"):  # about pickle's protocols
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler stumbled on
-        if PICKLED.search(str(error)):
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a file cut short
+            raise WeightsError(f"{path} cannot be read ({error.strerror})") from None
+        if PICKLED.search(str(error)) or ("Unsupported operand" in str(error) and _first_byte(path) == b"\x80"):
             named = PICKLED_NAME.search(str(error))
             objects = f" ({named[1]})" if named else ""
             raise WeightsError(
@@ -87,7 +90,7 @@ def read_torch(path: Path) -> Any:
                 "and are not loaded. Save the model's state_dict alone"
             ) from None  # torch's own words advise to load them all the same
         # Those of an unpickler are that advice again, those of a lookup a number.
-        own = isinstance(error, (pickle.UnpicklingError, KeyError)) or not str(error)
+        own = isinstance(error, (pickle.UnpicklingError, KeyError, OSError)) or not str(error)
         reason = "" if own else f" ({_first_line(error)})"
         raise WeightsError(f"{path}: truncated, or not a torch checkpoint{reason}") from None
 
@@ -189,6 +192,11 @@ def listed(verb: str, keys: list[str]) -> str:
         return ""
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return f"{verb} {', '.join(keys[:3])}{more}"
+
+
+def _first_byte(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(1)
 
 
 def _first_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from samseg.encoders.fetch import PUBLISHED, fetch
 from samseg.encoders.registry import VARIANTS
+from samseg.encoders.vit import SamViT
 from samseg.encoders.weights import listed, read_checkpoint, trunk_state, variant_of
 from samseg.errors import ConfigError, WeightsError, did_you_mean
 from samseg.models.sam_hq import MaskDecoderHQ
@@ -122,6 +123,8 @@ def sam_of(state: SamState, image_size: int = IMAGE_SIZE, hq_token_only: bool = 
 def empty_sam(variant: str, image_size: int = IMAGE_SIZE, hq: bool = False) -> Sam:
     """SAM, or SAM-HQ, with random weights, in evaluation mode."""
     encoder = ImageEncoder(variant, image_size, early=hq)
+    if hq and not isinstance(encoder.trunk, SamViT):
+        raise WeightsError(f"SAM-HQ's decoder needs a ViT of SAM's, not {variant} (Light HQ-SAM is not supported)")
     prompt_encoder, mask_decoder = prompt_and_mask_decoder(image_size)
     if hq:
         mask_decoder = MaskDecoderHQ(early_channels=encoder.trunk.tap_channels[0], **_decoder_arguments())
