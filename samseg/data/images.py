@@ -2,26 +2,27 @@
 
 import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from samseg.data import tiff
 from samseg.errors import InputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-FORMATS = ("PNG", "TIFF", "JPEG")  # JPEG also opens MPO: a JPEG with a second view, as some cameras and drones write it
+PLUGINS = (PngImageFile, TiffImageFile, JpegImageFile)  # JPEG's also opens MPO, as some cameras and drones write it
 LOSSY = ("JPEG", "MPO", "jpeg", "tiff_jpeg")
 BANDS = {"1": "L", "LA": "L", "RGBX": "RGBX"} | {mode: mode for mode in ("L", "RGB", "RGBA")}  # others are made RGB
 ORIENTATION = 0x0112  # EXIF's tag
-
-# PIL refuses images above 180 megapixels as possible attacks; aerial mosaics are larger, and they are the user's own.
-Image.MAX_IMAGE_PIXELS = None
 
 OTHERS = {rb"RIFF....WEBP": "WebP", rb"BM": "BMP", rb"GIF8": "GIF", rb"%PDF": "PDF", rb"....ftyp": "HEIF or video"} | {
     rb"\0\0\0\x0cjP": "JPEG 2000",
@@ -123,11 +124,29 @@ def cut(array: np.ndarray, window: Window | None) -> np.ndarray:
     return array[..., top : top + height, left : left + width]
 
 
+def _open_image(file: BinaryIO, path: str | Path) -> Image.Image:
+    """`Image.open` without its limit of 180 megapixels: aerial mosaics are larger, and they are the user's own.
+
+    The limit is a global of PIL's, which is the host's to set. So the formats' readers are asked as `Image.open` asks
+    them, one after the other, without it.
+    """
+    start = file.read(16)
+    for plugin in PLUGINS:
+        reader, accepts = Image.OPEN[plugin.format]
+        if accepts(start):
+            file.seek(0)
+            try:
+                return reader(file, str(path))
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:  # not this format, or damaged
+                raise Image.UnidentifiedImageError(f"cannot identify image file {path}") from error
+    raise Image.UnidentifiedImageError(f"cannot identify image file {path}")
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image | None]:
     """The file as PIL opens it, or None for a TIFF that PIL cannot decode, or not at its full depth."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open(path, "rb") as file, _open_image(file, path) as image:
             yield None if image.format == "TIFF" and (_is_deep(image) or _has_more_bands(image)) else image
     except (InputError, MemoryError):
         raise

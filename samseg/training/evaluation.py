@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from samseg.config.load import task_of
+from samseg.data.workers import prepare_worker
 from samseg.inference.predictor import Predictor
-from samseg.machine import live_with_parent
 from samseg.predict.rows import AUTOCAST
 from samseg.runs.folder import evaluation_file, read_run_config
 from samseg.runs.state import write_json
@@ -41,7 +41,7 @@ def evaluate(
     metrics = task.metrics().to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
     loader = DataLoader(
-        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=live_with_parent
+        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=prepare_worker
     )
     for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
         task.measure(metrics, model, item, device, autocast)

@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader
 from samseg.adapters.auxiliary import auxiliary_losses
 from samseg.config.load import task_of
 from samseg.config.schema import RunConfig, TrainConfig
+from samseg.data.workers import prepare_worker
 from samseg.errors import Terminated
 from samseg.features.fill import with_features
 from samseg.features.store import cache_folder
-from samseg.machine import live_with_parent
 from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
 from samseg.models.pretrained import load_trained, trained_part
 from samseg.predict.draw import save_picture
@@ -61,7 +61,7 @@ class Trainer:
             batch_sampler=self.batches,
             num_workers=settings.workers,
             persistent_workers=settings.workers > 0,
-            worker_init_fn=live_with_parent,
+            worker_init_fn=prepare_worker,
             pin_memory=accelerator.device.type == "cuda",
         )
         self.steps = math.ceil(len(self.batches) / settings.accumulate)  # of the optimiser, an epoch

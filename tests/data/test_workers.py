@@ -11,7 +11,7 @@ import pytest
 RUN = """
 import os, signal, time
 from torch.utils.data import DataLoader, Dataset
-from samseg.machine import live_with_parent
+from samseg.data.workers import prepare_worker
 
 class Slow(Dataset):
     def __len__(self):
@@ -23,7 +23,7 @@ class Slow(Dataset):
         time.sleep(600)
 
 if __name__ == "__main__":
-    list(DataLoader(Slow(), num_workers=1, worker_init_fn=live_with_parent))
+    list(DataLoader(Slow(), num_workers=1, worker_init_fn=prepare_worker))
 """
 
 
