@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from samseg.data.images import Raster, Window, image_shape, list_images, may_lack_data, read_image, read_label
+from samseg.data.images import (
+    Raster,
+    Window,
+    image_shape,
+    list_images,
+    may_lack_data,
+    orientation,
+    read_image,
+    read_label,
+)
 from samseg.data.sources.files import file_digest
 from samseg.data.sources.source import Source
 from samseg.errors import InputError
@@ -45,6 +54,24 @@ class FolderSource(Source):
         if not found:
             raise _empty(folder)
         return found
+
+    def check(self, name: str) -> None:
+        """Refuse an image that EXIF turns beside a mask that it does not turn, where the sizes do not tell which fits.
+
+        Both are read upright. A mask drawn on the upright image fits; one drawn on the pixels as they are stored does
+        not, and nobody sees it in an image that is square or upside down.
+        """
+        image, mask = self._images[name], self._masks[name]
+        turned = orientation(image)
+        if turned == 1 or turned == orientation(mask):
+            return
+        height, width = image_shape(image)
+        if turned <= 4 or height == width:
+            raise InputError(
+                f"EXIF turns {image} (orientation {turned}) but not {mask}, and their sizes do not tell whether they "
+                "fit: turn the image's pixels (mogrify -auto-orient), or only remove the tag (exiftool -Orientation=) if "
+                "the mask was drawn on the image as it is stored"
+            )
 
     def shape(self, name: str) -> tuple[int, int]:
         return image_shape(self._images[name])
