@@ -64,7 +64,7 @@ def compare(encoder: str, arch: str, decoder: str, size: int, images: int, batch
 def _trainer(path: Path, cached: bool) -> Trainer:
     config = load_config(path, [f"train.cache_features={str(cached).lower()}", "train.epochs=3"])
     with redirect_stdout(StringIO()):
-        report = check_dataset(config.data.root, ("train", "val"), config.data)
+        report = check_dataset(config.data, ("train", "val"))
         trainer = Trainer(config, accelerator_for(config.train), report, RunState())
     trainer.stop = lambda: False
     trainer.progress = Progress(trainer.batches.used(), config.train.epochs, shown=False)

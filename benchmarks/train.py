@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.memory import PeakMemory
 from samseg.adapters.insert import add_adapter, is_adapter_tensor
+from samseg.adapters.methods import METHODS
 from samseg.config.schema import TrainConfig
 from samseg.models.cached import TapModel
 from samseg.models.parts import checkpoint_gradients, freeze_encoder, parameter_groups
@@ -43,7 +44,7 @@ def _measured(job: tuple[str, str, int, int, str, bool]) -> dict[str, float]:
         model = create_model(arch, encoder, None, classes=CLASSES).train()
         if method != "full":
             freeze_encoder(model)
-        if method in ("lora", "conv_lora", "adapter"):
+        if method in METHODS:
             add_adapter(model, method)
         if checkpointing and "frozen" not in method:
             checkpoint_gradients(model)

@@ -3,6 +3,8 @@
 Importing it puts `sam-vit_b`, `sam-vit_l`, `sam-vit_h` and `sam-vit_t` into segmentation-models-pytorch's registry.
 """
 
+from importlib import import_module
+
 from samseg._version import __version__
 from samseg.adapters.insert import add_adapter, merge_adapter, remove_adapter
 from samseg.encoders.weights import load_sam_weights
@@ -13,6 +15,7 @@ __all__ = [
     "__version__",
     "Predictor",
     "add_adapter",
+    "build_sam",
     "create_model",
     "freeze_encoder",
     "load_run",
@@ -22,14 +25,14 @@ __all__ = [
 ]
 
 
+LAZY = {  # what needs more than a network is imported only when it is asked for, so that `import samseg` stays quick
+    "Predictor": "samseg.inference.predictor",
+    "build_sam": "samseg.models.sam",
+    "load_run": "samseg.runs.load",
+}
+
+
 def __getattr__(name: str):
-    """Import what reads images only when it is asked for, so that `import samseg` stays quick."""
-    if name == "Predictor":
-        from samseg.inference.predictor import Predictor
-
-        return Predictor
-    if name == "load_run":
-        from samseg.runs.load import load_run
-
-        return load_run
-    raise AttributeError(f"module 'samseg' has no attribute '{name}'")
+    if name not in LAZY:
+        raise AttributeError(f"module 'samseg' has no attribute '{name}'")
+    return getattr(import_module(LAZY[name]), name)

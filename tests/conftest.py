@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 
 REPOSITORY = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("SAMSEG_SHARED", REPOSITORY.parent / "shared" / "data"))  # real images, where there are
 TINY = {
     "model": {
         "encoder": "tu-resnet18",  # timm's builds the stages that are asked for and no more

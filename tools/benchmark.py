@@ -2,6 +2,7 @@
 
 import argparse
 
+from samseg.adapters.methods import METHODS
 from samseg.cli.exit_codes import run
 
 VITS = ["sam-vit_b", "sam-vit_l", "sam-vit_h"]
@@ -28,7 +29,7 @@ def main() -> None:
     train = parts.add_parser("train", help="a training step frozen, adapted and free: speed, memory, checkpoint")
     for name in ("encoder", "size", "batch", "arch"):
         train.add_argument(f"--{name}", type=type(defaults[name]), default=defaults[name], help="default %(default)s")
-    methods = ["frozen + cache", "frozen", "lora", "conv_lora", "adapter", "full"]
+    methods = ["frozen + cache", "frozen", *METHODS, "full"]
     train.add_argument("--methods", nargs="+", default=methods, choices=methods, help="some of them (all)")
     train.add_argument("--checkpointing", action="store_true", help="gradient checkpointing where it does something")
     args = vars(parser.parse_args())

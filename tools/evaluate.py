@@ -24,13 +24,12 @@ def main() -> None:
     parser.add_argument("split", nargs="?", default="test", help="a folder of data.root; default: test")
     args = parser.parse_args()
 
-    from samseg.runs.load import newest_run
-    from samseg.tasks.metrics import table
+    from samseg.runs.folder import newest_run
     from samseg.training.evaluation import evaluate_run
 
     folder = args.run or newest_run()
-    metrics, path = evaluate_run(folder, args.split)
-    print(f"{folder} on {args.split}:\n{table(metrics)}\nwritten to {path}")
+    found = evaluate_run(folder, args.split)
+    print(f"{folder} on {args.split}:\n{found.table}\nwritten to {found.path}")
 
 
 if __name__ == "__main__":

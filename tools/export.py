@@ -36,7 +36,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from samseg.runs.export import export
-    from samseg.runs.load import newest_run
+    from samseg.runs.folder import newest_run
 
     print(f"written to {export(args.run or newest_run(), args.to, args.out)}")
 

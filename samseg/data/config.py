@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samseg.data.sources import SOURCES, source_class, source_settings
-from samseg.errors import ConfigError, require
+from samseg.errors import ConfigError
 
 PERCENTILE = "percentile"
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # SAM's, which are ImageNet's, of R, G, B on 0..1
@@ -43,7 +43,6 @@ def complete_data(data: DataConfig) -> None:
     data.root = str(Path(data.root).expanduser())
     source_class(data.source).complete(source_settings(data))
     _check_other_sources(data)
-    require("data.image_size", data.image_size, "at least 1", lambda value: value >= 1)
     if data.views not in (1, 2, 4, 8):
         raise ConfigError(f"data.views must be 1, 2, 4 or 8 (flips, then quarter turns), got {data.views}")
     if data.bands is not None and (not data.bands or min(data.bands) < 1):

@@ -7,10 +7,12 @@ The same encoder is published in several layouts; the network here has segment-a
     transformers                              vision_encoder.layers.0.mlp.lin1.weight  beside mask_decoder.*, ...
 """
 
+import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -23,7 +25,7 @@ from samseg.encoders.registry import VARIANTS
 from samseg.errors import WeightsError
 
 if TYPE_CHECKING:
-    from samseg.encoders.encoder import SamEncoder
+    from samseg.encoders.trunk import TrunkEncoder
 
 HUB_NAMES = ("sa-1b", "imagenet")  # "imagenet" is what SMP and its users ask for by default
 WAYS_OUT = (
@@ -31,6 +33,8 @@ WAYS_OUT = (
     "(model.weights=null), or take another encoder (model.encoder=resnet34 model.weights=imagenet)"
 )
 CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict")  # under which training scripts file the weights
+PICKLED = re.compile("GLOBAL|Unsupported (global|class|operand)")  # in the words of torch's unpickler
+PICKLED_NAME = re.compile(r"GLOBAL ([\w.]+)")
 FIRST_CONVOLUTION = re.compile(r"(.*?)patch_embed\.(?:proj|projection|seq\.0\.c)\.weight")
 RENAMES = (  # transformers' and timm's names -> segment-anything's
     (re.compile(r"^patch_embed\.projection\."), "patch_embed.proj."),
@@ -44,11 +48,11 @@ RENAMES = (  # transformers' and timm's names -> segment-anything's
 )
 
 
-def load_sam_weights(encoder: "SamEncoder", source: str | Path) -> None:
+def load_sam_weights(encoder: "TrunkEncoder", source: str | Path) -> None:
     """Load what SAM learned into `encoder.trunk`; the pyramid stays as it is.
 
     Args:
-        encoder: a SamEncoder, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
+        encoder: one of SAM's encoders, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
         source: "sa-1b" for the published weights from the hub, or a file: segment-anything's or MobileSAM's `.pth`,
             timm's or transformers' `.safetensors`, or a fine-tune in one of these layouts (MedSAM, micro-sam).
 
@@ -64,10 +68,14 @@ def load_sam_weights(encoder: "SamEncoder", source: str | Path) -> None:
         raise WeightsError(f"{source}: {error}") from None
 
 
-def fetch(variant: str) -> Path:
-    """Find the published weights of a variant in the hub's cache, or download them."""
+def fetch(variant: str, repo_id: str | None = None, way_out: str = WAYS_OUT) -> Path:
+    """Find published weights of a variant in the hub's cache, or download them.
+
+    ``repo_id``: the repository; None: the encoder's. ``way_out``: what to do instead where they cannot be had.
+    """
     row = VARIANTS[variant]
-    file = {"repo_id": row.repo_id, "filename": "model.safetensors", "revision": row.revision}
+    repo_id = repo_id or row.repo_id
+    file = {"repo_id": repo_id, "filename": "model.safetensors", "revision": row.revision}
     try:
         return Path(hf_hub_download(**file, local_files_only=True))
     except LocalEntryNotFoundError:
@@ -77,8 +85,8 @@ def fetch(variant: str) -> Path:
         return Path(hf_hub_download(**file))
     except Exception as error:  # the hub's versions stand on different HTTP libraries, which raise errors of their own
         raise WeightsError(
-            f"the SA-1B weights of {variant} cannot be fetched from the hub ({row.repo_id}: {type(error).__name__}); "
-            + WAYS_OUT
+            f"the SA-1B weights of {variant} cannot be fetched from the hub ({repo_id}: {type(error).__name__}); "
+            + way_out
         ) from error
 
 
@@ -86,28 +94,49 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` file or of a torch file, by name. No code in the file is run."""
     if not path.is_file():
         raise WeightsError(f'{path}: no such file; expected a SAM checkpoint, or "sa-1b" for the published weights')
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: truncated, or not a safetensors file ({error})") from error
-    except Exception as error:  # torch raises whatever its unpickler stumbled on
-        if re.search("Unsupported (global|class)", str(error)):
-            raise WeightsError(
-                f"{path}: not a plain checkpoint; it holds pickled Python objects, which are not loaded for safety. "
-                "Save the model's state_dict alone"
-            ) from error
-        raise WeightsError(f"{path}: truncated, or not a torch checkpoint ({_first_line(error)})") from error
+    if path.suffix == ".safetensors":
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{path}: truncated, or not a safetensors file ({error})") from error
+    else:
+        state = read_torch(path)
     for container in CONTAINERS:
         if isinstance(state, dict) and isinstance(state.get(container), dict):
             state = state[container]
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path}: not a SAM checkpoint; it holds no named tensors")
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if bad := not_finite(state):
+        raise WeightsError(f"{path}: damaged; it holds NaN or infinity in {bad}. Fetch it again")
+    return state
 
 
-def trunk_state(state: Mapping[str, Tensor], encoder: "SamEncoder") -> dict[str, Tensor]:
+def read_torch(path: Path) -> Any:
+    """What `torch.save` wrote, of tensors and plain values alone; WeightsError for anything else. No code is run."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about pickle's protocols
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler stumbled on
+        if PICKLED.search(str(error)):
+            named = PICKLED_NAME.search(str(error))
+            objects = f" ({named[1]})" if named else ""
+            raise WeightsError(
+                f"{path}: not a plain checkpoint; it holds pickled Python objects{objects}, which could run any code "
+                "and are not loaded. Save the model's state_dict alone"
+            ) from None  # torch's own words advise to load them all the same
+        # Those of an unpickler are that advice again, those of a lookup a number.
+        own = isinstance(error, (pickle.UnpicklingError, KeyError)) or not str(error)
+        reason = "" if own else f" ({_first_line(error)})"
+        raise WeightsError(f"{path}: truncated, or not a torch checkpoint{reason}") from None
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """The name of a tensor that holds NaN or infinity; None if there is none."""
+    return next((k for k, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
+
+
+def trunk_state(state: Mapping[str, Tensor], encoder: "TrunkEncoder") -> dict[str, Tensor]:
     """A checkpoint's image encoder under the trunk's names, complete and of the right shapes, or a WeightsError."""
     prefix = _encoder_prefix(state)
     found = {_rename(key.removeprefix(prefix)): value for key, value in state.items() if key.startswith(prefix)}
@@ -120,7 +149,7 @@ def trunk_state(state: Mapping[str, Tensor], encoder: "SamEncoder") -> dict[str,
     missing = [key for key in expected if key not in found]
     surplus = [key for key in found if key not in expected]
     if missing or surplus:
-        parts = [_listed("lacks", missing), _listed("has the unknown", surplus)]
+        parts = [listed("lacks", missing), listed("has the unknown", surplus)]
         raise WeightsError(
             f"not a checkpoint of {encoder.variant}: its image encoder " + " and ".join(filter(None, parts))
         )
@@ -134,6 +163,15 @@ def trunk_state(state: Mapping[str, Tensor], encoder: "SamEncoder") -> dict[str,
                 f"expected {tuple(expected[key].shape)}"
             )
     return found
+
+
+def variant_of(state: Mapping[str, Tensor]) -> str:
+    """The registry's name for the image encoder in a checkpoint; WeightsError for what is none of its rows."""
+    prefix = _encoder_prefix(state)
+    variant = _variant_of({_rename(key.removeprefix(prefix)): value for key, value in state.items()})
+    if variant is None:
+        raise WeightsError(f"its image encoder is none of {', '.join(VARIANTS)}")
+    return variant
 
 
 def _encoder_prefix(state: Mapping[str, Tensor]) -> str:
@@ -173,7 +211,8 @@ def _rgb_filters_for(weight: Tensor, channels: int) -> Tensor:
     return weight[:, [i % 3 for i in range(channels)]] * (3 / channels)
 
 
-def _listed(verb: str, keys: list[str]) -> str:
+def listed(verb: str, keys: list[str]) -> str:
+    """``verb`` and the first of the ``keys``, for a sentence; nothing without any."""
     if not keys:
         return ""
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""

@@ -63,12 +63,11 @@ def with_features(
 
 
 def feature_store(encoder: nn.Module, data: DataConfig, *, root: Path, dtype: str, precision: str) -> FeatureStore:
-    """The store under ``root`` for a SamEncoder and the preprocessing of ``data``."""
-    trunk = encoder.trunk
+    """The store under ``root`` for one of SAM's encoders and the preprocessing of ``data``."""
     recipe = {
         "encoder": encoder.variant,
-        "weights": digest(trunk.state_dict()),
-        "taps": [list(tap) for tap in zip(trunk.tap_channels, trunk.tap_strides, strict=True)],
+        "weights": digest(encoder.trunk.state_dict()),
+        "taps": [list(tap) for tap in zip(encoder.tap_channels, encoder.tap_strides, strict=True)],
         "image_size": data.image_size,
         "bands": data.bands,
         "scale": data.scale,
@@ -194,8 +193,7 @@ class Views(Dataset):
 
 def _entry_bytes(encoder: nn.Module, side: int, dtype: torch.dtype) -> int:
     """What the taps of one image of ``side`` px take on disk, but for a header of some hundred bytes."""
-    trunk = encoder.trunk
-    values = sum(c * (side // s) ** 2 for c, s in zip(trunk.tap_channels, trunk.tap_strides, strict=True))
+    values = sum(c * (side // s) ** 2 for c, s in zip(encoder.tap_channels, encoder.tap_strides, strict=True))
     return values * dtype.itemsize
 
 

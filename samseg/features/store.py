@@ -74,8 +74,8 @@ class FeatureStore:
                 return [file.get_tensor(str(i)) for i in range(len(file.keys()))]
         except (OSError, SafetensorError) as error:
             raise InputError(
-                f"{path}, the features of {source.image_file(name)}, cannot be read ({_reason(error)}); train.resume=true computes them "
-                "again and goes on"
+                f"{path}, the features of {source.image_file(name)}, cannot be read ({_reason(error)}); "
+                "train.resume=true computes them again and goes on"
             ) from None
 
     def write(self, source: Source, name: str, view: int, taps: list[Tensor]) -> None:
@@ -83,7 +83,8 @@ class FeatureStore:
         tensors = {str(i): tap.to(self.dtype).permute(1, 2, 0).contiguous() for i, tap in enumerate(taps)}
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise InputError(
-                f"the features of {source.image_file(name)} hold values beyond {self.recipe['dtype']}; set train.cache_dtype=bfloat16"
+                f"the features of {source.image_file(name)} hold values beyond {self.recipe['dtype']}; "
+                "set train.cache_dtype=bfloat16"
             )
         path = self.path(source, name, view)
         try:

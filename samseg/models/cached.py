@@ -3,18 +3,19 @@
 import torch
 from torch import Tensor, nn
 
-from samseg.encoders import VARIANTS, SamEncoder
+from samseg.encoders import VARIANTS
+from samseg.encoders.trunk import TrunkEncoder
 from samseg.errors import ConfigError
 
 
 class TapModel(nn.Module):
-    """An SMP model with a frozen SAM encoder that is given SAM's taps instead of the image, so the trunk does not run.
+    """A model with a frozen SAM encoder that is given SAM's taps instead of the image, so the trunk does not run.
 
     Its parts are the model's own and have the model's names: training it trains the model, and the state_dict is the
     model's.
 
     Args:
-        model: an SMP model with one of SAM's encoders.
+        model: one with SAM's encoder, made as SMP's are.
         image_size: pixels a side of the square images that the taps are of.
 
     Raises:
@@ -24,7 +25,7 @@ class TapModel(nn.Module):
     def __init__(self, model: nn.Module, image_size: int):
         super().__init__()
         way_out = "set train.cache_features=false"
-        if not isinstance(model.encoder, SamEncoder):
+        if not isinstance(model.encoder, TrunkEncoder):
             raise ConfigError(
                 f"train.cache_features is for SAM's encoders ({', '.join(VARIANTS)}); take one or {way_out}"
             )

@@ -12,7 +12,18 @@ from samseg.config.schema import RunConfig
 from samseg.data.config import PERCENTILE
 from samseg.data.scale import measured_scale
 from samseg.errors import InputError
-from samseg.runs.folder import CURVES, PICTURES, WEIGHTS, discard_unless_begun, earlier_run, new_run, read_run_config
+from samseg.runs.folder import (
+    CONFIG,
+    CURVES,
+    PICTURES,
+    STATE,
+    WEIGHTS,
+    discard_unless_begun,
+    earlier_run,
+    new_run,
+    read_run_config,
+    sweep_saves,
+)
 from samseg.runs.lock import held
 from samseg.runs.state import RunState, load_state
 from samseg.tasks import Task
@@ -36,6 +47,7 @@ def train(config: RunConfig, name: str) -> Path:
         def claimed(folder: Path | None) -> Path | None:
             if folder is not None:
                 lock.enter_context(held(folder))
+                sweep_saves(folder)
             return folder
 
         folder = on_main(accelerator, lambda: claimed(earlier_run(config, name)))
@@ -69,17 +81,18 @@ def train(config: RunConfig, name: str) -> Path:
         trainer = Trainer(config, accelerator, report, state, source=folder)
         accelerator.print(trainer.summary())
         if folder is None:
-            folder = on_main(accelerator, lambda: claimed(new_run(config, name)))
+            folder = on_main(accelerator, lambda: new_run(config, name, lock))
+        state.config = (folder / CONFIG).read_text(encoding="utf-8")
         try:
             with explained(config.train), sigterm_noted() as stop:
                 trainer.run(folder, stop)
-        except InputError:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                saved = "the same command with train.resume=true goes on"
+                kept = saved if (folder / STATE).exists() else "no state was saved, nothing is kept"
+                accelerator.print(f"\nstopped in epoch {state.epoch + 1}; {kept}")
             if accelerator.is_main_process:
-                lock.close()
-                discard_unless_begun(folder)
-            raise
-        except KeyboardInterrupt:
-            accelerator.print(f"\nstopped in epoch {state.epoch + 1}; the same command with train.resume=true goes on")
+                discard_unless_begun(folder, lock)
             raise
         early = f" (stopped early: no better {task.score_name})" if state.epoch < config.train.epochs else ""
         _finish(accelerator, state, task, folder, f"finished after {state.epoch} epochs{early}")

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
-from PIL import Image
 from torch.distributed.checkpoint import state_dict as gathered
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -22,9 +21,9 @@ from samseg.config.schema import RunConfig, TrainConfig
 from samseg.errors import Terminated
 from samseg.features.fill import with_features
 from samseg.features.store import cache_folder
-from samseg.files import written_whole
 from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
 from samseg.models.pretrained import load_trained, trained_part
+from samseg.predict.draw import save_picture
 from samseg.runs.folder import CURVES, PICTURES, STATE
 from samseg.runs.load import rebuild
 from samseg.runs.state import RunState
@@ -151,8 +150,7 @@ class Trainer:
             with whole_on_each(self.accelerator, self.model) as network:
                 # Pictures and events come before the state: an epoch that is run again draws them again.
                 if main and state.improved():
-                    with written_whole(folder / PICTURES) as temporary:
-                        Image.fromarray(task.picture(network, self.validation)).save(temporary)
+                    save_picture(folder / PICTURES, task.picture(network, self.validation))
             if main:
                 events.add(row, task.scalars(figures))
             self._save(folder)

@@ -7,8 +7,7 @@ from benchmarks import encoder
 from benchmarks.encoder import as_table, compare, encoder_table, gflop
 from samseg.encoders.registry import VARIANTS
 from samseg.errors import InputError
-
-from ..encoders.reference import segment_anything_encoder
+from tests.encoders.reference import segment_anything_encoder
 
 
 @pytest.mark.parametrize("name", ["sam-vit_b", "sam-vit_l", "sam-vit_h"])

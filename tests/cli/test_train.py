@@ -168,7 +168,9 @@ def test_a_run_goes_on_with_more_and_with_fewer_processes(tiny_config, tmp_path,
         [other] = {int(child) for child in children} - {main}
         return launcher, main, other
 
-    monkeypatch.setattr("samseg.training.trainer.Trainer.validate", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(
+        "samseg.training.trainer.Trainer.validate", lambda self, stop: os.kill(os.getpid(), signal.SIGTERM)
+    )
     with pytest.raises(Terminated, match="stopped by SIGTERM after epoch"):
         train(load_config(tiny_config, settings), "tiny")
     monkeypatch.undo()

@@ -24,7 +24,7 @@ def sample(tmp_path_factory):
 def test_shipped_config_runs(config, sample, tmp_path, tool, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(sample.parent)  # data.root stays the file's own
-    has_adapter = load_config(config).model.adapter.name is not None  # then it runs with the encoder it names
+    has_adapter = load_config(config).model.adapter is not None  # then it runs with the encoder it names
     encoder = [] if has_adapter else ["model.encoder=sam-vit_t"]
     assert tool("train.py", config, *SMALLER, *encoder)[0] == 0
     run = tmp_path / "runs" / config.stem

@@ -3,9 +3,8 @@ from dataclasses import replace
 import pytest
 
 from samseg.config.load import load_config
-from samseg.runs.folder import read_run_config
 from samseg.errors import ConfigError, InputError
-from samseg.runs.folder import earlier_run, new_run
+from samseg.runs.folder import earlier_run, new_run, read_run_config
 
 
 @pytest.fixture
