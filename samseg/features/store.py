@@ -1,6 +1,5 @@
 """The cache of a frozen encoder's features on disk: what SAM makes of each image, computed once and read ever after."""
 
-import errno
 import hashlib
 import json
 import mmap
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from samseg.data.sources import Source
 from samseg.errors import InputError
-from samseg.files import READERS, written_whole
+from samseg.files import READERS, WriteError, written_whole
 
 FORMAT = 1  # to be raised when the same recipe gives other numbers, or the files are laid out otherwise
 DTYPES = ("float16", "bfloat16", "float32")
@@ -90,11 +89,10 @@ class FeatureStore:
         try:
             with written_whole(path) as temporary:
                 temporary.write_bytes(_packed(tensors))
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        except WriteError as error:
             raise InputError(
-                f"features cannot be written to {self.folder} ({error.strerror}); "
-                + ("make room there, or " if full else "")
+                f"features cannot be written to {self.folder} ({os.strerror(error.errno)}); "
+                + ("make room there, or " if error.full else "")
                 + "name another folder with train.cache_dir; those that are written stay"
             ) from error
 

@@ -1,4 +1,4 @@
-"""Many images through a predictor, each to its own files: what tools/infer.py does."""
+"""Many images through a predictor, each to its own files."""
 
 import sys
 from collections.abc import Iterable

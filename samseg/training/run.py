@@ -101,9 +101,8 @@ def train(config: RunConfig, name: str) -> Path:
 
 
 def _finish(accelerator: Accelerator, state: RunState, task: Task, folder: Path, title: str) -> None:
-    """Say what came out, where it lies, and what comes next."""
+    """Say what came out and where it lies."""
     accelerator.print(
         f"{title}; the best is epoch {state.best_epoch}, on the validation images:\n{task.table(state.best)}\n"
-        f"weights: {folder / WEIGHTS}; curves: {folder / CURVES}; pictures: {folder / PICTURES}\n"
-        f"next: python tools/evaluate.py {folder}, python tools/infer.py {folder} IMAGE ..."
+        f"weights: {folder / WEIGHTS}; curves: {folder / CURVES}; pictures: {folder / PICTURES}"
     )

@@ -155,9 +155,9 @@ def test_a_missing_package_is_named_with_the_extra(run, tmp_path, monkeypatch):
     assert EXTRA in str(error.value) and not list(tmp_path.iterdir())
 
 
-def test_the_tool(run, tmp_path, tool):
+def test_the_command(run, tmp_path, command):
     out = tmp_path / "town.safetensors"
-    code, said, _ = tool("export.py", run, "--to", "safetensors", "--out", out)
+    code, said, _ = command("export", run, "--to", "safetensors", "--out", out)
     assert code == 0 and f"written to {out}" in said and out.is_file()
 
 
@@ -169,7 +169,7 @@ def adapted_run(folder, method: str) -> Path:
     trunk = smp.encoders.get_encoder(SMALL, weights=None).trunk
     torch.save({f"image_encoder.{name}": value for name, value in trunk.state_dict().items()}, base)
     run = write_run(Path(folder) / "run")
-    adapter = {"name": method}
+    adapter = AdapterConfig(name=method)
     model_config = ModelConfig("fpn", SMALL, str(base), adapter=adapter, decoder=small)
     config = replace(read_run_config(run), model=model_config)
     save_config(config, run / "config.yaml")
