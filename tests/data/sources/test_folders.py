@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from samseg.data.dataset import read_pair
 from samseg.data.sources.folders import FolderSource
 from samseg.data.target import class_target
 from samseg.errors import InputError
+from tests.data.sources.contract import SourceContract
 
 
 def test_pairs_are_found_by_stem_whatever_the_suffix(data):
@@ -72,3 +74,54 @@ def test_sizes_must_agree_once_upright(data):
     upright, label = read_pair(source, target, "train0")
     assert upright.pixels.shape == (3, 64, 40) and label.shape == (64, 40)
     assert np.array_equal(np.moveaxis(upright.pixels, 0, -1), np.rot90(np.array(image), -1))
+
+
+class TestFolders(SourceContract):
+    @pytest.fixture
+    def source(self, data, root) -> FolderSource:
+        return FolderSource(data.root, "train")
+
+    @pytest.fixture
+    def root(self, data) -> Path:
+        return Path(data.root)
+
+
+class TestDeepImages(SourceContract):
+    """Four bands of floating point with a NaN, 16 bits with nodata, and numbered objects beside them."""
+
+    @pytest.fixture
+    def root(self, tmp_path) -> Path:
+        rng = np.random.default_rng(0)
+        folder = tmp_path / "train"
+        for kind in ("images", "masks", "instances"):
+            (folder / kind).mkdir(parents=True)
+        for name, dtype in (("a", "float32"), ("b", "uint16")):
+            pixels = (rng.random((33, 41, 4)) * 5000).astype(dtype)
+            pixels[4:7, 5:9] = np.nan if dtype == "float32" else 7
+            tags = [(42113, "s", 0, "7", False)] if dtype == "uint16" else []
+            layout = {"photometric": "minisblack", "planarconfig": "contig"}
+            tifffile.imwrite(folder / "images" / f"{name}.tif", pixels, extratags=tags, **layout)
+            Image.fromarray(rng.integers(0, 2, (33, 41), dtype=np.uint8)).save(folder / "masks" / f"{name}.png")
+            objects = rng.integers(0, 600, (33, 41)).astype(np.uint16)
+            Image.fromarray(objects if name == "a" else (objects % 200).astype(np.uint8)).save(
+                folder / "instances" / f"{name}.png"
+            )
+        return tmp_path
+
+    @pytest.fixture
+    def source(self, root) -> FolderSource:
+        source = FolderSource(root, "train")
+        assert source.instances("a").max() > 255 and source.image("b").valid.sum() == 33 * 41 - 12
+        return source
+
+
+def test_objects_need_every_image_and_no_colours(data):
+    folder = Path(data.root) / "train"
+    assert FolderSource(data.root, "train").instances("train0") is None
+    (folder / "instances").mkdir()
+    with pytest.raises(InputError, match=r"3 images \(.*\) without instance: every image .* in instances/"):
+        FolderSource(data.root, "train")
+    for name in ("train0", "train1", "train2"):
+        shutil.copy(folder / "images" / f"{name}.png", folder / "instances")
+    with pytest.raises(InputError, match="instances/train0.png has colours"):
+        FolderSource(data.root, "train").instances("train0")
