@@ -5,7 +5,7 @@ import sys
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 
-from samseg.cli import benchmark, config, evaluate, export, infer, sample, train
+from samseg.cli import benchmark, config, evaluate, export, infer, sample, train, weights
 from samseg.cli.exit_codes import run
 from samseg.errors import InputError, did_you_mean
 
@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "infer": infer,
     "export": export,
+    "weights": weights,
     "sample": sample,
     "config": config,
     "benchmark": benchmark,

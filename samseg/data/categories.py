@@ -15,7 +15,7 @@ def parse_categories(classes: dict[str, Any], ignore: list[Any]) -> dict[Name, i
     """
     if not 0 < len(classes) <= IGNORE_INDEX:
         raise ConfigError(
-            f"data.classes names {len(classes)} classes; name 1 to {IGNORE_INDEX}, {{background: null, house: building}}"
+            f"data.classes names {len(classes)} classes; name 1 to {IGNORE_INDEX}, {{nothing: null, house: house}}"
         )
     entries = [(f"data.classes.{name}", entry, index) for index, (name, entry) in enumerate(classes.items())]
     indices: dict[Name, int] = {}

@@ -1,26 +1,27 @@
 """Reading images and labels from PNG, TIFF and JPEG files; what cannot be read is an InputError that names the file."""
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from samseg.data import tiff
 from samseg.errors import InputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-FORMATS = ("PNG", "TIFF", "JPEG")  # JPEG also opens MPO: a JPEG with a second view, as some cameras and drones write it
+PLUGINS = (PngImageFile, TiffImageFile, JpegImageFile)  # JPEG's also opens MPO, as some cameras and drones write it
 LOSSY = ("JPEG", "MPO", "jpeg", "tiff_jpeg")
 BANDS = {"1": "L", "LA": "L", "RGBX": "RGBX"} | {mode: mode for mode in ("L", "RGB", "RGBA")}  # others are made RGB
 ORIENTATION = 0x0112  # EXIF's tag
-
-# PIL refuses images above 180 megapixels as possible attacks; aerial mosaics are larger, and they are the user's own.
-Image.MAX_IMAGE_PIXELS = None
 
 Window = tuple[int, int, int, int]  # top, left, height, width in pixels, within the image
 
@@ -53,9 +54,10 @@ def list_images(folder: str | Path) -> list[Path]:
 def read_image(path: str | Path, window: Window | None = None) -> Raster:
     """All bands of an image, or of a window of it: upright by EXIF, the first of several pages.
 
-    Palettes and CMYK become RGB. TIFF's nodata value (GDAL_NODATA) marks a pixel where all of its bands hold it. Only
-    TIFF files that PIL does not decode (deep ones, those of many bands) are read in parts; others are read and cut.
-    Raises InputError for files that are missing or damaged.
+    Palettes and CMYK become RGB. A pixel is not valid where all of its bands hold TIFF's nodata value (GDAL_NODATA);
+    for floating point, whose nodata are values such as -9999 that no network should see, where any does. Only TIFF
+    files that PIL does not decode (deep ones, those of many bands) are read in parts; others are read and cut. Raises
+    InputError for files that are missing or damaged.
     """
     with _opened(path) as image:
         if image is None:
@@ -124,11 +126,29 @@ def cut(array: np.ndarray, window: Window | None) -> np.ndarray:
     return array[..., top : top + height, left : left + width]
 
 
+def _open_image(file: BinaryIO, path: str | Path) -> Image.Image:
+    """`Image.open` without its limit of 180 megapixels: aerial mosaics are larger, and they are the user's own.
+
+    The limit is a global of PIL's, which is the host's to set. So the formats' readers are asked as `Image.open` asks
+    them, one after the other, without it.
+    """
+    start = file.read(16)
+    for plugin in PLUGINS:
+        reader, accepts = Image.OPEN[plugin.format]
+        if accepts(start):
+            file.seek(0)
+            try:
+                return reader(file, str(path))
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:  # not this format, or damaged
+                raise Image.UnidentifiedImageError(f"cannot identify image file {path}") from error
+    raise Image.UnidentifiedImageError(f"cannot identify image file {path}")
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image | None]:
     """The file as PIL opens it, or None for a TIFF that PIL cannot decode, or not at its full depth."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open(path, "rb") as file, _open_image(file, path) as image:
             yield None if image.format == "TIFF" and _is_for_tifffile(image) else image
     except (InputError, MemoryError):
         raise
@@ -177,7 +197,8 @@ def _as_bands(pixels: np.ndarray) -> np.ndarray:
 def _valid(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
     if nodata is None:
         return None
-    valid = (pixels != nodata).any(0)
+    differs = pixels != nodata
+    valid = differs.all(0) if pixels.dtype.kind == "f" else differs.any(0)
     return None if valid.all() else valid
 
 

@@ -24,7 +24,7 @@ class Files(FolderSource):
 
     def __init__(self, *files: Path):
         self.split, self.names = "train", [file.name for file in files]
-        self._images = {file.name: file for file in files}
+        self.files = {file.name: file for file in files}
 
 
 def key(image: Path) -> tuple[Files, str]:
