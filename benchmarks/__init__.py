@@ -1,1 +1,8 @@
-"""Measurements that the README quotes, each repeatable with tools/benchmark.py."""
+"""The measurements that the README quotes, each to be repeated with `samseg benchmark NAME`.
+
+One more is a file with a docstring, ``add_arguments(parser)`` and ``run(args)``, and a row.
+"""
+
+from benchmarks import cache, encoder, table, train
+
+BENCHMARKS = {"table": table, "encoder": encoder, "cache": cache, "train": train}

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -11,13 +12,13 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from samseg.config.load import load_config
-from samseg.data.check import check_dataset
-from samseg.files import written_whole
+from samseg.config.load import load_config, task_of
+from samseg.features.store import DTYPES
 from samseg.runs.state import RunState
 from samseg.sample.write import CLASSES, write_sample
-from samseg.training.processes import accelerator_for
+from samseg.training.processes import accelerator_for, prepare_process
 from samseg.training.progress import Progress
+from samseg.training.stopping import StopRequest
 from samseg.training.trainer import Trainer
 
 CONFIG = """
@@ -25,6 +26,22 @@ model: {{arch: {arch}, encoder: {encoder}, weights: null, decoder: {decoder}}}
 data: {{root: {root}, image_size: {size}, classes: {classes}}}
 train: {{batch_size: {batch}, workers: 0, cache_dir: {cache}, cache_dtype: {dtype}}}
 """
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    default = "(%(default)s)"
+    parser.add_argument("--encoder", default="sam-vit_b", help=f"one of SAM's {default}")
+    parser.add_argument("--arch", default="fpn", help=f"SMP's decoder {default}")
+    parser.add_argument("--decoder", default="{}", help=f"its arguments, as YAML {default}")
+    parser.add_argument("--size", type=int, default=1024, help=f"pixels a side {default}")
+    parser.add_argument("--images", type=int, default=2, help=f"to train on {default}")
+    parser.add_argument("--batch", type=int, default=1, help=f"images a step {default}")
+    parser.add_argument("--dtype", default="float16", choices=DTYPES, help=f"of the cache {default}")
+
+
+def run(args: Namespace) -> None:
+    options = {name: getattr(args, name) for name in ("encoder", "arch", "decoder", "size", "images", "batch", "dtype")}
+    print(as_text(options, compare(**options)))
 
 
 def compare(encoder: str, arch: str, decoder: str, size: int, images: int, batch: int, dtype: str) -> dict:
@@ -37,25 +54,26 @@ def compare(encoder: str, arch: str, decoder: str, size: int, images: int, batch
     ``uncached`` the steady ``epoch``, its ``training`` and its ``validation``; the ``step`` on stored features by part;
     the ``ratio`` of the epochs, ``ratio_training`` without validation, and the disk in bytes an image.
     """
-    with TemporaryDirectory(prefix="samseg-benchmark-") as folder:
-        root = Path(folder) / "scenes"
+    prepare_process()
+    with TemporaryDirectory(prefix="samseg-benchmark-") as temporary:
+        folder = Path(temporary)
+        root = folder / "scenes"
         write_sample(root, train=images, val=max(1, images // 2), test=1, size=size)
         text = CONFIG.format(
             arch=arch, encoder=encoder, decoder=decoder, root=root, size=size, batch=batch,
-            cache=Path(folder) / "cache", dtype=dtype, classes={name: i for i, name in enumerate(CLASSES)},
+            cache=folder / "cache", dtype=dtype, classes={name: i for i, name in enumerate(CLASSES)},
         )  # fmt: skip
-        with written_whole(Path(folder) / "run.yaml") as temporary:
-            temporary.write_text(text)
+        (folder / "run.yaml").write_text(text)
         found: dict = {}
         start = time.perf_counter()
-        cached = _trainer(Path(folder) / "run.yaml", cached=True)
+        cached = _trainer(folder / "run.yaml", cached=True)
         found["fill"] = time.perf_counter() - start
-        files = [file.stat().st_size for file in (Path(folder) / "cache").rglob("*.safetensors")]
+        files = [file.stat().st_size for file in (folder / "cache").rglob("*.safetensors")]
         found["disk_bytes"] = sum(files) // len(files)
-        _epoch(cached, 1)  # the first steps allocate and start the reading processes
-        found["cached"] = _epoch(cached, 2)
+        _epoch(cached, 1, folder)  # the first steps allocate and start the reading processes
+        found["cached"] = _epoch(cached, 2, folder)
         found["step"] = _step(cached)
-        found["uncached"] = _epoch(_trainer(Path(folder) / "run.yaml", cached=False), 1)
+        found["uncached"] = _epoch(_trainer(folder / "run.yaml", cached=False), 1, folder)
     found["ratio"] = found["uncached"]["epoch"] / found["cached"]["epoch"]
     found["ratio_training"] = found["uncached"]["training"] / found["cached"]["training"]
     return found
@@ -64,19 +82,17 @@ def compare(encoder: str, arch: str, decoder: str, size: int, images: int, batch
 def _trainer(path: Path, cached: bool) -> Trainer:
     config = load_config(path, [f"train.cache_features={str(cached).lower()}", "train.epochs=3"])
     with redirect_stdout(StringIO()):
-        report = check_dataset(config.data.root, ("train", "val"), config.data)
-        trainer = Trainer(config, accelerator_for(config.train), report, RunState())
-    trainer.stop = lambda: False
-    trainer.progress = Progress(trainer.batches.used(), config.train.epochs, shown=False)
-    return trainer
+        report = task_of(config).check(("train", "val"))
+        return Trainer(config, accelerator_for(config.train), report, RunState())
 
 
-def _epoch(trainer: Trainer, epoch: int) -> dict[str, float]:
+def _epoch(trainer: Trainer, epoch: int, folder: Path) -> dict[str, float]:
     trainer.state.part = RunState().part  # from the epoch's beginning
+    go_on, progress = StopRequest(), Progress(trainer.batches.used(), epochs_left=1, shown=False)
     start = time.perf_counter()
-    trainer.train_epoch(epoch)
+    trainer.train_epoch(epoch, folder, go_on, progress)
     trained = time.perf_counter()
-    trainer.validate()
+    trainer.validate(go_on)
     end = time.perf_counter()
     tqdm.write(f"epoch: {trained - start:.1f} s of training, {end - trained:.1f} s of validation", file=sys.stderr)
     return {"training": trained - start, "validation": end - trained, "epoch": end - start}
@@ -101,15 +117,15 @@ def _step(trainer: Trainer) -> dict[str, float]:
         batch = next(iter(DataLoader(trainer.training, trainer.settings.batch_size)))
         lap("read")
         taps = [tap.to(device).float().permute(0, 3, 1, 2) for tap in batch["taps"]]
-        mask = batch["mask"].to(device)
+        batch["mask"] = batch["mask"].to(device)
         lap("convert")
-        image = taps[0].new_zeros(1).expand(len(mask), 3, *mask.shape[1:])
+        image = taps[0].new_zeros(1).expand(len(batch["mask"]), 3, *batch["mask"].shape[1:])
         features = network.encoder.from_taps(taps, image)
         lap("pyramid")
         leaves = [features[0], *(level.detach().requires_grad_() for level in features[1:])]
         logits = network.segmentation_head(network.decoder(leaves))
         lap("decoder")
-        loss = trainer.loss(logits, mask)
+        loss = trainer.objective(logits, batch, trainer.objective.weight(batch), batches=1)
         lap("loss")
         loss.backward()
         lap("decoder and loss, backward")
@@ -123,9 +139,8 @@ def _step(trainer: Trainer) -> dict[str, float]:
     return seconds
 
 
-def measure(**options) -> str:
-    """The figures of `compare` as text."""
-    found = compare(**options)
+def as_text(options: dict, found: dict) -> str:
+    """What `compare` found with ``options``."""
     step = "\n".join(f"  {part:<28} {seconds:7.3f} s" for part, seconds in found["step"].items())
     return (
         f"{' '.join(f'{name} {value}' for name, value in options.items())}; {torch.get_num_threads()} threads\n"

@@ -1,55 +1,44 @@
-"""SAM's image encoder, ours beside other libraries' implementations: same weights, same machine, turn by turn."""
+"""SAM's image encoder beside other libraries' implementations: same weights, same machine, turn by turn."""
 
-import math
 import statistics
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from itertools import product
 from json import dumps
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.memory import PeakMemory
+from benchmarks.peers import PEERS
+from benchmarks.table import gflop
 from samseg.encoders.registry import VARIANTS
-from samseg.encoders.vit import PATCH, SamViT
+from samseg.encoders.vit import SamViT
 from samseg.errors import InputError
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
 
 
-def encoder_table() -> str:
-    """Parameters and cost of every registered trunk at 1024 pixels, a line each."""
-    lines = []
-    for name, variant in VARIANTS.items():
-        with torch.device("meta"):
-            parameters = sum(p.numel() for p in variant.build().parameters())
-        lines.append(f"{name:<10} {parameters / 1e6:6.1f} M parameters  {gflop(name, 1024):7.0f} GFLOP at 1024")
-    return "\n".join(lines)
+def add_arguments(parser: ArgumentParser) -> None:
+    vits = [name for name, row in VARIANTS.items() if row.trunk is SamViT]
+    peers = list(PEERS)
+    parser.add_argument("--variant", default="sam-vit_b", choices=vits)
+    parser.add_argument("--size", type=int, nargs="+", default=[1024], help="pixels a side (1024)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="images at a time (1)")
+    parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
+    parser.add_argument("--train", action="store_true", help="forward and backward instead of inference")
+    parser.add_argument("--peers", nargs="*", default=peers[:2], choices=peers, help="(%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the median counts (3)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-def gflop(variant: str, size: int) -> float:
-    """What one image of size x size pixels needs, in GFLOP, two for a multiply-add.
-
-    For the ViTs the matrix products of the formula, without those of padding tokens, whose q, k and v are the biases;
-    for `sam-vit_t` counted on the network itself.
-    """
-    row = VARIANTS[variant]
-    if row.trunk is not SamViT:
-        with torch.device("meta"), FlopCounterMode(display=False) as counter:
-            row.build().eval()(torch.empty(1, 3, size, size))
-        return counter.get_total_flops() / 1e9
-    width, depth, whole = row.arguments["width"], row.arguments["depth"], len(row.arguments["global_blocks"])
-    side, window = size // PATCH, 14
-    windows = math.ceil(side / window) ** 2
-    linear = 12 * width**2 * side**2 * depth  # qkv 3, proj 1, MLP 8
-    attention = whole * side**4 + (depth - whole) * windows * window**4  # logits, and as much for the values
-    positions = whole * side**3 + (depth - whole) * windows * window**3  # each for rows and columns
-    ends = side**2 * (3 * PATCH**2 * width + 256 * width + 9 * 256 * 256)  # patch embedding and neck
-    return 2 * (linear + 2 * width * (attention + positions) + ends) / 1e9
+def run(args: Namespace) -> None:
+    """`compare` at each size, batch and dtype, printed as it is found."""
+    for kind, side, images in product(args.dtype, args.size, args.batch):
+        found = compare(args.variant, images, side, kind, args.train, args.peers, args.repeats)
+        print(dumps(found) if args.json else as_table(found), flush=True)
 
 
 def compare(variant: str, batch: int, size: int, kind: str, train: bool, peers: list[str], repeats: int) -> dict:
@@ -102,22 +91,6 @@ def compare(variant: str, batch: int, size: int, kind: str, train: bool, peers: 
         result["of_gemm"] = flops / result["seconds"] / peak
     asked = {"variant": variant, "shape": [batch, 3, size, size], "dtype": kind, "train": train, "device": device}
     return asked | {"gemm_gflops": peak, "implementations": results, "missing": missing}
-
-
-def print_comparisons(
-    variant: str,
-    size: list[int],
-    batch: list[int],
-    dtype: list[str],
-    train: bool,
-    peers: list[str],
-    repeats: int,
-    json: bool,
-) -> None:
-    """`compare` at each size, batch and dtype, printed as it is found."""
-    for kind, side, images in product(dtype, size, batch):
-        found = compare(variant, images, side, kind, train, peers, repeats)
-        print(dumps(found) if json else as_table(found), flush=True)
 
 
 def as_table(found: dict) -> str:
@@ -173,80 +146,3 @@ def _randomise(network: nn.Module) -> None:
     for name, parameter in network.named_parameters():
         if "rel_pos" in name or name.endswith("bias"):
             nn.init.normal_(parameter, std=0.1)
-
-
-def _segment_anything(arguments: dict, size: int, ours: SamViT) -> nn.Module:
-    _need("segment_anything", "segment-anything")
-    from segment_anything.modeling.image_encoder import ImageEncoderViT
-
-    if size != 1024:
-        raise InputError("segment-anything takes 1024 pixels only")
-    network = ImageEncoderViT(
-        depth=arguments["depth"],
-        embed_dim=arguments["width"],
-        num_heads=arguments["heads"],
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=14,
-        global_attn_indexes=arguments["global_blocks"],
-    )
-    network.load_state_dict(ours.state_dict())
-    return network
-
-
-def _timm(arguments: dict, size: int, ours: SamViT) -> nn.Module:
-    from timm.models.vision_transformer_sam import VisionTransformerSAM
-
-    network = VisionTransformerSAM(
-        img_size=1024,
-        embed_dim=arguments["width"],
-        depth=arguments["depth"],
-        num_heads=arguments["heads"],
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        global_attn_indexes=arguments["global_blocks"],
-        neck_chans=256,
-        num_classes=0,
-    )
-    network.forward = network.forward_features  # without pooling
-    network.load_state_dict({name.replace("mlp.lin", "mlp.fc"): value for name, value in ours.state_dict().items()})
-    return network
-
-
-def _transformers(arguments: dict, size: int, ours: SamViT) -> nn.Module:
-    _need("transformers", "transformers")
-    from transformers import SamVisionConfig
-    from transformers.models.sam.modeling_sam import SamVisionEncoder
-
-    if size != 1024:
-        raise InputError("transformers takes 1024 pixels only")
-    config = SamVisionConfig(
-        hidden_size=arguments["width"],
-        num_hidden_layers=arguments["depth"],
-        num_attention_heads=arguments["heads"],
-        global_attn_indexes=list(arguments["global_blocks"]),
-        mlp_dim=4 * arguments["width"],
-    )
-    network = SamVisionEncoder(config)
-    names = {"patch_embed.proj.": "patch_embed.projection.", "blocks.": "layers.", ".norm1.": ".layer_norm1."}
-    names |= {".norm2.": ".layer_norm2.", "neck.0.": "neck.conv1.", "neck.1.": "neck.layer_norm1."}
-    names |= {"neck.2.": "neck.conv2.", "neck.3.": "neck.layer_norm2."}
-    state = {}
-    for name, value in ours.state_dict().items():
-        for old, new in names.items():
-            name = name.replace(old, new)
-        state[name] = value
-    network.load_state_dict(state)
-    return network
-
-
-def _need(module: str, package: str) -> None:
-    if find_spec(module) is None:
-        raise ImportError(f"{package} is not installed; pip install 'samseg[test]'")
-
-
-PEERS: dict[str, Callable[[dict, int, SamViT], nn.Module]] = {
-    "segment-anything": _segment_anything,
-    "timm": _timm,
-    "transformers": _transformers,
-}

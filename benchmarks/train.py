@@ -3,6 +3,7 @@
 import statistics
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -12,12 +13,29 @@ from tqdm import tqdm
 
 from benchmarks.memory import PeakMemory
 from samseg.adapters.insert import add_adapter, is_adapter_tensor
+from samseg.adapters.methods import METHODS
 from samseg.config.schema import TrainConfig
 from samseg.models.cached import TapModel
 from samseg.models.parts import checkpoint_gradients, freeze_encoder, parameter_groups
 from samseg.models.smp import create_model
+from samseg.training.trainer import group_settings
 
 CLASSES, STEPS = 4, 3
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    default, methods = "(%(default)s)", ["frozen + cache", "frozen", *METHODS, "full"]
+    parser.add_argument("--encoder", default="sam-vit_b", help=f"one of SAM's {default}")
+    parser.add_argument("--arch", default="fpn", help=f"SMP's decoder {default}")
+    parser.add_argument("--size", type=int, default=1024, help=f"pixels a side {default}")
+    parser.add_argument("--batch", type=int, default=1, help=f"images a step {default}")
+    parser.add_argument("--methods", nargs="+", default=methods, choices=methods, help="some of them (all)")
+    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing where it does something")
+
+
+def run(args: Namespace) -> None:
+    options = {name: getattr(args, name) for name in ("encoder", "size", "batch", "arch", "methods", "checkpointing")}
+    print(as_text(options, compare(**options)))
 
 
 def compare(encoder: str, size: int, batch: int, arch: str, methods: list[str], checkpointing: bool) -> dict[str, dict]:
@@ -43,7 +61,7 @@ def _measured(job: tuple[str, str, int, int, str, bool]) -> dict[str, float]:
         model = create_model(arch, encoder, None, classes=CLASSES).train()
         if method != "full":
             freeze_encoder(model)
-        if method in ("lora", "conv_lora", "adapter"):
+        if method in METHODS:
             add_adapter(model, method)
         if checkpointing and "frozen" not in method:
             checkpoint_gradients(model)
@@ -70,7 +88,7 @@ def _stored(model: nn.Module, image: Tensor) -> list[Tensor]:
 
 def _step_seconds(network: nn.Module, given: Tensor | list[Tensor], mask: Tensor) -> list[float]:
     settings = TrainConfig(encoder_lr=1e-5, pyramid_lr=1e-4)
-    optimizer = torch.optim.AdamW(parameter_groups(network, settings), lr=settings.lr)
+    optimizer = torch.optim.AdamW(parameter_groups(network, **group_settings(settings)), lr=settings.lr)
     seconds = []
     for _ in range(STEPS):
         start = time.perf_counter()
@@ -93,9 +111,8 @@ def _checkpoint_bytes(model: nn.Module) -> int:
         return path.stat().st_size
 
 
-def measure(**options) -> str:
-    """The figures of `compare` as text."""
-    found = compare(**options)
+def as_text(options: dict, found: dict[str, dict]) -> str:
+    """What `compare` found with ``options``."""
     slowest = min(row["images_per_second"] for row in found.values())
     lines = [f"{' '.join(f'{name} {value}' for name, value in options.items())}; {torch.get_num_threads()} threads"]
     lines += ["method          trainable   images/s   faster   peak memory   checkpoint"]

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from samseg._version import __version__
 from samseg.adapters.insert import add_adapter, merge_adapter, remove_adapter
-from samseg.encoders.weights import load_sam_weights
+from samseg.encoders.fetch import load_sam_weights
 from samseg.models.parts import freeze_encoder
 from samseg.models.smp import create_model
 

@@ -7,8 +7,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each a share of the cores, not all of them
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(workers)))
 
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +15,8 @@ import pytest
 import yaml
 from PIL import Image
 
-REPOSITORY = Path(__file__).parents[1]
+from samseg.cli.main import main
+
 TINY = {
     "model": {
         "encoder": "tu-resnet18",  # timm's builds the stages that are asked for and no more
@@ -62,14 +61,12 @@ def tiny_config(scenes, tmp_path) -> Path:
 
 
 @pytest.fixture
-def tool(capsys, monkeypatch) -> Callable[..., tuple[int, str, str]]:
-    """Run one of tools/ within this process, which has imported torch already; gives (exit code, stdout, stderr)."""
+def command(capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run a command of `samseg` within this process, which has imported torch already; (exit code, stdout, stderr)."""
 
-    def call(name: str, *arguments) -> tuple[int, str, str]:
-        path = str(REPOSITORY / "tools" / name)
-        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+    def call(*arguments) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(path, run_name="__main__")
+            main([str(argument) for argument in arguments])
         return end.value.code or 0, *capsys.readouterr()
 
     return call

@@ -27,5 +27,5 @@ def write_run(folder: Path, root: str = "nowhere", precision: str = "fp32") -> P
     save_config(config, folder / "config.yaml")
     save_config(load_config(folder / "config.yaml"), folder / "config.yaml")  # as resolved
     torch.manual_seed(0)
-    save_weights(build_model(config.model, len(CLASSES), pretrained=False).state_dict(), folder / WEIGHTS)
+    save_weights(build_model(config.model, len(CLASSES), pretrained=False).model.state_dict(), folder / WEIGHTS)
     return folder

@@ -1,11 +1,10 @@
-"""tools/train.py with FSDP2 on CPUs: accelerate itself turns it on for GPUs and the like only."""
+"""samseg train with FSDP2 on CPUs: accelerate itself turns it on for GPUs and the like only."""
 
-import runpy
-from pathlib import Path
+import sys
 
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-from samseg.cli.exit_codes import run
+from samseg.cli.main import main
 from samseg.training import run as training
 
 accelerator_for = training.accelerator_for
@@ -22,4 +21,4 @@ def sharded(settings):
 
 if __name__ == "__main__":
     training.accelerator_for = sharded
-    run(runpy.run_path(str(Path(__file__).parents[1] / "tools" / "train.py"))["main"])
+    main(["train", *sys.argv[1:]])

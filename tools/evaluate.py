@@ -1,37 +1,9 @@
-"""Measure a trained run on a split: python tools/evaluate.py [RUN] [split]"""
+"""Measure a trained run on a split: python tools/evaluate.py [RUN] [split]
 
-import argparse
-from pathlib import Path
-
-from samseg.cli.exit_codes import run
-
-EPILOG = """\
-examples:
-  python tools/evaluate.py                     the newest run under runs/, on its test images
-  python tools/evaluate.py runs/buildings val
+The command `samseg evaluate`, from a clone.
 """
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Print a run's IoU, F1 and accuracy per class on a split; write them to RUN/metrics_SPLIT.json.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "run", metavar="RUN", nargs="?", type=Path, help="a run folder; default: the newest under runs/"
-    )
-    parser.add_argument("split", nargs="?", default="test", help="a folder of data.root; default: test")
-    args = parser.parse_args()
-
-    from samseg.runs.load import newest_run
-    from samseg.tasks.metrics import table
-    from samseg.training.evaluation import evaluate_run
-
-    folder = args.run or newest_run()
-    metrics, path = evaluate_run(folder, args.split)
-    print(f"{folder} on {args.split}:\n{table(metrics)}\nwritten to {path}")
-
+from samseg.cli.main import tool
 
 if __name__ == "__main__":
-    run(main)
+    tool("evaluate")

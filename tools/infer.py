@@ -1,49 +1,9 @@
-"""Classify images with a trained run: python tools/infer.py [RUN] [INPUT ...] [--out DIR]"""
+"""Classify images with a trained run: python tools/infer.py [RUN] [INPUT ...] [--out DIR]
 
-import argparse
-from pathlib import Path
-
-from samseg.cli.exit_codes import run
-
-EPILOG = """\
-examples:
-  python tools/infer.py                                     the newest run under runs/, on its test images
-  python tools/infer.py runs/buildings photo.jpg scenes/    an image and a folder's images
-  python tools/infer.py runs/buildings map.tif --tile       a large image at its own resolution
-
-Per image: STEM.png (class indices, palette PNG), STEM_overlay.jpg (to look at, 4096 pixels a side at most) and, with
---probabilities, STEM.npy (classes x height x width, float32: np.load). legend.png says which colour is what.
-Exit code: 0 all done, 1 some images could not be read and were skipped, 2 bad arguments.
+The command `samseg infer`, from a clone.
 """
 
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Classify every pixel of images with a trained model.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "paths", metavar="[RUN] INPUT", nargs="*", type=Path,
-        help="a run folder (default: the newest under runs/), then images or folders of images (default: the run's "
-        "test split; folders inside folders are not searched)",
-    )  # fmt: skip
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where to write; default: RUN/predictions")
-    parser.add_argument("--probabilities", action="store_true", help="write the probability of each class, too")
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument("--tile", action="store_true", default=None, help="overlapping tiles at native resolution")
-    way.add_argument("--whole", dest="tile", action="store_false", help="the whole image at the network's size")
-    parser.add_argument("--device", help="cuda, cuda:1, mps, cpu ...; default: a GPU if there is one")
-    args = parser.parse_args()
-
-    # After the arguments are known to be good: torch takes seconds to import.
-    from samseg.inference.batch import predict_images, run_and_images
-    from samseg.inference.predictor import Predictor
-
-    folder, images = run_and_images(args.paths)
-    predictor = Predictor.from_run(folder, args.device, tile=args.tile)
-    return 1 if predict_images(predictor, images, args.out or folder / "predictions", args.probabilities) else 0
-
+from samseg.cli.main import tool
 
 if __name__ == "__main__":
-    run(main)
+    tool("infer")

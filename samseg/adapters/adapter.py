@@ -1,38 +1,63 @@
-"""The bottleneck adapter of Medical SAM Adapter (Wu et al., 2023, https://arxiv.org/abs/2304.12620).
+"""The contract of adapters: what the one class of a method's file declares, and what follows from it.
 
-Reference code: `Adapter` and `AdapterBlock` in Medical-SAM-Adapter. There the adapter's last layer is random at first;
-here it is zero, so that training starts from SAM.
+The keyword-only arguments of its `__init__` are the method's own. Their names, types, ranges and defaults are those of
+`samseg.add_adapter`, of the keys under `model.adapter` and of the documentation. What stands before them is given by
+`samseg.adapters.insert`. A method becomes known by its row in `samseg.adapters.methods`.
 """
 
-import torch.nn.functional as F
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
 from torch import Tensor, nn
 
-from samseg.errors import ConfigError
 
-MLP_SCALE = 0.5  # of the adapter beside the MLP, as in the reference code
+@dataclass(frozen=True)
+class Limit:
+    """The values that an argument may have, in words and as a test: ``Annotated[int, Limit("at least 2", ...)]``."""
+
+    wanted: str
+    holds: Callable[[Any], bool]
 
 
-class Bottleneck(nn.Module):
-    """What is added: up(GELU(down(x))), with the up-projection zero at first.
+Count = Annotated[int, Limit("at least 1", lambda value: value >= 1)]
+Positive = Annotated[float, Limit("above 0", lambda value: 0 < value < math.inf)]
 
-    A block has two: one follows attention and reads its output, the other runs beside the MLP, reads what the MLP reads
-    and is scaled by 0.5.
 
-    Args:
-        width: channels C of the tokens.
-        ratio: the hidden width as a share of C.
+class Adapter(nn.Module):
+    """One small trained part for each place of each chosen block: `__init__(self, width, *, ...)`, width C of tokens.
+
+    The place adds what it gives to its own output:
+
+    - "attn.qkv": reads what qkv reads, (B, H, W, C) -> (B, H, W, 3C), the whole map before it is cut into windows;
+    - "attn": follows attention, with a skip connection: reads what attention gives, (B, H, W, C) -> the same;
+    - "mlp": runs beside the MLP: reads what the MLP reads, (B, H, W, C) -> the same.
+
+    A method that gives its update of a linear layer as a matrix (out, in) by `delta()` can be merged into the weights.
+
+    Attributes:
+        places: where one goes, and the arguments of `__init__` after the width that the place decides.
+        tokenwise: whether a token's output depends on that token alone. Then inference on a CPU may hand over a map
+            in stripes; else it is handed over whole.
     """
 
-    def __init__(self, width: int, ratio: float = 0.25):
-        super().__init__()
-        hidden = int(width * ratio)
-        if hidden < 1:
-            raise ConfigError(f"the ratio of an adapter must leave 1 of {width} channels or more, got {ratio}")
-        self.down = nn.Linear(width, hidden)
-        self.up = nn.Linear(hidden, width)
-        nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(self.up.bias)
+    places: ClassVar[dict[str, dict[str, Any]]]
+    tokenwise: ClassVar[bool] = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens (..., C) -> (..., C)."""
-        return self.up(F.gelu(self.down(x)))
+
+class InputAdapter(nn.Module):
+    """One part for the whole encoder, which adds something to the input of each chosen block.
+
+    `__init__(self, width, channels, patch, blocks, *, ...)`: C of the tokens, channels of the image, the side of a
+    patch in pixels and the indices of the blocks.
+    """
+
+    def forward(self, image: Tensor, tokens: Tensor) -> Tensor:
+        """What the additions are made of, once an image: from the (B, channels, H, W) image as the encoder is given it
+        and its embedded patches (B, H / patch, W / patch, C), before positions are added."""
+        raise NotImplementedError
+
+    def addition(self, block: int, features: Tensor) -> Tensor | None:
+        """What is added to the (B, H / patch, W / patch, C) input of a block; None for a block that was not chosen."""
+        raise NotImplementedError

@@ -5,19 +5,22 @@ chosen expert, so that every gate is 1 and the task teaches the gate nothing. He
 chosen one's share is multiplied into its output (as in Switch Transformers, Fedus et al., 2021).
 """
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samseg.adapters.adapter import Adapter, Count, Limit, Positive
 from samseg.adapters.auxiliary import add_auxiliary_loss
 from samseg.encoders.linear import is_traced
-from samseg.errors import ConfigError
 
 BALANCE = 0.01  # weight of the balance loss
 NOISE_FLOOR = 0.01  # the least standard deviation of the gate's noise
+Several = Annotated[int, Limit("at least 2", lambda value: value >= 2)]
 
 
-class ConvLoRA(nn.Module):
+class ConvLoRA(Adapter):
     """What is added to qkv(x): alpha / rank * B (u + g_i expert_i(u)) with u = A x and one expert i for each image.
 
     Expert i enlarges u by i, convolves it with 3 x 3, applies GELU and resizes it back: a convolution that sees detail
@@ -31,13 +34,14 @@ class ConvLoRA(nn.Module):
         width: channels C of the tokens.
         rank: channels of u.
         alpha: the update is scaled by alpha / rank.
-        experts: M, at least 2; the last enlarges by M.
+        experts: M; the last enlarges by M.
     """
 
-    def __init__(self, width: int, rank: int = 3, alpha: float = 32.0, experts: int = 8):
+    places = {"attn.qkv": {}}
+    tokenwise = False  # the experts convolve, and the gate sees the whole image
+
+    def __init__(self, width: int, *, rank: Count = 3, alpha: Positive = 32.0, experts: Several = 8):
         super().__init__()
-        if rank < 1 or experts < 2:
-            raise ConfigError(f"Conv-LoRA needs a rank of 1 and 2 experts or more, got rank {rank}, experts {experts}")
         self.scale = alpha / rank
         self.a = nn.Parameter(torch.empty(rank, width))
         self.b = nn.Parameter(torch.zeros(3 * width, rank))

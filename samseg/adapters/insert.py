@@ -4,44 +4,17 @@ A module that is given an adapter keeps its own tensors under their own names an
 state dict holds SAM's tensors under SAM's names, and those of adapters are the ones that `is_adapter_tensor` names.
 """
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from samseg.adapters.adapter import MLP_SCALE, Bottleneck
-from samseg.adapters.conv_lora import ConvLoRA
-from samseg.adapters.lora import LoRA
+from samseg.adapters.adapter import Adapter, InputAdapter
+from samseg.adapters.methods import METHODS, complete_arguments, known_method
 from samseg.encoders import VARIANTS
-from samseg.encoders.attention import Attention
-from samseg.encoders.linear import Linear
-from samseg.encoders.vit import MLP, SamViT
-from samseg.errors import ConfigError, nearest
-
-METHODS: dict[str, type[nn.Module]] = {"lora": LoRA, "conv_lora": ConvLoRA, "adapter": Bottleneck}
-PLACES = {LoRA: ["attn.qkv"], ConvLoRA: ["attn.qkv"], Bottleneck: ["attn", "mlp"]}  # in a block
-
-
-class AdaptedLinear(Linear):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + self.adapter(x)
-
-
-class AdaptedAttention(Attention):
-    def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        return x + self.adapter(x)
-
-
-class AdaptedMLP(MLP):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + MLP_SCALE * self.adapter(x)
-
-
-ADAPTED = {Linear: AdaptedLinear, Attention: AdaptedAttention, MLP: AdaptedMLP}
-PLAIN = {adapted: plain for plain, adapted in ADAPTED.items()}
+from samseg.encoders.vit import SamViT
+from samseg.errors import ConfigError
 
 
 def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None, **arguments: Any) -> nn.Module:
@@ -51,9 +24,9 @@ def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None,
 
     Args:
         model: an SMP model with one of `adaptable_encoders`, or such an encoder itself.
-        name: "lora", "conv_lora" or "adapter".
+        name: a row of `samseg.adapters.methods`, such as "lora".
         blocks: indices of the transformer blocks that get one; None: all.
-        arguments: of the method: `LoRA`'s rank and alpha, `ConvLoRA`'s rank, alpha and experts, `Bottleneck`'s ratio.
+        arguments: the method's own, such as LoRA's rank and alpha.
 
     Returns:
         `model`.
@@ -61,29 +34,25 @@ def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None,
     Raises:
         ConfigError: the encoder has no place for adapters or has one already, or an argument is unknown or unfit.
     """
-    method = _method(name, arguments)
+    arguments = complete_arguments(known_method(name), {"blocks": blocks} | arguments, f"{name}: ")
     trunk = _trunk(model)
-    if any(_adapted(model)):
-        raise ConfigError(
-            f"the encoder has an adapter already ({adapter_name(model)}); take it out first: samseg.remove_adapter"
-        )
+    if (found := adapter_name(model)) is not None:
+        raise ConfigError(f"the encoder has an adapter already ({found}); take it out first: samseg.remove_adapter")
     depth = len(trunk.blocks)
-    blocks = list(range(depth)) if blocks is None else list(blocks)
-    if not blocks or any(block not in range(depth) for block in blocks):
+    blocks = arguments.pop("blocks")
+    blocks = list(range(depth)) if blocks is None else sorted(set(blocks))
+    if max(blocks) >= depth:
         raise ConfigError(f"an adapter's blocks must be some of 0 to {depth - 1}, got {blocks}")
+    adapters = _built(METHODS[name], trunk, blocks, arguments)
     trunk.requires_grad_(False)
-    for block in sorted(set(blocks)):
-        for place in PLACES[method]:
-            module = trunk.blocks[block].get_submodule(place)
-            like = next(module.parameters())
-            adapter = method(trunk.tap_channels[0], **arguments)
-            module.__class__ = ADAPTED[type(module)]  # its tensors stay where they are and keep their names
-            module.adapter = adapter.to(like.device, like.dtype)
+    for module, adapter in adapters:
+        like = next(module.parameters())
+        module.adapter = adapter.to(like.device, like.dtype)
     return _in_its_mode(model)
 
 
 def merge_adapter(model: nn.Module) -> nn.Module:
-    """Fold a LoRA adapter into SAM's weights, in place: a plain network with the same output, for inference and export.
+    """Fold an adapter into SAM's weights, in place: a plain network with the same output, for inference and export.
 
     The encoder keeps the weights that were changed as they were before, for `remove_adapter`.
 
@@ -91,11 +60,12 @@ def merge_adapter(model: nn.Module) -> nn.Module:
         `model`.
 
     Raises:
-        ConfigError: there is no adapter, or it is not LoRA's; the others depend on the image and are no matrices.
+        ConfigError: there is no adapter, or its update is no matrix, as LoRA's is.
     """
-    if adapter_name(model) != "lora":
+    if not can_be_merged(model):
+        able = ", ".join(name for name, method in METHODS.items() if hasattr(method, "delta"))
         found = adapter_name(model) or "none"
-        raise ConfigError(f"only a lora adapter can be merged into the weights; the model's adapter is {found}")
+        raise ConfigError(f"only a {able} adapter can be merged into the weights; the model's adapter is {found}")
     for module in _adapted(model):
         before = module.weight.detach()
         with torch.no_grad():
@@ -138,9 +108,14 @@ def adapter_name(model: nn.Module) -> str | None:
     return None
 
 
+def can_be_merged(model: nn.Module) -> bool:
+    """Whether there is an adapter that `merge_adapter` takes."""
+    return any(hasattr(module.adapter, "delta") for module in _adapted(model))
+
+
 def is_adapter_tensor(name: str) -> bool:
     """Whether a name in a state dict, or of a parameter, is an adapter's; all others of `encoder.trunk.` are SAM's."""
-    return ".adapter." in name
+    return "adapter" in name.split(".")
 
 
 def adapter_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
@@ -148,18 +123,19 @@ def adapter_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
     return (parameter for name, parameter in model.named_parameters() if is_adapter_tensor(name))
 
 
-def _method(name: str, arguments: dict[str, Any]) -> type[nn.Module]:
-    if name not in METHODS:
-        close = nearest(str(name), list(METHODS))
-        hint = f"; did you mean '{close}'?" if close else ""
-        raise ConfigError(f"unknown adapter '{name}'{hint}; there are {', '.join(METHODS)}")
-    known = [argument for argument in inspect.signature(METHODS[name]).parameters if argument != "width"]
-    for argument in arguments:
-        if argument not in known:
-            close = nearest(argument, known)
-            hint = f"; did you mean '{close}'?" if close else ""
-            raise ConfigError(f"unknown argument '{argument}' of {name}{hint}; it takes blocks, {', '.join(known)}")
-    return METHODS[name]
+def _built(
+    method: type[Adapter] | type[InputAdapter], trunk: SamViT, blocks: list[int], arguments: dict[str, Any]
+) -> list[tuple[nn.Module, nn.Module]]:
+    """The adapters of a method, each with the module that it goes to."""
+    width = trunk.tap_channels[0]
+    if issubclass(method, InputAdapter):
+        channels = trunk.patch_embed.proj.in_channels
+        return [(trunk, method(width, channels, trunk.patch_stride, blocks, **arguments))]
+    return [
+        (trunk.blocks[block].get_submodule(place), method(width, **of_place, **arguments))
+        for block in blocks
+        for place, of_place in method.places.items()
+    ]
 
 
 def _trunk(model: nn.Module) -> SamViT:
@@ -172,12 +148,14 @@ def _trunk(model: nn.Module) -> SamViT:
 
 
 def _adapted(model: nn.Module) -> list[nn.Module]:
-    return [module for module in model.modules() if type(module) in PLAIN]
+    return [
+        module for module in model.modules() if isinstance(getattr(module, "adapter", None), Adapter | InputAdapter)
+    ]
 
 
 def _take_out(module: nn.Module) -> None:
     del module.adapter
-    module.__class__ = PLAIN[type(module)]
+    module.adapter = None
 
 
 def _in_its_mode(model: nn.Module) -> nn.Module:

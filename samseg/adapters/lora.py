@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samseg.errors import ConfigError
+from samseg.adapters.adapter import Adapter, Count, Positive
 
 
-class LoRA(nn.Module):
+class LoRA(Adapter):
     """What is added to qkv(x): alpha / rank * [B_q A_q x, 0, B_v A_v x].
 
     Attention pads windows after qkv, with the bias alone; SAM's padding tokens are zeros, whose LoRA is zero too, so
@@ -19,10 +19,11 @@ class LoRA(nn.Module):
         alpha: the update is scaled by alpha / rank; None: by 1.
     """
 
-    def __init__(self, width: int, rank: int = 4, alpha: float | None = None):
+    places = {"attn.qkv": {}}
+    tokenwise = True
+
+    def __init__(self, width: int, *, rank: Count = 4, alpha: Positive | None = None):
         super().__init__()
-        if rank < 1:
-            raise ConfigError(f"the rank of LoRA must be at least 1, got {rank}")
         self.scale = 1.0 if alpha is None else alpha / rank
         self.a = nn.Parameter(torch.empty(2 * rank, width))  # A_q's rows, then A_v's
         self.b_q = nn.Parameter(torch.zeros(width, rank))

@@ -25,7 +25,18 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
 
     Raises ConfigError, one line, for anything that is unknown, mistyped or out of range.
     """
-    config = typed_yaml.load(RunConfig, path, overrides or [])
+    return _completed(typed_yaml.load(RunConfig, path, overrides or []))
+
+
+def run_config(text: str, source: object) -> RunConfig:
+    """The configuration that a run or an export was written with, from its YAML ``text``; ``source`` is for errors.
+
+    Raises ConfigError as `load_config` does, and for ``${...}``: what others have made reads nothing of this machine.
+    """
+    return _completed(typed_yaml.parse(RunConfig, text, source))
+
+
+def _completed(config: RunConfig) -> RunConfig:
     complete_data(config.data)
     complete_model(config.model)
     task_class(config.task).complete(config.data, config.model, _task_section(config))
@@ -69,12 +80,12 @@ def _check_other_tasks(config: RunConfig) -> None:
 
 def _check_size(config: RunConfig) -> None:
     """SAM's encoders take what their patches divide; what others need is asked of the model when it is built."""
-    if config.model.encoder not in VARIANTS:
-        return
-    size, patch = config.data.image_size, VARIANTS[config.model.encoder].trunk.patch_stride
+    size, encoder = config.data.image_size, VARIANTS.get(config.model.encoder)
+    patch = encoder.trunk.patch_stride if encoder else 1
     nearest = max(patch, (size + patch // 2) // patch * patch)
     if size != nearest:
-        raise ConfigError(f"data.image_size must be a multiple of {patch}, got {size}; try {nearest}")
+        wanted = f"a multiple of {patch}" if encoder else "at least 1"
+        raise ConfigError(f"data.image_size must be {wanted}, got {size}; try {nearest}")
 
 
 def _complete_train(config: RunConfig) -> None:
@@ -96,7 +107,7 @@ def _complete_train(config: RunConfig) -> None:
             f"train.layer_decay={train.layer_decay} does nothing while model.freeze_encoder is true: set one of them "
             "otherwise (train.layer_decay=1 is off)"
         )
-    if train.gradient_checkpointing and config.model.freeze_encoder and config.model.adapter.name is None:
+    if train.gradient_checkpointing and config.model.freeze_encoder and config.model.adapter is None:
         raise ConfigError(
             "train.gradient_checkpointing does nothing while the encoder is frozen without an adapter: "
             "then no activations are kept; set it to false"

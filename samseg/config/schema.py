@@ -37,6 +37,7 @@ class TrainConfig:
     cache_dir: str | None = None  # null: the user's cache folder, ~/.cache/samseg/features
     cache_dtype: str = "float16"  # float16 | bfloat16 | float32 (exact, twice the disk)
     resume: bool = False  # continue the run in run_dir
+    accept_changed_data: bool = False  # go on although images or masks are not those that the run was begun with
 
 
 @dataclass

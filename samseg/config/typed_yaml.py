@@ -4,7 +4,8 @@ This file knows nothing of samseg's own settings: `samseg.config.load` declares 
 """
 
 import dataclasses
-import types
+import io
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samseg.errors import ConfigError, nearest
+from samseg.kinds import alternatives, fits, named
 
 T = TypeVar("T")
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -29,6 +31,18 @@ def load(schema: type[T], path: str | Path, overrides: list[str]) -> T:
     values = read_yaml(Path(path))
     for override in overrides:
         _set(schema, values, override)
+    return _fitted(schema, values, path)
+
+
+def parse(schema: type[T], text: str, source: object) -> T:
+    """As `load`, of a YAML ``text`` whose values stand as they are: interpolation (``${...}``) is a ConfigError."""
+    values = parse_yaml(text, source)
+    if (found := re.search(r"\$\{[^}]*\}?", text)) is not None:
+        raise ConfigError(f"{source} holds {found[0]}, which is not resolved in what was written before: put the value")
+    return _fitted(schema, values, source)
+
+
+def _fitted(schema: type[T], values: dict[Any, Any], path: object) -> T:
     try:
         values = OmegaConf.to_container(OmegaConf.create(values), resolve=True, throw_on_missing=True)
         _check_section(schema, values, "", dotted_keys(schema))
@@ -41,20 +55,30 @@ def load(schema: type[T], path: str | Path, overrides: list[str]) -> T:
 def read_yaml(path: Path) -> dict[Any, Any]:
     """The mapping in a YAML file ({} when empty); ConfigError naming file and line if it cannot be read or is none."""
     try:
-        loaded = OmegaConf.load(path)
+        text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(_not_found(path)) from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder; give a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a YAML text file: {_first_line(error)}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: object) -> dict[Any, Any]:
+    """The mapping in a YAML text ({} when empty), named ``path`` in a ConfigError."""
+    try:
+        loaded = OmegaConf.load(io.StringIO(text))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: {error.problem or _first_line(error)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not a YAML text file: {_first_line(error)}") from error
-    except OSError as error:
-        reason = error.strerror or "it must hold settings as 'key: value'"
-        raise ConfigError(f"cannot read {path}: {reason}") from error
+    except OSError:  # OmegaConf's word for a text that is one plain value
+        raise ConfigError(f"{path} must hold settings as 'key: value'") from None
     values = OmegaConf.to_container(loaded)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold settings as 'key: value', got a list")
@@ -98,8 +122,7 @@ def _set(schema: type, values: dict[Any, Any], override: str) -> None:
             values[section] = {}
         values = values[section]
     kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
-    fits = kind and any(_fits(value, one) for one in _alternatives(kind))
-    if kind and not fits and str in _alternatives(kind) and isinstance(value, (bool, int, float)):
+    if kind and not fits(value, kind) and str in alternatives(kind) and isinstance(value, (bool, int, float)):
         value = text  # run_dir=2024_01 is a name, though YAML reads the number 202401
     values[name] = value
 
@@ -118,10 +141,9 @@ def _check_section(schema: type, values: dict[Any, Any], prefix: str, valid: lis
             if not isinstance(value, dict):
                 raise ConfigError(f"{key} is a section ({', '.join(typing.get_type_hints(kind))}), got {value!r}")
             _check_section(kind, value, f"{key}.", valid)
-        elif not any(_fits(value, one) for one in _alternatives(kind)):
-            wanted = " or ".join(_named(one) for one in _alternatives(kind))
-            quote = "; put it in quotes" if str in _alternatives(kind) and not isinstance(value, (list, dict)) else ""
-            raise ConfigError(f"{key} must be {wanted}, got {value!r}{quote}")
+        elif not fits(value, kind):
+            quote = "; put it in quotes" if str in alternatives(kind) and not isinstance(value, (list, dict)) else ""
+            raise ConfigError(f"{key} must be {named(kind)}, got {value!r}{quote}")
 
 
 def _did_you_mean(name: str, prefix: str, siblings: Mapping[str, Any], valid: list[str]) -> str:
@@ -132,36 +154,6 @@ def _did_you_mean(name: str, prefix: str, siblings: Mapping[str, Any], valid: li
     if close := nearest(name, list(leaves)):
         return f"; did you mean {leaves[close]}?"
     return f"; valid keys here are {', '.join(prefix + sibling for sibling in siblings)}"
-
-
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    """``int | None`` -> (int, NoneType); anything else stands alone."""
-    return typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if kind is Any:
-        return True
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
-    if not isinstance(value, origin):
-        return False
-    if origin is list:
-        return all(_fits(item, args[0]) for item in value)
-    if origin is dict:
-        return all(_fits(key, args[0]) and _fits(item, args[1]) for key, item in value.items())
-    return True
-
-
-def _named(kind: Any) -> str:
-    if kind == list[float]:
-        return "a list of numbers"
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    containers = {list: "a list", dict: "a mapping of names to values (a name like 1 or yes needs quotes)"}
-    return names.get(kind) or containers[typing.get_origin(kind)]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,25 +1,33 @@
-"""Albumentations pipelines from the configuration. The only import of albumentations."""
+"""Augmentation from the configuration. The only import of albumentations."""
 
 import inspect
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would look for a newer version on the net
+from samseg.data.config import DataConfig
+from samseg.errors import ConfigError, nearest
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
-from albumentations.augmentations.crops.transforms import BaseCrop  # noqa: E402
-from albumentations.core.transforms_interface import BaseTransformInitSchema  # noqa: E402
-from albumentations.pytorch import ToTensorV2  # noqa: E402
 
-from samseg.data.classes import IGNORE_INDEX  # noqa: E402
-from samseg.data.config import DataConfig  # noqa: E402
-from samseg.errors import (
-    ConfigError,  # noqa: E402
-    nearest,  # noqa: E402
-)
+@contextmanager
+def _without_updates() -> Iterator[None]:
+    """For the block albumentations, when it is imported, looks for no newer version on the net."""
+    if "NO_ALBUMENTATIONS_UPDATE" in os.environ:
+        yield
+        return
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["NO_ALBUMENTATIONS_UPDATE"]
 
-cv2.setNumThreads(0)  # the loader's processes are the parallelism, and OpenCV's threads do not survive a fork
+
+with _without_updates():
+    import albumentations as A
+    import cv2
+    from albumentations.augmentations.crops.transforms import BaseCrop
+    from albumentations.core.transforms_interface import BaseTransformInitSchema
 
 OURS = "samseg normalises (data.mean, data.std) and makes tensors itself; leave it out"
 BOXES = "it needs bounding boxes"
@@ -61,46 +69,23 @@ class RandomWindow(BaseCrop):
         return {"crop_coords": (left, top, right, bottom)}
 
 
-def train_transform(data_config: DataConfig) -> A.Compose:
-    """Image (H, W, 3) uint8 and class indices (H, W) uint8 -> tensors (3, S, S) float32, (S, S) uint8, S = image_size.
+def augmentation(data: DataConfig, label_fill: float) -> A.Compose | None:
+    """What ``data.augment`` makes of an image (H, W, C), as `samseg.data.preprocess.scaled` gives it, and its label.
 
-    The user's augmentations come first, at native size. Then the image is fitted as inference does it: longest side
-    to S (or a random crop of S where ``resize`` is false), normalised, padded right and bottom with 0 and, in the mask,
-    `IGNORE_INDEX`. Masks are only ever resampled by nearest neighbour. Raises ConfigError for ``augment``.
+    Called with ``image``, ``mask`` (H, W) and, where pixels lack data, ``valid`` (H, W) uint8; they come back as
+    they are given, at a size of their own, or with ``resize: false`` as a random crop of ``image_size``. Labels are only
+    ever resampled by nearest neighbour and are ``label_fill`` where an image is turned or shifted in from beyond its
+    border. None: there is nothing to do. Raises ConfigError for ``augment``.
     """
-    size = data_config.image_size
-    # Rounded, as images are uint8: what comes in from beyond the border is all but 0 once normalised.
-    fill = [round(255 * mean) for mean in data_config.mean]
-    augment = [_build(spec, fill) for spec in data_config.augment]
-    if data_config.resize:
-        fit = [A.LongestMaxSize(size, area_for_downscale="image", mask_interpolation=cv2.INTER_NEAREST_EXACT)]
-    else:
-        # Augmenting a mosaic of 100 megapixels for one crop is waste. Twice the crop leaves room to rotate and shrink.
-        augment = augment and [RandomWindow(2 * size), *augment]
-        fit = [RandomWindow(size)]
-    return A.Compose(
-        [
-            *augment,
-            *fit,
-            A.Normalize(mean=data_config.mean, std=data_config.std),
-            A.PadIfNeeded(size, size, position="top_left", fill=0, fill_mask=IGNORE_INDEX),
-            ToTensorV2(),
-        ]
-    )
+    # In the image's own values; what comes in from beyond the border is all but 0 once normalised.
+    colour = [round(255 * mean) for mean in data.mean] if data.scale is None else data.mean
+    transforms = [_build(spec, colour, label_fill) for spec in data.augment]
+    if transforms and not data.resize:
+        transforms.append(RandomWindow(data.image_size))
+    return A.Compose(transforms, additional_targets={"valid": "mask"}) if transforms else None
 
 
-def mask_transform(data_config: DataConfig) -> A.Compose:
-    """What `train_transform` makes of a mask (H, W) uint8 with ``resize`` and no ``augment``, given as ``image=``."""
-    size = data_config.image_size
-    return A.Compose(
-        [
-            A.LongestMaxSize(size, interpolation=cv2.INTER_NEAREST_EXACT),
-            A.PadIfNeeded(size, size, position="top_left", fill=IGNORE_INDEX),
-        ]
-    )
-
-
-def _build(spec: Any, fill: list[int]) -> A.BasicTransform | A.BaseCompose:
+def _build(spec: Any, colour: list[float], label_fill: float) -> A.BasicTransform | A.BaseCompose:
     """One entry of ``data.augment``: a transform's name, or {name: {argument: value}}."""
     name, arguments = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else (spec, {})
     arguments = {} if arguments is None else arguments
@@ -123,11 +108,11 @@ def _build(spec: Any, fill: list[int]) -> A.BasicTransform | A.BaseCompose:
         specs = arguments.get("transforms")
         if not isinstance(specs, list) or not specs:
             raise ConfigError(f"data.augment: {name} needs transforms, a list to choose from; got {specs!r}")
-        arguments = arguments | {"transforms": [_build(item, fill) for item in specs]}
+        arguments = arguments | {"transforms": [_build(item, colour, label_fill) for item in specs]}
     else:
         if arguments.get("mask_interpolation", cv2.INTER_NEAREST) != cv2.INTER_NEAREST:
             raise ConfigError(f"data.augment: {name}.mask_interpolation must be 0 (nearest): classes do not blend")
-        arguments = _beyond_the_border(known, fill) | arguments
+        arguments = _beyond_the_border(known, colour, label_fill) | arguments
     transform = _construct(name, kind, arguments)
     foreign = set(getattr(transform, "targets_as_params", ())) - {"image", "mask"}
     if foreign:
@@ -135,16 +120,16 @@ def _build(spec: Any, fill: list[int]) -> A.BasicTransform | A.BaseCompose:
     return transform
 
 
-def _beyond_the_border(known: dict[str, inspect.Parameter], fill: list[int]) -> dict[str, Any]:
-    """What a geometric transform writes where it has no image: the mean colour and, in masks, no class at all.
+def _beyond_the_border(known: dict[str, inspect.Parameter], colour: list[float], label_fill: float) -> dict[str, Any]:
+    """What a geometric transform writes where it has no image: the mean colour and, in labels, no label at all.
 
     Albumentations' default for masks, 0, is a class here; its None leaves masks as they are and stays.
     """
     chosen: dict[str, Any] = {}
     if "fill_mask" in known and known["fill_mask"].default is not None:
-        chosen["fill_mask"] = IGNORE_INDEX
+        chosen["fill_mask"] = label_fill
     if "fill" in known and "border_mode" in known:
-        chosen["fill"] = fill
+        chosen["fill"] = colour
     return chosen
 
 

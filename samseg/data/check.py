@@ -1,21 +1,24 @@
 """The look at every file of a data set before the first step, and the table of what it holds."""
 
-import hashlib
-import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from samseg.data.classes import IGNORE_INDEX, ClassMap, parse_classes
+from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
-from samseg.data.sources.folders import Pair, find_pairs, read_pair
+from samseg.data.dataset import read_pair, without_data
+from samseg.data.preprocess import check_pixels, valid_pixels
+from samseg.data.sources import Source, open_source
+from samseg.data.target import ClassTarget, class_target
 from samseg.errors import InputError
+from samseg.files import READERS
 
-THREADS = min(4, os.cpu_count() or 1)  # PIL decodes without Python's lock, so threads do; few, as maps can be large
+T = TypeVar("T")
 NAMED = 5  # so many further problems are told
 
 
@@ -60,41 +63,92 @@ class Report:
 
 
 @dataclass
-class _Found:
-    """What one pair holds: pixels by class index (256 counts) and the digest of its image file."""
+class Found:
+    """What one image and its label hold.
 
+    Attributes:
+        file: the image's.
+        digest: of the image.
+        kind: how many bands of which dtype, as text.
+        pixels: counts by class index, 256 of them.
+    """
+
+    file: str
+    digest: str
+    kind: str
     pixels: np.ndarray
-    digest: bytes
 
 
-def check_dataset(root: str | Path, splits: Iterable[str], data_config: DataConfig) -> Report:
-    """Read every pair of ``splits`` and count its pixels, with a progress bar.
+def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
+    """Read every image and label of ``splits`` and count pixels by class, with a progress bar.
 
-    All files are read before anything is raised, so that all can be mended at once. Raises InputError, one line: the
+    Raises InputError, one line, as `look_at_all`, and for images that are not of one kind where ``data.scale`` is for
+    one.
+    """
+    targets: dict[str, ClassTarget] = {}
+
+    def opened(split: str) -> Source:
+        source = open_source(data, split)
+        targets[split] = class_target(data, source)
+        return source
+
+    def look(source: Source, name: str) -> Found:
+        file = source.image_file(name)
+        image, mask = read_pair(source, targets[source.split], name)
+        check_pixels(image.pixels, data, file)
+        mask = without_data(mask, valid_pixels(image, data, file), IGNORE_INDEX)
+        # In parts, because bincount makes 8 bytes of each pixel.
+        pixels = sum(np.bincount(rows.ravel(), minlength=256) for rows in np.array_split(mask, 1 + mask.size // 2**24))
+        bands = len(image.pixels)
+        kind = f"{bands} band{'s' if bands > 1 else ''} of {image.pixels.dtype}"
+        return Found(str(file), source.digest(name), kind, pixels)
+
+    found = look_at_all(splits, opened, look)
+    if data.scale is not None:
+        _check_kinds([one for some in found.values() for one in some])
+    classes = list(data.classes)
+    report = Report(classes, {split: _add_up(some, len(classes)) for split, some in found.items()})
+    report.warnings = _missing(report) + _leaks(found)
+    return report
+
+
+def look_at_all(
+    splits: Iterable[str], opened: Callable[[str], Source], look: Callable[[Source, str], T]
+) -> dict[str, list[T]]:
+    """What ``look`` gives for each image of each split, by split.
+
+    All are looked at before anything is raised, so that all can be mended at once. Raises InputError, one line: the
     first problem in full and the names of more.
     """
-    classes = parse_classes(data_config.classes, data_config.ignore)
     problems: list[InputError] = []
-    pairs: dict[str, list[Pair]] = {}
+    sources: dict[str, Source] = {}
     for split in splits:
         try:
-            pairs[split] = find_pairs(root, split)
+            sources[split] = opened(split)
         except InputError as error:
             problems.append(error)
-    everything = [(split, pair) for split, found in pairs.items() for pair in found]
-    pool = ThreadPoolExecutor(THREADS)
+    items = [(source, name) for source in sources.values() for name in source.names]
+
+    def attempt(item: tuple[Source, str]) -> T | InputError:
+        try:
+            return look(*item)
+        except InputError as error:
+            return error
+
+    pool = ThreadPoolExecutor(READERS)  # few, as maps can be large
     try:
-        results = pool.map(lambda item: _look(item[1], classes), everything)
-        found = list(tqdm(results, "checking data", len(everything), unit="image", leave=False, disable=None))
+        found = list(
+            tqdm(pool.map(attempt, items), "checking data", len(items), unit="image", leave=False, disable=None)
+        )
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt shall not wait for the rest
     problems += [result for result in found if isinstance(result, InputError)]
     if problems:
         raise InputError(_one_line(problems))
-    looked = {split: [f for (of, _), f in zip(everything, found, strict=True) if of == split] for split in pairs}
-    report = Report(classes.names, {split: _add_up(results, len(classes.names)) for split, results in looked.items()})
-    report.warnings = _missing(report) + _leaks(everything, found)
-    return report
+    return {
+        split: [result for (source, _), result in zip(items, found, strict=True) if source.split == split]
+        for split in sources
+    }
 
 
 def balanced_weights(pixels: list[int]) -> list[float]:
@@ -107,17 +161,7 @@ def balanced_weights(pixels: list[int]) -> list[float]:
     return [sum(pixels) / (present * count) if count else 0.0 for count in pixels]
 
 
-def _look(pair: Pair, classes: ClassMap) -> _Found | InputError:
-    try:
-        _, mask = read_pair(pair, classes)
-        # In parts, because bincount makes 8 bytes of each pixel.
-        pixels = sum(np.bincount(rows.ravel(), minlength=256) for rows in np.array_split(mask, 1 + mask.size // 2**24))
-        return _Found(pixels, hashlib.sha1(pair.image.read_bytes()).digest())
-    except InputError as error:
-        return error
-
-
-def _add_up(found: list[_Found], classes: int) -> SplitReport:
+def _add_up(found: list[Found], classes: int) -> SplitReport:
     counts = np.array([one.pixels for one in found])  # (images, 256)
     total = counts.sum(0)
     return SplitReport(
@@ -147,19 +191,30 @@ def _missing(report: Report) -> list[str]:
     ]
 
 
-def _leaks(everything: list[tuple[str, Pair]], found: list[_Found]) -> list[str]:
-    """One warning for each two splits that share image files."""
-    first: dict[bytes, tuple[str, Pair]] = {}
+def _leaks(found: dict[str, list[Found]]) -> list[str]:
+    """One warning for each two splits that share images."""
+    first: dict[str, tuple[str, Found]] = {}
     shared: dict[tuple[str, str], list[str]] = {}
-    for (split, pair), one in zip(everything, found, strict=True):
-        other, twin = first.setdefault(one.digest, (split, pair))
-        if other != split:
-            shared.setdefault((other, split), []).append(f"{twin.image.name} = {pair.image.name}")
+    for split, some in found.items():
+        for one in some:
+            other, twin = first.setdefault(one.digest, (split, one))
+            if other != split:
+                shared.setdefault((other, split), []).append(f"{Path(twin.file).name} = {Path(one.file).name}")
     return [
         f"{other} and {split} share {len(twins)} image(s), so the scores of one flatter: {', '.join(twins[:3])}"
         + (" ..." if len(twins) > 3 else "")
         for (other, split), twins in shared.items()
     ]
+
+
+def _check_kinds(found: list[Found]) -> None:
+    """One scale is for images of one kind: in others the same values mean something else."""
+    for one in found:
+        if one.kind != found[0].kind:
+            raise InputError(
+                f"{one.file} has {one.kind}, but {found[0].file} has {found[0].kind}: data.scale is for images of one "
+                "kind; convert them"
+            )
 
 
 def _share(part: int, whole: int) -> str:

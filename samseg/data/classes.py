@@ -35,14 +35,15 @@ class ClassMap:
     def __call__(self, mask: np.ndarray, source: Any) -> np.ndarray:
         """``mask``, (H, W) numbers or (H, W, 3) colours, as class indices (H, W) uint8, `IGNORE_INDEX` where ignored.
 
-        Raises InputError, naming the file ``source``, for values that are not declared.
+        Numbers of any dtype are taken if they are whole and from 0 to 65535. Raises InputError, naming the file
+        ``source``, for others and for values that are not declared.
         """
         if not self.colours and mask.ndim == 3:
             raise InputError(
                 f"{source} is a colour mask, but data.classes declares numbers; declare colours ([r, g, b] or "
                 '"#rrggbb"), or save the mask with one channel of class values'
             )
-        index = self._look_up_colours(mask) if self.colours else self._table.take(mask)
+        index = self._look_up_colours(mask) if self.colours else self._table.take(_whole_numbers(mask, source))
         if index.min(initial=0) == UNKNOWN:
             raise InputError(f"{source}: {self._describe_unknown(mask, index)}")
         return index.astype(np.uint8)
@@ -56,7 +57,7 @@ class ClassMap:
         return index
 
     def _describe_unknown(self, mask: np.ndarray, index: np.ndarray) -> str:
-        values = _packed(mask[index == UNKNOWN]) if self.colours else mask[index == UNKNOWN]
+        values = _packed(mask[index == UNKNOWN]) if self.colours else mask[index == UNKNOWN].astype(np.int64)
         values, pixels = np.unique(values, return_counts=True)
         order = np.argsort(-pixels, kind="stable")[:LISTED]
         found = ", ".join(f"{self._written(values[i])} ({pixels[i]} pixels)" for i in order)
@@ -72,6 +73,16 @@ class ClassMap:
 
     def _written(self, value: int) -> str:
         return str([int(value) >> 16, int(value) >> 8 & 255, int(value) & 255]) if self.colours else str(value)
+
+
+def _whole_numbers(mask: np.ndarray, source: Any) -> np.ndarray:
+    if mask.dtype in (np.uint8, np.uint16):
+        return mask
+    if not ((mask >= 0) & (mask < 2**16) & (mask == np.floor(mask))).all():  # false for NaN as well
+        raise InputError(
+            f"{source} holds values that are not whole numbers from 0 to 65535; save the mask as 8-bit PNG"
+        )
+    return mask.astype(np.uint16)
 
 
 def parse_classes(classes: dict[str, Any], ignore: list[Any]) -> ClassMap:

@@ -5,33 +5,79 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samseg.errors import ConfigError, require
+from samseg.data.sources import SOURCES, source_class, source_settings
+from samseg.errors import ConfigError
+
+PERCENTILE = "percentile"
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # SAM's, which are ImageNet's, of R, G, B on 0..1
 
 
 @dataclass
 class DataConfig:
-    root: str = "data/sample"  # holds train/, val/, test/, each images/ and masks/; relative to the current directory
+    source: str = "folders"  # folders: root/SPLIT/images and masks, paired by name
+    root: str = "data/sample"  # holds train/, val/, test/; relative to the current directory
     # name: mask value, list of values, or for RGB masks a colour as [r, g, b] or "#rrggbb", or a list of colours. The
     # order gives the class index. Entries that are all lists of three numbers are colours.
     classes: dict[str, Any] = field(default_factory=dict)
     ignore: list[Any] = field(default_factory=list)  # mask values (or colours) that count neither in loss nor metrics
+    bands: list[int] | None = None  # the image's bands that are used, from 1; null: the first three, or one thrice
+    # Values that become 0..1; beyond them they are clipped. null: 8-bit images, 0..255. [low, high]: of all bands;
+    # [[low, high], ...]: of each. percentile: the 2nd and 98th of each band over the training images, measured once.
+    scale: Any = None
     image_size: int = 1024  # the network's input, pixels a side; for SAM's encoders a multiple of their patches' 16
     resize: bool = True  # longest side to image_size; false: random crops of image_size at native resolution
     views: int = 1  # 1, 2, 4 or 8 views of each training image, one drawn at random per step: as it is; and mirrored;
     # and both upside down (aerial images have no up); and all of these turned by a quarter. They come before augment.
     augment: list[Any] = field(default_factory=list)  # albumentations: HorizontalFlip, or {RandomScale: {p: 0.5}}
-    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])  # of R, G, B on 0..1; SAM's are ImageNet's
-    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    mean: list[float] = field(default_factory=lambda: list(MEAN))  # of each band used, on 0..1; SAM's, repeated
+    std: list[float] = field(default_factory=lambda: list(STD))
+
+    @property
+    def channels(self) -> int:
+        """Bands that the network is given."""
+        return 3 if self.bands is None else len(self.bands)
 
 
 def complete_data(data: DataConfig) -> None:
     """Check the section and fill in, in place, what follows from other values; ConfigError for what cannot be."""
     data.root = str(Path(data.root).expanduser())
-    require("data.image_size", data.image_size, "at least 1", lambda value: value >= 1)
+    source_class(data.source).complete(source_settings(data))
+    _check_other_sources(data)
     if data.views not in (1, 2, 4, 8):
         raise ConfigError(f"data.views must be 1, 2, 4 or 8 (flips, then quarter turns), got {data.views}")
-    for key, values in (("mean", data.mean), ("std", data.std)):
-        if len(values) != 3:
-            raise ConfigError(f"data.{key} must hold three numbers (R, G, B), got {values}")
+    if data.bands is not None and (not data.bands or min(data.bands) < 1):
+        raise ConfigError(f"data.bands must be bands' numbers from 1, or null for the first three; got {data.bands}")
+    _check_scale(data)
+    for key, default in (("mean", MEAN), ("std", STD)):
+        if getattr(data, key) == default and data.channels != 3:
+            setattr(data, key, [default[band % 3] for band in range(data.channels)])
+        values = getattr(data, key)
+        if len(values) != data.channels:
+            names = "R, G, B" if data.bands is None else f"data.bands={data.bands}"
+            raise ConfigError(f"data.{key} must hold {data.channels} numbers ({names}), got {values}")
         if not all(math.isfinite(value) and 0 <= value <= 1 for value in values) or (key == "std" and 0 in values):
             raise ConfigError(f"data.{key} is given on the scale 0..1 (std above 0), got {values}; divide by 255?")
+
+
+def _check_other_sources(data: DataConfig) -> None:
+    """Keys of another source than the chosen would do nothing: an error, not a silence."""
+    for name, other in SOURCES.items():
+        if name == data.source or other.section is None:
+            continue
+        if getattr(data, other.section) != getattr(DataConfig(), other.section):
+            raise ConfigError(f"data.{other.section} is for data.source={name}, but data.source is {data.source}")
+
+
+def _check_scale(data: DataConfig) -> None:
+    scale = data.scale
+    if scale is None or scale == PERCENTILE:
+        return
+    if not isinstance(scale, list) or not scale:
+        raise ConfigError(f"data.scale must be null, {PERCENTILE}, [low, high] or [[low, high], ...]; got {scale!r}")
+    pairs = scale if isinstance(scale[0], list) else [scale]
+    if isinstance(scale[0], list) and len(scale) != data.channels:
+        raise ConfigError(f"data.scale must hold {data.channels} ranges, one for each band used, got {len(scale)}")
+    for pair in pairs:
+        numbers = isinstance(pair, list) and all(isinstance(n, (int, float)) and math.isfinite(n) for n in pair)
+        if not numbers or len(pair) != 2 or not pair[0] < pair[1]:
+            raise ConfigError(f"data.scale: a range is [low, high] with low below high, got {pair!r}")

@@ -1,21 +1,36 @@
-"""Reading images and masks from PNG, TIFF and JPEG files; what cannot be read is an InputError that names the file."""
+"""Reading images and labels from PNG, TIFF and JPEG files; what cannot be read is an InputError that names the file."""
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
+from samseg.data import tiff
 from samseg.errors import InputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-FORMATS = ("PNG", "TIFF", "JPEG", "MPO")  # MPO: a JPEG with a second view, as some cameras and drones write it
+PLUGINS = (PngImageFile, TiffImageFile, JpegImageFile)  # JPEG's also opens MPO, as some cameras and drones write it
 LOSSY = ("JPEG", "MPO", "jpeg", "tiff_jpeg")
+BANDS = {"1": "L", "LA": "L", "RGBX": "RGBX"} | {mode: mode for mode in ("L", "RGB", "RGBA")}  # others are made RGB
+ORIENTATION = 0x0112  # EXIF's tag
 
-# PIL refuses images above 180 megapixels as possible attacks; aerial mosaics are larger, and they are the user's own.
-Image.MAX_IMAGE_PIXELS = None
+Window = tuple[int, int, int, int]  # top, left, height, width in pixels, within the image
+
+
+class Raster(NamedTuple):
+    """Pixels as they are stored, (C, H, W) of any dtype; ``valid`` (H, W) bool is False for nodata, None: none is."""
+
+    pixels: np.ndarray
+    valid: np.ndarray | None = None
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -27,63 +42,115 @@ def list_images(folder: str | Path) -> list[Path]:
     )
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """An image as (H, W, 3) uint8 RGB: upright by EXIF, grey repeated, alpha dropped, the first of several pages.
+def read_image(path: str | Path, window: Window | None = None) -> Raster:
+    """All bands of an image, or of a window of it: upright by EXIF, the first of several pages.
 
-    Raises InputError for files that are missing, damaged, or have more than 8 bits a channel.
+    Palettes and CMYK become RGB. TIFF's nodata value (GDAL_NODATA) marks a pixel where all of its bands hold it. Only
+    TIFF files that PIL does not decode (deep ones, those of many bands) are read in parts; others are read and cut.
+    Raises InputError for files that are missing or damaged.
     """
     with _opened(path) as image:
+        if image is None:
+            pixels, nodata = tiff.read(path, window)
+            return Raster(pixels, _valid(pixels, nodata))
         if _is_deep(image):
-            raise InputError(
-                f"{path} has more than 8 bits a channel ({image.mode}); convert it to 8 bits with the scale you want, "
-                "for instance gdal_translate -ot Byte -scale"
-            )
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            pixels, nodata = as_bands(_deep_png(image, path)), None
+        else:
+            palette = image.mode not in BANDS
+            mode = "LA" if image.mode == "LA" and image.format == "TIFF" else BANDS.get(image.mode, "RGB")
+            nodata = None if palette or image.format != "TIFF" else tiff.nodata(image.tag_v2.get(tiff.NODATA))
+            pixels = as_bands(np.array(ImageOps.exif_transpose(image).convert(mode)))
+    pixels = cut(pixels, window)
+    return Raster(pixels, _valid(pixels, nodata))
 
 
-def image_area(path: str | Path) -> int:
-    """Pixels of an image, from its header alone."""
+def image_shape(path: str | Path) -> tuple[int, int]:
+    """(H, W) of an image that stands upright, from its header alone."""
     with _opened(path) as image:
-        return image.width * image.height
+        if image is None:
+            return tiff.shape(path)
+        turned = image.getexif().get(ORIENTATION, 1) > 4
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def read_mask_values(path: str | Path, colours: bool = False) -> np.ndarray:
-    """The raw values of a mask: (H, W) uint8 or uint16, or (H, W, 3) uint8 for a mask in colours.
+def may_lack_data(path: str | Path) -> bool:
+    """Whether some pixels may hold no data: the header names a nodata value, or they are of floating point."""
+    with _opened(path) as image:
+        if image is None:
+            return tiff.may_lack_data(path)
+        return image.format == "TIFF" and tiff.NODATA in image.tag_v2
+
+
+def read_label(path: str | Path, window: Window | None = None, colours: bool = False) -> np.ndarray:
+    """The raw values of a label: (H, W) of the dtype they are stored in, or (H, W, 3) uint8 for one in colours.
 
     A palette image gives its indices, or the palette's colours if ``colours``. Three equal channels are one. White in
-    a 1-bit mask is 255, as in 8-bit grey (and as PIL reads 2 and 4 bits). Floating point is read if every value is
-    a whole number. Raises InputError also for what cannot be a mask: JPEG, transparency, values beyond 16 bits.
+    a 1-bit mask is 255, as in 8-bit grey (and as PIL reads 2 and 4 bits). Raises InputError also for what cannot be a
+    label: JPEG, transparency, several deep channels.
     """
-    with _opened(path) as mask:
-        if mask.format in LOSSY or mask.info.get("compression") in LOSSY:
-            raise InputError(f"{path} is JPEG-compressed, which smooths labels into others; save masks as PNG")
-        if _is_deep(mask):
-            return _whole_numbers(mask, path, colours)
-        mask = _opaque(ImageOps.exif_transpose(mask), path)
-        if mask.mode not in ("1", "L", "P", "RGB"):
-            raise InputError(f"{path} is a {mask.mode} image; save masks as grey, palette or RGB PNG")
-        if colours:
-            return np.array(mask.convert("RGB"))
-        values = np.array(mask.convert("L") if mask.mode == "1" else mask)
-        if values.ndim == 3 and (values == values[..., :1]).all():
-            values = np.ascontiguousarray(values[..., 0])
-        return values
+    with _opened(path) as label:
+        if label is None:
+            if tiff.is_lossy(path):
+                raise InputError(_lossy(path))
+            values = tiff.read(path, window)[0]
+            if len(values) != 1 or colours:
+                raise InputError(_deep_colours(path, f"{len(values)} channels of {values.dtype}"))
+            return values[0]
+        if label.format in LOSSY or label.info.get("compression") in LOSSY:
+            raise InputError(_lossy(path))
+        if _is_deep(label):
+            values = _deep_png(label, path)
+            if values.ndim == 3 or colours:
+                raise InputError(_deep_colours(path, label.mode))
+            return cut(values, window)
+        return _cut_rows(_shallow_label(label, path, colours), window)
+
+
+def cut(array: np.ndarray, window: Window | None) -> np.ndarray:
+    """A window of an array (..., H, W)."""
+    if window is None:
+        return array
+    top, left, height, width = window
+    return array[..., top : top + height, left : left + width]
+
+
+def _open_image(file: BinaryIO, path: str | Path) -> Image.Image:
+    """`Image.open` without its limit of 180 megapixels: aerial mosaics are larger, and they are the user's own.
+
+    The limit is a global of PIL's, which is the host's to set. So the formats' readers are asked as `Image.open` asks
+    them, one after the other, without it.
+    """
+    start = file.read(16)
+    for plugin in PLUGINS:
+        reader, accepts = Image.OPEN[plugin.format]
+        if accepts(start):
+            file.seek(0)
+            try:
+                return reader(file, str(path))
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:  # not this format, or damaged
+                raise Image.UnidentifiedImageError(f"cannot identify image file {path}") from error
+    raise Image.UnidentifiedImageError(f"cannot identify image file {path}")
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def _opened(path: str | Path) -> Iterator[Image.Image | None]:
+    """The file as PIL opens it, or None for a TIFF that PIL cannot decode, or not at its full depth."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            yield image
+        with open(path, "rb") as file, _open_image(file, path) as image:
+            yield None if image.format == "TIFF" and (_is_deep(image) or _has_more_bands(image)) else image
     except (InputError, MemoryError):
         raise
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None
     except Image.UnidentifiedImageError as error:
-        raise InputError(f"{path} cannot be read: it is damaged, or no 8-bit PNG, TIFF or JPEG image") from error
+        if not tiff.is_tiff(path):
+            raise InputError(f"{path} cannot be read: it is damaged, or no PNG, TIFF or JPEG image") from error
     except Exception as error:  # on damaged files PIL's decoders raise anything from SyntaxError to struct.error
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(f"{path} cannot be read: {reason}; replace the file") from error
+    else:
+        return
+    yield None
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -91,21 +158,65 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in image.tile)
 
 
-def _whole_numbers(mask: Image.Image, path: str | Path, colours: bool) -> np.ndarray:
-    """A one-channel mask of 16 or 32 bits, integer or floating point, as (H, W) uint16."""
-    if colours or not mask.mode.startswith(("I", "F")):
-        raise InputError(f"{path} has more than 8 bits a channel ({mask.mode}); save masks in colours as 8-bit RGB PNG")
-    values = np.array(ImageOps.exif_transpose(mask))
-    if not ((values >= 0) & (values < 2**16) & (values == np.floor(values))).all():  # false for NaN as well
-        raise InputError(f"{path} holds values that are not whole numbers from 0 to 65535; save the mask as 8-bit PNG")
-    return values.astype(np.uint16)
+def _has_more_bands(image: Image.Image) -> bool:
+    """Whether a TIFF holds bands that PIL leaves out."""
+    return image.tag_v2.get(tiff.SAMPLES, 1) > len(image.getbands())
 
 
-def _opaque(mask: Image.Image, path: str | Path) -> Image.Image:
-    """``mask`` without its alpha channel, which must not hide anything."""
-    bands = mask.getbands()
+def _deep_png(image: Image.Image, path: str | Path) -> np.ndarray:
+    """A PNG of 16 bits a channel as (H, W) or (H, W, C) uint16, upright. OpenCV keeps the low byte, PIL does not."""
+    image.load()  # raises for a damaged file, which OpenCV would read in part
+    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if values.ndim == 3:
+        values = values[..., [2, 1, 0, 3][: values.shape[2]]]
+    return tiff.upright(values, image.getexif().get(ORIENTATION, 1))
+
+
+def as_bands(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, C) -> (C, H, W)."""
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+
+def _valid(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
+    if nodata is None:
+        return None
+    valid = (pixels != nodata).any(0)
+    return None if valid.all() else valid
+
+
+def _shallow_label(label: Image.Image, path: str | Path, colours: bool) -> np.ndarray:
+    label = _opaque(ImageOps.exif_transpose(label), path)
+    if label.mode not in ("1", "L", "P", "RGB"):
+        raise InputError(f"{path} is a {label.mode} image; save masks as grey, palette or RGB PNG")
+    if colours:
+        return np.array(label.convert("RGB"))
+    values = np.array(label.convert("L") if label.mode == "1" else label)
+    if values.ndim == 3 and (values == values[..., :1]).all():
+        values = np.ascontiguousarray(values[..., 0])
+    return values
+
+
+def _cut_rows(array: np.ndarray, window: Window | None) -> np.ndarray:
+    """A window of an array (H, W, ...)."""
+    if window is None:
+        return array
+    top, left, height, width = window
+    return array[top : top + height, left : left + width]
+
+
+def _opaque(label: Image.Image, path: str | Path) -> Image.Image:
+    """``label`` without its alpha channel, which must not hide anything."""
+    bands = label.getbands()
     if "A" not in bands and "a" not in bands:
-        return mask
-    if mask.getchannel(len(bands) - 1).getextrema()[0] < 255:
+        return label
+    if label.getchannel(len(bands) - 1).getextrema()[0] < 255:
         raise InputError(f"{path} has transparent pixels, which have no class; save the mask without an alpha channel")
-    return mask.convert("RGB" if len(bands) == 4 else "L")
+    return label.convert("RGB" if len(bands) == 4 else "L")
+
+
+def _lossy(path: str | Path) -> str:
+    return f"{path} is JPEG-compressed, which smooths labels into others; save masks as PNG"
+
+
+def _deep_colours(path: str | Path, found: str) -> str:
+    return f"{path} has more than 8 bits a channel ({found}); save masks in colours as 8-bit RGB PNG"

@@ -1,4 +1,9 @@
-"""An image as SAM's encoder sees it, and the network's answer back at the image's own size."""
+"""An image as the network sees it, and the network's answer back at the image's own size.
+
+Training, evaluation, inference, the feature cache and export all come through here: bands are chosen, their values
+scaled, the image fitted or cut into tiles, normalised and padded. Between scaling and normalising an image is (H, W, C)
+of uint8 on 0..255 or of float32 on 0..1, as augmentation and OpenCV take it.
+"""
 
 from collections.abc import Sequence
 
@@ -8,6 +13,113 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from samseg.data.config import DataConfig
+from samseg.data.images import Raster
+from samseg.data.scale import PERCENTILE, chosen_bands, ranges
+from samseg.errors import InputError
+
+
+def network_view(image: Raster, data: DataConfig, name: object = "image") -> Tensor:
+    """The whole image, raw (C, H, W), as the network's input (bands, S, S) float32, S = ``data.image_size``.
+
+    Bands are chosen and scaled (``data.bands``, ``data.scale``), the longest side is resized to S, values are normalised
+    (``data.mean`` and ``data.std`` on 0..1) and padded right and bottom with zeros, as in SAM. Pixels without data are
+    0. InputError, naming the image as ``name``, for bands or values that the configuration is not for.
+    """
+    return network_input(*fitted(*scaled(image, data, name), data.image_size), data)
+
+
+def tile_view(window: Raster, data: DataConfig, name: object = "image") -> Tensor:
+    """A window of an image, raw (C, h, w), h and w at most S, at its own resolution: (bands, S, S) as `network_view`."""
+    return network_input(*scaled(window, data, name), data)
+
+
+def scaled(image: Raster, data: DataConfig, name: object = "image") -> tuple[np.ndarray, np.ndarray | None]:
+    """The chosen bands (H, W, bands), uint8 as they are or float32 on 0..1, and the valid pixels (H, W) bool or None.
+
+    Values beyond a band's range are clipped. A pixel with a NaN in a chosen band is not valid; pixels without data have
+    the mean colour, which is 0 once normalised. InputError as `network_view`.
+    """
+    check_pixels(image.pixels, data, name)
+    pixels, valid = _chosen(image.pixels, data, name), valid_pixels(image, data, name)
+    if data.scale is None:
+        picture, fill = np.ascontiguousarray(np.moveaxis(pixels, 0, -1)), np.round(255 * np.array(data.mean))
+    else:
+        exact = np.result_type(pixels.dtype, np.float32)  # 32 bits hold what has 16, and 64 what has more
+        low, high = np.array(ranges(data), exact).T[:, :, None, None]
+        picture = np.moveaxis((pixels - low) / (high - low), 0, -1).astype(np.float32, order="C")
+        picture, fill = picture.clip(0, 1, out=picture), data.mean
+    if valid is not None:
+        picture = picture if picture.flags.writeable and picture.base is None else picture.copy()
+        picture[~valid] = np.asarray(fill, picture.dtype)
+    return picture, valid
+
+
+def valid_pixels(image: Raster, data: DataConfig, name: object = "image") -> np.ndarray | None:
+    """(H, W) bool, False for nodata and where a chosen band is no finite number; None: all pixels are valid."""
+    pixels, valid = image
+    if pixels.dtype.kind != "f":
+        return valid
+    finite = np.isfinite(_chosen(pixels, data, name)).all(0)
+    if finite.all():
+        return valid
+    return finite if valid is None else valid & finite
+
+
+def _chosen(pixels: np.ndarray, data: DataConfig, name: object) -> np.ndarray:
+    """The bands (bands, H, W) that ``data`` chooses; not copied where they are the first ones."""
+    bands = chosen_bands(data, len(pixels), name)
+    return pixels[: len(bands)] if bands == list(range(len(bands))) else pixels[bands]
+
+
+def fitted(picture: np.ndarray, valid: np.ndarray | None, size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """An image (H, W, C) and its valid pixels with the longest side at ``size``.
+
+    Shrinking averages over areas, because OpenCV's bilinear filter aliases there.
+    """
+    height, width = resized_shape(*picture.shape[:2], size)
+    if (height, width) == picture.shape[:2]:
+        return picture, valid
+    method = cv2.INTER_AREA if size < max(picture.shape[:2]) else cv2.INTER_LINEAR
+    smaller = cv2.resize(picture, (width, height), interpolation=method)
+    smaller = smaller.reshape(height, width, picture.shape[2])  # OpenCV drops the axis of a single band
+    return smaller, None if valid is None else fitted_label(valid.astype(np.uint8), size).astype(bool)
+
+
+def fitted_label(label: np.ndarray, size: int) -> np.ndarray:
+    """A label (H, W) with the longest side at ``size``, by nearest neighbour: labels do not blend."""
+    height, width = resized_shape(*label.shape, size)
+    if (height, width) == label.shape:
+        return label
+    return cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def network_input(picture: np.ndarray, valid: np.ndarray | None, data: DataConfig) -> Tensor:
+    """A scaled image (H, W, C), H and W at most S, normalised and padded: (C, S, S) float32, 0 where it is not valid."""
+    pixels = normalised(picture, data.mean, data.std)
+    if valid is not None:
+        pixels.mul_(torch.from_numpy(valid))
+    return padded(pixels, data.image_size)
+
+
+def normalised(picture: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(H, W, C), uint8 on 0..255 or float32 on 0..1, -> (C, H, W) float32; ``mean`` and ``std`` are on 0..1."""
+    pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float()
+    if picture.dtype == np.uint8:
+        pixels = pixels / 255
+    return (pixels - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
+
+
+def padded(pixels: Tensor, size: int) -> Tensor:
+    """(C, H, W), H and W at most ``size``, padded right and bottom with zeros to (C, size, size)."""
+    return F.pad(pixels, (0, size - pixels.shape[2], 0, size - pixels.shape[1]))
+
+
+def padded_label(label: np.ndarray, size: int, fill: float) -> np.ndarray:
+    """(H, W), at most ``size`` a side, padded right and bottom with ``fill`` to (size, size)."""
+    height, width = label.shape
+    return np.pad(label, ((0, size - height), (0, size - width)), constant_values=fill)
+
 
 def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
     """(height, width) with the longest side at ``size``, as in segment-anything's ResizeLongestSide; at least 1."""
@@ -15,28 +127,25 @@ def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
-def network_view(image: np.ndarray, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """The whole image (H, W, 3) uint8 as the network's input (3, size, size) float32.
-
-    As in SAM, and as in training: longest side resized to ``size``, normalised (``mean`` and ``std`` on 0..1), then
-    padded right and bottom with zeros. Shrinking averages over areas, because OpenCV's bilinear filter aliases there.
-    """
-    height, width = resized_shape(*image.shape[:2], size)
-    if (height, width) != image.shape[:2]:
-        method = cv2.INTER_AREA if size < max(image.shape[:2]) else cv2.INTER_LINEAR
-        image = cv2.resize(image, (width, height), interpolation=method)
-    return padded(normalised(image, mean, std), size)
+def shown(image: Raster, data: DataConfig) -> np.ndarray:
+    """A picture (H, W, 3) uint8 of a raw image: the first three of the chosen bands, or the first alone as grey."""
+    picture, _ = scaled(image, data)
+    three = picture[..., :3] if picture.shape[2] >= 3 else picture[..., [0, 0, 0]]
+    return np.ascontiguousarray(three if three.dtype == np.uint8 else (three * 255 + 0.5).astype(np.uint8))
 
 
-def normalised(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) float32, ``mean`` and ``std`` on 0..1."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
-    return (pixels / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-
-
-def padded(pixels: Tensor, size: int) -> Tensor:
-    """(3, H, W), H and W at most ``size``, padded right and bottom with zeros to (3, size, size)."""
-    return F.pad(pixels, (0, size - pixels.shape[2], 0, size - pixels.shape[1]))
+def check_pixels(pixels: np.ndarray, data: DataConfig, name: object = "image") -> None:
+    """InputError unless raw pixels are (C, H, W), hold the bands that ``data`` chooses, and are what its scale is for."""
+    if pixels.ndim != 3 or 0 in pixels.shape or pixels.dtype.kind not in "uif":
+        raise InputError(f"{name} must be bands (C, H, W) of numbers, got {pixels.shape} of {pixels.dtype}")
+    chosen_bands(data, len(pixels), name)
+    if data.scale is None and pixels.dtype != np.uint8:
+        finite = pixels[np.isfinite(pixels)]
+        found = f"values from {finite.min():g} to {finite.max():g}" if finite.size else "no finite value"
+        raise InputError(
+            f"{name} holds {pixels.dtype}, {found}, and data.scale is null, which is for 8-bit images: set "
+            f"data.scale={PERCENTILE}, or the range that becomes 0..1, such as data.scale=[0,10000]"
+        )
 
 
 def own_size(logits: Tensor, shape: tuple[int, int], rows: slice | None = None) -> Tensor:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samseg.encoders.chunked import chunked_attention
-from samseg.encoders.linear import Linear, is_traced
+from samseg.encoders.linear import Linear, is_tokenwise, is_traced
 
 
 class Attention(nn.Module):
@@ -29,12 +29,16 @@ class Attention(nn.Module):
         heads: attention heads; C / heads channels each.
         window: side of the square windows attended to separately, in tokens; 0 attends to the whole map.
         table_size: side of the map that the relative positions were made for, in tokens.
+
+    Attributes:
+        adapter: None, or a module that reads the output, and whose own is added to it.
     """
 
     def __init__(self, width: int, heads: int, window: int, table_size: int):
         super().__init__()
         self.heads = heads
         self.window = window
+        self.adapter = None
         self.head_width = width // heads
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
@@ -42,20 +46,35 @@ class Attention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * table_size - 1, self.head_width))
 
     def forward(self, x: Tensor) -> Tensor:
-        B, H, W, C = x.shape
-        qkv = self.qkv(x)
-        if self.window == 0:
-            qkv = qkv.reshape(B, H, W, 3, self.heads, self.head_width).permute(3, 0, 4, 1, 2, 5)
-            out = self.attend(qkv).permute(0, 2, 3, 1, 4)
-            return self.proj(out.reshape(B, H, W, C))
+        out = self.proj(self.over_map(self.qkv(x)) if self.window == 0 else self.in_windows(self.qkv(x)))
+        if self.adapter is not None:
+            out = out + self.adapter(out)
+        return out
+
+    @torch.jit.unused
+    @property
+    def rows_of_windows_apart(self) -> bool:
+        """Whether what it gives for a row of windows depends on that row alone."""
+        own = is_tokenwise(self.qkv, self.proj) and (self.adapter is None or is_tokenwise(self.adapter))
+        return self.window > 0 and own
+
+    def over_map(self, qkv: Tensor) -> Tensor:
+        """(B, H, W, 3C) -> (B, H, W, C), every token attending to all others."""
+        B, H, W, C3 = qkv.shape
+        qkv = qkv.reshape(B, H, W, 3, self.heads, self.head_width).permute(3, 0, 4, 1, 2, 5)
+        return self.attend(qkv).permute(0, 2, 3, 1, 4).reshape(B, H, W, C3 // 3)
+
+    def in_windows(self, qkv: Tensor) -> Tensor:
+        """(B, H, W, 3C) -> (B, H, W, C), every token attending to those of its window."""
+        B, H, W, C3 = qkv.shape
         side = self.window
         rows, columns = (H + side - 1) // side, (W + side - 1) // side
         qkv = self.fill(qkv, rows * side, columns * side)
         windows = qkv.reshape(B, rows, side, columns, side, 3, self.heads, self.head_width)
         windows = windows.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(1, 3)
         out = self.attend(windows).reshape(B, rows, columns, self.heads, side, side, self.head_width)
-        out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, rows * side, columns * side, C)
-        return self.proj(out[:, :H, :W])
+        out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, rows * side, columns * side, C3 // 3)
+        return out[:, :H, :W]
 
     def fill(self, qkv: Tensor, height: int, width: int) -> Tensor:
         """Extend (B, H, W, 3C) to whole windows with what SAM's padding tokens come to.

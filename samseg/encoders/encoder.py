@@ -4,16 +4,14 @@ import warnings
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from segmentation_models_pytorch.encoders._base import EncoderMixin
 from torch import Tensor, nn
 
 from samseg.encoders.pyramid import LEVEL_CHANNELS, Pyramid
-from samseg.encoders.registry import VARIANTS
-from samseg.encoders.weights import trunk_state
+from samseg.encoders.trunk import TrunkEncoder
 
 
-class SamEncoder(nn.Module, EncoderMixin):
+class SamEncoder(TrunkEncoder, EncoderMixin):
     """SAM's image encoder as an SMP encoder.
 
     `trunk` holds SAM's network with SAM's tensor names; `pyramid` holds every parameter that is not SAM's.
@@ -28,18 +26,15 @@ class SamEncoder(nn.Module, EncoderMixin):
     """
 
     def __init__(self, variant: str, depth: int = 5, output_stride: int = 32):
-        super().__init__()
         if depth not in range(1, 6):
             raise ValueError(f"{variant}: encoder depth must be 1 to 5, got {depth}")
         if output_stride not in (8, 16, 32):
             raise ValueError(f"{variant}: output stride must be 8, 16 or 32, got {output_stride}")
-        self.variant = variant
+        super().__init__(variant)
         self._depth = depth
         self._in_channels = 3
         self._output_stride = output_stride
         self._out_channels = [3] + LEVEL_CHANNELS[:depth]
-        self.trunk = VARIANTS[variant].build()
-        self.patch_stride: int = self.trunk.patch_stride
         self.told_of_frozen_pyramid = False
         self.pyramid = Pyramid(self.trunk.tap_channels, self.trunk.tap_strides, depth, output_stride)
 
@@ -59,35 +54,6 @@ class SamEncoder(nn.Module, EncoderMixin):
             features.append(level[:, :, : -(-x.shape[2] // stride), : -(-x.shape[3] // stride)])
         return features
 
-    @torch.jit.export
-    def taps(self, x: Tensor) -> list[Tensor]:
-        """SAM's own features, finest first, the image embedding last; the image is padded right and bottom with zeros.
-
-        For the ViTs: the outputs (B, width, h, w) of the four global blocks and the neck's (B, 256, h, w), with
-        h = ceil(H / 16), w = ceil(W / 16). For `sam-vit_t`: maps at strides 2, 4, 8, 16 and the neck's.
-        """
-        height, width = x.shape[2], x.shape[3]
-        below, right = -height % self.patch_stride, -width % self.patch_stride
-        if below > 0 or right > 0:
-            x = F.pad(x, [0, right, 0, below])
-        if not torch.jit.is_scripting():
-            if self._needs_no_graph(x):
-                with torch.no_grad():
-                    return self.trunk(x)
-        return self.trunk(x)
-
-    @torch.jit.export
-    def image_embedding(self, x: Tensor) -> Tensor:
-        """What SAM's mask decoder is given: (B, C, H, W) -> (B, 256, ceil(H / 16), ceil(W / 16))."""
-        return self.taps(x)[-1]
-
-    @torch.jit.ignore
-    def _needs_no_graph(self, x: Tensor) -> bool:
-        """Whether a frozen trunk is run in training: without a graph it takes its way for inference."""
-        if not torch.is_grad_enabled() or x.requires_grad or torch.jit.is_tracing() or torch.compiler.is_exporting():
-            return False  # exported, a switch of the gradient mode would be an operator of its own
-        return not any(parameter.requires_grad for parameter in self.trunk.parameters())
-
     @torch.jit.ignore
     def _warn_if_pyramid_is_frozen(self) -> None:
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.is_grad_enabled():
@@ -99,13 +65,6 @@ class SamEncoder(nn.Module, EncoderMixin):
                 "freezes them too. To train, call samseg.freeze_encoder(model), which freezes only what SAM learned.",
                 stacklevel=2,
             )
-
-    def train(self, mode: bool = True) -> "SamEncoder":
-        """As every module's, but a trunk that is frozen stays in evaluation mode: its running statistics stay SAM's."""
-        super().train(mode)
-        if not any(parameter.requires_grad for parameter in self.trunk.parameters()):
-            self.trunk.eval()
-        return self
 
     def make_dilated(self, output_stride: int) -> None:
         """Keep the levels at `output_stride` (8 or 16) and finer, as SMP's PAN and DeepLab decoders ask for."""
@@ -121,5 +80,5 @@ class SamEncoder(nn.Module, EncoderMixin):
             WeightsError: SAM's weights are of another variant, or tensors are missing or left over.
         """
         if any(key.startswith("pyramid.") for key in state_dict):
-            return super().load_state_dict(state_dict, strict=strict, assign=assign)
-        return self.trunk.load_state_dict(trunk_state(state_dict, self), strict=True, assign=assign)
+            return nn.Module.load_state_dict(self, state_dict, strict=strict, assign=assign)
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)

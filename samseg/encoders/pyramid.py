@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from samseg.encoders.norm import LayerNorm2d
 
 LEVEL_CHANNELS = [32, 64, 128, 256, 256]  # at strides 2, 4, 8, 16, 32
-EMBEDDING_STRIDE = 16
 HIDDEN = 256  # channels of a coarse tap before it is spread over a finer grid
 
 
@@ -108,14 +107,15 @@ class Pyramid(nn.Module):
     """Feature maps at strides 2 to 2**depth from SAM's taps.
 
     Args:
-        tap_channels, tap_strides: of the trunk's taps, finest first; the last is the image embedding at stride 16, and
-            the first four feed the levels at strides 2, 4, 8 and 16.
+        tap_channels, tap_strides: of the trunk's taps, finest first; the last is the image embedding, at the stride of
+            the patches, and the first four feed the levels at strides 2, 4, 8 and 16.
         depth: number of levels, 1 to 5.
         output_stride: 8, 16 or 32; levels that would be coarser stay at this stride.
     """
 
     def __init__(self, tap_channels: list[int], tap_strides: list[int], depth: int, output_stride: int):
         super().__init__()
+        self.embedding_stride = tap_strides[-1]
         self.levels = nn.ModuleList()
         for i in range(min(depth, 4)):
             stride = 2 ** (i + 1)
@@ -135,11 +135,11 @@ class Pyramid(nn.Module):
         """Keep every level at this stride or finer. Parameters stay as they are: only steps between levels change."""
         for i, level in enumerate(self.levels):
             stride = min(2 ** (i + 1), output_stride)
-            level.scale = EMBEDDING_STRIDE // stride
+            level.scale = self.embedding_stride // stride
             if i > 0:
                 level.finer.step = stride // min(2**i, output_stride)
         if self.deepest is not None:
-            self.deepest[1].step = output_stride // min(16, output_stride)
+            self.deepest[1].step = output_stride // min(2 ** len(self.levels), output_stride)
 
     def forward(self, taps: list[Tensor]) -> list[Tensor]:
         """The taps -> maps (B, C_i, H / stride_i, W / stride_i), finest first; H and W as the trunk was given them."""

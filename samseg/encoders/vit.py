@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders.attention import Attention
-from samseg.encoders.linear import Linear, needs_speed_only
+from samseg.encoders.linear import Linear, is_tokenwise, needs_speed_only
 from samseg.encoders.norm import LayerNorm2d
 
 PATCH = 16
@@ -29,13 +29,28 @@ class PatchEmbed(nn.Module):
 
 
 class MLP(nn.Module):
+    """(..., width) -> the same.
+
+    Attributes:
+        adapter: None, or a module whose output for the same input is added.
+    """
+
     def __init__(self, width: int, hidden: int):
         super().__init__()
+        self.adapter = None
         self.lin1 = Linear(width, hidden)
         self.lin2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.lin2(F.gelu(self.lin1(x)))
+        out = self.lin2(F.gelu(self.lin1(x)))
+        if self.adapter is not None:
+            out = out + self.adapter(x)
+        return out
+
+    @torch.jit.unused
+    @property
+    def tokenwise(self) -> bool:
+        return is_tokenwise(self.lin1, self.lin2) and (self.adapter is None or is_tokenwise(self.adapter))
 
 
 class Block(nn.Module):
@@ -50,10 +65,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting():
-            if needs_speed_only(x) and isinstance(self.attn, Attention) and type(self.attn.qkv) is Linear:
+            if needs_speed_only(x) and self._gives_the_same_in_stripes():
                 return self._in_stripes(x)
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
+
+    def _gives_the_same_in_stripes(self) -> bool:
+        """Whether all that `_in_stripes` gives a part of the map to declares that it sees no other part."""
+        if getattr(self.attn, "window", None) == 0:  # global attention is given the whole map
+            return is_tokenwise(self.mlp)
+        return getattr(self.attn, "rows_of_windows_apart", False) and is_tokenwise(self.mlp)
 
     @torch.jit.unused
     def _in_stripes(self, x: Tensor) -> Tensor:
@@ -89,6 +110,8 @@ class SamViT(nn.Module):
     Attributes:
         gradient_checkpointing: when training, recompute the blocks in the backward pass instead of keeping their
             activations: less memory, the same results. Left to torch.compile's own judgement in compiled code.
+        adapter: None, or a module that is given the image and its embedded patches, and whose `addition` goes to the
+            input of each block.
     """
 
     patch_stride = PATCH
@@ -106,6 +129,7 @@ class SamViT(nn.Module):
         super().__init__()
         tokens = image_size // PATCH
         self.gradient_checkpointing = False
+        self.adapter = None
         self.global_blocks = list(global_blocks)
         self.tap_channels = [width] * len(global_blocks) + [embedding]
         self.tap_strides = [PATCH] * (len(global_blocks) + 1)
@@ -126,10 +150,16 @@ class SamViT(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, 3, H, W), H and W divisible by 16 -> the taps (B, width, H/16, W/16) and, last, the neck's output."""
-        x = self.patch_embed(x)
+        image, x = x, self.patch_embed(x)
+        features = x
+        if self.adapter is not None:
+            features = self.adapter(image, x)
         x = x + self.positions(x.shape[1], x.shape[2]).to(x.dtype)
         taps: list[Tensor] = []
         for i, block in enumerate(self.blocks):
+            if self.adapter is not None:
+                addition = self.adapter.addition(i, features)
+                x = x if addition is None else x + addition
             if torch.jit.is_scripting():
                 x = block(x)
             elif self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():

@@ -12,15 +12,17 @@ from tqdm import tqdm
 
 from samseg.data.config import DataConfig
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.images import read_image
-from samseg.data.preprocess import network_view
+from samseg.data.preprocess import fitted, network_input, scaled
+from samseg.data.sources import Source
 from samseg.data.views import seen
+from samseg.data.workers import single_threaded
 from samseg.errors import InputError
-from samseg.features.store import THREADS, FeatureStore
+from samseg.features.store import FeatureStore
+from samseg.files import READERS
 from samseg.models.cached import TapModel
 from samseg.models.pretrained import digest
 
-Entry = tuple[Path, int]  # an image and the number of its view
+Entry = tuple[Source, str, int]  # an image of a source, and the number of its view
 
 
 def with_features(
@@ -50,9 +52,10 @@ def with_features(
     """
     tap_model = TapModel(model, data.image_size).to(accelerator.device)
     store = feature_store(tap_model.encoder, data, root=root, dtype=dtype, precision=precision)
-    entries = [(pair.image, view) for pair in training.pairs for view in range(data.views)]
-    entries += [(pair.image, 0) for pair in validation.pairs]
-    store.add(dict.fromkeys(image for image, _ in entries))
+    entries = [(training.source, name, view) for name in training.source.names for view in range(data.views)]
+    entries += [(validation.source, name, 0) for name in validation.source.names]
+    for source in (training.source, validation.source):
+        store.add(source)
     entries = list({store.path(*entry): entry for entry in entries}.values())  # the same picture twice is one file
     fill(store, entries, tap_model.encoder, data, accelerator, batch_size=batch_size, workers=workers)
     for dataset in (training, validation):
@@ -61,13 +64,14 @@ def with_features(
 
 
 def feature_store(encoder: nn.Module, data: DataConfig, *, root: Path, dtype: str, precision: str) -> FeatureStore:
-    """The store under ``root`` for a SamEncoder and the preprocessing of ``data``."""
-    trunk = encoder.trunk
+    """The store under ``root`` for one of SAM's encoders and the preprocessing of ``data``."""
     recipe = {
         "encoder": encoder.variant,
-        "weights": digest(trunk.state_dict()),
-        "taps": [list(tap) for tap in zip(trunk.tap_channels, trunk.tap_strides, strict=True)],
+        "weights": digest(encoder.trunk.state_dict()),
+        "taps": [list(tap) for tap in zip(encoder.tap_channels, encoder.tap_strides, strict=True)],
         "image_size": data.image_size,
+        "bands": data.bands,
+        "scale": data.scale,
         "mean": data.mean,
         "std": data.std,
         "precision": precision,
@@ -94,7 +98,7 @@ def fill(
     shown = accelerator.is_main_process
     if shown:
         store.sweep()
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(READERS) as pool:
         states = pool.map(lambda entry: store.state(*entry), share)
         states = list(tqdm(states, "checking features", len(share), leave=False, disable=None if shown else True))
     missing = [entry for entry, state in zip(share, states, strict=True) if state != "sound"]
@@ -108,6 +112,7 @@ def fill(
             Views(missing, data),
             batch_size,
             num_workers=workers,
+            worker_init_fn=single_threaded,
             pin_memory=accelerator.device.type == "cuda",
         )
         _compute(store, missing, encoder, loader, accelerator)
@@ -151,7 +156,7 @@ def _compute(
     encoder.eval()
     writes: list[Future] = []
     with (
-        ThreadPoolExecutor(THREADS) as pool,
+        ThreadPoolExecutor(READERS) as pool,
         tqdm(desc="features", total=len(entries), unit="image", disable=shown) as bar,
     ):
         for number, images in enumerate(loader):
@@ -173,7 +178,7 @@ def _finish(writes: list[Future], bar: tqdm) -> None:
 
 
 class Views(Dataset):
-    """Views of images as the network sees them, (3, S, S) float32: as in training without augmentation."""
+    """Views of images as the network sees them, (C, S, S) float32: as in training without augmentation."""
 
     def __init__(self, entries: list[Entry], data: DataConfig):
         self.entries, self.data = entries, data
@@ -182,14 +187,15 @@ class Views(Dataset):
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Tensor:
-        image, view = self.entries[index]
-        return network_view(seen(read_image(image), view), self.data.image_size, self.data.mean, self.data.std)
+        source, name, view = self.entries[index]
+        picture, valid = scaled(source.image(name), self.data, source.image_file(name))
+        picture, valid = seen(picture, view), None if valid is None else seen(valid, view)
+        return network_input(*fitted(picture, valid, self.data.image_size), self.data)
 
 
 def _entry_bytes(encoder: nn.Module, side: int, dtype: torch.dtype) -> int:
     """What the taps of one image of ``side`` px take on disk, but for a header of some hundred bytes."""
-    trunk = encoder.trunk
-    values = sum(c * (side // s) ** 2 for c, s in zip(trunk.tap_channels, trunk.tap_strides, strict=True))
+    values = sum(c * (side // s) ** 2 for c, s in zip(encoder.tap_channels, encoder.tap_strides, strict=True))
     return values * dtype.itemsize
 
 

@@ -7,7 +7,6 @@ import mmap
 import os
 import time
 import zlib
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from samseg.data.sources import Source
 from samseg.errors import InputError
-from samseg.files import written_whole
+from samseg.files import READERS, written_whole
 
 FORMAT = 1  # to be raised when the same recipe gives other numbers, or the files are laid out otherwise
-THREADS = min(4, os.cpu_count() or 1)  # reading and checksums leave Python's lock to others
 DTYPES = ("float16", "bfloat16", "float32")
 SUFFIX = ".safetensors"
 DAY_S = 24 * 60 * 60
@@ -53,40 +52,40 @@ class FeatureStore:
         text = json.dumps(self.recipe, sort_keys=True)
         self.folder = root / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
         self.dtype = getattr(torch, recipe["dtype"])
-        self._digests: dict[Path, str] = {}
+        self._digests: dict[tuple[str, str], str] = {}  # by split and name
 
-    def add(self, images: Iterable[Path]) -> None:
-        """Read the files of ``images`` for their digests; only images that were added can be asked for."""
-        images = list(images)
-        with ThreadPoolExecutor(THREADS) as pool:
-            self._digests |= zip(images, pool.map(_digest, images), strict=True)
+    def add(self, source: Source) -> None:
+        """Read the images of ``source`` for their digests; only images that were added can be asked for."""
+        with ThreadPoolExecutor(READERS) as pool:
+            digests = pool.map(source.digest, source.names)
+            self._digests |= {(source.split, name): digest for name, digest in zip(source.names, digests, strict=True)}
 
-    def path(self, image: Path, view: int) -> Path:
-        return self.folder / f"{self._digests[image]}-{view}{SUFFIX}"
+    def path(self, source: Source, name: str, view: int) -> Path:
+        return self.folder / f"{self._digests[source.split, name]}-{view}{SUFFIX}"
 
-    def read(self, image: Path, view: int) -> list[Tensor]:
+    def read(self, source: Source, name: str, view: int) -> list[Tensor]:
         """The taps of an image, (h, w, C) each, mapped into memory and not to be written to.
 
         InputError for a file that went missing since the run began.
         """
-        path = self.path(image, view)
+        path = self.path(source, name, view)
         try:
             with safe_open(path, framework="pt") as file:
                 return [file.get_tensor(str(i)) for i in range(len(file.keys()))]
         except (OSError, SafetensorError) as error:
             raise InputError(
-                f"{path}, the features of {image}, cannot be read ({_reason(error)}); train.resume=true computes them "
+                f"{path}, the features of {source.image_file(name)}, cannot be read ({_reason(error)}); train.resume=true computes them "
                 "again and goes on"
             ) from None
 
-    def write(self, image: Path, view: int, taps: list[Tensor]) -> None:
+    def write(self, source: Source, name: str, view: int, taps: list[Tensor]) -> None:
         """Store taps (C, h, w). InputError when they do not fit into the dtype, or the disk does not take them."""
         tensors = {str(i): tap.to(self.dtype).permute(1, 2, 0).contiguous() for i, tap in enumerate(taps)}
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise InputError(
-                f"the features of {image} hold values beyond {self.recipe['dtype']}; set train.cache_dtype=bfloat16"
+                f"the features of {source.image_file(name)} hold values beyond {self.recipe['dtype']}; set train.cache_dtype=bfloat16"
             )
-        path = self.path(image, view)
+        path = self.path(source, name, view)
         try:
             with written_whole(path) as temporary:
                 temporary.write_bytes(_packed(tensors))
@@ -104,10 +103,10 @@ class FeatureStore:
             if time.time() - file.stat().st_mtime > DAY_S:
                 file.unlink(missing_ok=True)
 
-    def state(self, image: Path, view: int) -> str:
+    def state(self, source: Source, name: str, view: int) -> str:
         """ "sound", "missing" or "damaged" (cut short, or its checksum fails): all of the file is read."""
         try:
-            with open(self.path(image, view), "rb") as file:
+            with open(self.path(source, name, view), "rb") as file:
                 return "sound" if _is_sound(file) else "damaged"
         except FileNotFoundError:
             return "missing"
@@ -132,13 +131,6 @@ def _is_sound(file) -> bool:
                 return complete and f"{zlib.crc32(body):08x}" == header["__metadata__"]["crc32"]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):  # an empty file, a header that is no JSON
         return False
-
-
-def _digest(image: Path) -> str:
-    try:
-        return hashlib.sha256(image.read_bytes()).hexdigest()[:32]
-    except OSError as error:
-        raise InputError(f"{image} cannot be read: {error.strerror}; replace the file") from error
 
 
 def _reason(error: Exception) -> str:

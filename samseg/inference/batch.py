@@ -1,4 +1,4 @@
-"""Many images through a predictor, each to its own files: what tools/infer.py does."""
+"""Many images through a predictor, each to its own files."""
 
 import sys
 from collections.abc import Iterable
@@ -10,8 +10,10 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from samseg.data.images import SUFFIXES, list_images, read_image
-from samseg.data.preprocess import resized_shape
+from samseg.data.classes import IGNORE_INDEX
+from samseg.data.images import SUFFIXES, Raster, list_images, read_image
+from samseg.data.preprocess import check_pixels, resized_shape, shown, valid_pixels
+from samseg.data.sources import split_images
 from samseg.errors import InputError
 from samseg.files import written_whole
 from samseg.inference.predictor import Predictor
@@ -34,10 +36,10 @@ def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     images = _images(inputs)
     run = paths[0] if named else newest_run()
     if not inputs:
-        split = Path(read_run_config(run).data.root) / "test" / "images"
-        if not split.is_dir():
-            raise InputError(f"{split}, the test images of {run}, is not there; name images or a folder")
-        images = _images([split])
+        try:
+            images = split_images(read_run_config(run).data, "test")
+        except InputError as error:
+            raise InputError(f"the test images of {run} are not there ({error}); name images or a folder") from error
     return run, images
 
 
@@ -63,7 +65,7 @@ def _images(inputs: Iterable[Path]) -> list[Path]:
 def predict_images(predictor: Predictor, images: list[Path], out: Path, probabilities: bool = False) -> int:
     """Classify ``images`` into the folder ``out``; returns how many could not be read: they are reported and skipped.
 
-    For each image ``<stem>.png`` (class indices at the image's own size, palette PNG), ``<stem>_overlay.jpg`` and, if
+    For each image ``<stem>.png`` (class indices at the image's own size, 255 where it has no data, palette PNG), ``<stem>_overlay.jpg`` and, if
     asked for, ``<stem>.npy`` (probabilities (C, H, W) float32); and once ``legend.png``, the colours of the classes.
     Raises InputError before anything is written when two images would get one name, ``out`` holds an input, or a file
     that is no class map of an earlier call would be lost, such as a mask of the same name.
@@ -80,12 +82,14 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
     for path in tqdm(images, unit="image", disable=None):
         try:
             image = read_image(path)
+            check_pixels(image.pixels, predictor.config.data, path)
         except InputError as error:
             tqdm.write(f"skipped: {error}", file=sys.stderr)
             continue
         classes = _classify(predictor, image, out / f"{path.stem}.npy" if probabilities else None)
         save_class_map(out / f"{path.stem}.png", classes)
-        save_picture(out / f"{path.stem}_overlay.jpg", overlay(*_for_looking(image, classes), background))
+        picture = shown(image, predictor.config.data)
+        save_picture(out / f"{path.stem}_overlay.jpg", overlay(*_for_looking(picture, classes), background))
         done.append(path)
     failed = len(images) - len(done)
     print(f"{len(done)} of {len(images)} images classified in {out}" + (f"; {failed} skipped" if failed else ""))
@@ -112,9 +116,9 @@ def _check_names(images: list[Path], out: Path) -> None:
         taken[image.stem] = str(image)
 
 
-def _classify(predictor: Predictor, image: np.ndarray, file: Path | None) -> np.ndarray:
+def _classify(predictor: Predictor, image: Raster, file: Path | None) -> np.ndarray:
     """Classes (H, W) uint8; the probabilities go to ``file``, a few rows at a time, as they may not fit in memory."""
-    height, width = image.shape[:2]
+    height, width = image.pixels.shape[1:]
     classes = np.empty((height, width), np.uint8)
     with (
         written_whole(file) if file else nullcontext() as temporary,
@@ -129,6 +133,9 @@ def _classify(predictor: Predictor, image: np.ndarray, file: Path | None) -> np.
             bar.update(rows.stop - rows.start)
         if probabilities is not None:
             probabilities.flush()
+    valid = valid_pixels(image, predictor.config.data)
+    if valid is not None:
+        classes[~valid] = IGNORE_INDEX
     return classes
 
 

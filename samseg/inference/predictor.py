@@ -9,14 +9,19 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from samseg.config.schema import RunConfig
-from samseg.data.images import read_image
+from samseg.data.images import Raster, as_bands, read_image
 from samseg.errors import InputError
 from samseg.predict.rows import AUTOCAST, likeliest, predict_rows
 from samseg.runs.load import load_run
 
+AnyImage = Raster | np.ndarray | Image.Image | str | Path
+
 
 class Predictor:
-    """A trained model, ready to classify images of any size: a path, a PIL image or an array (H, W, 3) uint8.
+    """A trained model, ready to classify images of any size: a path, a PIL image or an array.
+
+    An array is (H, W, C) or (H, W), with all bands as they are stored; data.bands and data.scale of the run choose and
+    scale them.
 
     ``tile``: overlapping tiles at native resolution (True), the whole image at the network's size (False), or as the
     model was trained (None, the default); ``overlap`` of tiles in px (None: a quarter of a tile).
@@ -61,28 +66,28 @@ class Predictor:
         """Class names in the order of their indices."""
         return list(self.config.data.classes)
 
-    def __call__(self, image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
+    def __call__(self, image: AnyImage) -> np.ndarray:
         """Class indices (H, W) uint8 at the image's own size."""
-        pixels = as_array(image)
-        classes = np.empty(pixels.shape[:2], np.uint8)
-        for rows, logits in self.rows(pixels):
+        raster = as_raster(image)
+        classes = np.empty(raster.pixels.shape[1:], np.uint8)
+        for rows, logits in self.rows(raster):
             classes[rows] = likeliest(logits)
         return classes
 
-    def probabilities(self, image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
+    def probabilities(self, image: AnyImage) -> np.ndarray:
         """Class probabilities (C, H, W) float32 at the image's own size; over the classes they add up to 1."""
-        pixels = as_array(image)
-        probabilities = np.empty((len(self.classes), *pixels.shape[:2]), np.float32)
-        for rows, logits in self.rows(pixels):
+        raster = as_raster(image)
+        probabilities = np.empty((len(self.classes), *raster.pixels.shape[1:]), np.float32)
+        for rows, logits in self.rows(raster):
             probabilities[:, rows] = logits.softmax(dim=0).cpu().numpy()
         return probabilities
 
-    def rows(self, image: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
-        """(rows, logits (C, len(rows), W) float32) of an array, top to bottom: for large images."""
+    def rows(self, image: AnyImage) -> Iterator[tuple[slice, Tensor]]:
+        """(rows, logits (C, len(rows), W) float32), top to bottom: for large images."""
         on_gpu = self.device.type == "cuda"
         return predict_rows(
             self.model,
-            image,
+            as_raster(image),
             self.config.data,
             tile=self.tile,
             overlap=self.overlap,
@@ -92,15 +97,19 @@ class Predictor:
         )
 
 
-def as_array(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
-    """(H, W, 3) uint8 of an array (as it is), a PIL image or an image file."""
-    if isinstance(image, np.ndarray):
+def as_raster(image: AnyImage) -> Raster:
+    """All bands (C, H, W) of a raster (as it is), an array (H, W, C) or (H, W), a PIL image or an image file."""
+    if isinstance(image, Raster):
         return image
-    if not isinstance(image, Image.Image):
+    if isinstance(image, str | Path):
         return read_image(image)
-    if image.mode.startswith(("I", "F")):
-        raise InputError(f"image has more than 8 bits a channel (mode {image.mode}); scale it to 8 bits")
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if isinstance(image, Image.Image):
+        deep = image.mode.startswith(("I", "F"))
+        upright = ImageOps.exif_transpose(image)
+        image = np.asarray(upright if deep else upright.convert("RGB"))
+    if image.ndim not in (2, 3):
+        raise InputError(f"image must be an array (H, W, bands) or (H, W), got {image.shape}")
+    return Raster(as_bands(image))
 
 
 def find_device(device: str | torch.device | None) -> torch.device:

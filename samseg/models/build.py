@@ -6,7 +6,7 @@ from torch import nn
 
 from samseg.adapters.insert import adaptable_encoders, add_adapter
 from samseg.errors import ConfigError
-from samseg.models.config import ModelConfig, adapter_arguments
+from samseg.models.config import ModelConfig
 from samseg.models.parts import freeze_encoder
 from samseg.models.pretrained import Base, base_of, pretrained_tensors
 from samseg.models.smp import create_model
@@ -19,21 +19,22 @@ class Built(NamedTuple):
     base: Base | None
 
 
-def build_model(config: ModelConfig, classes: int, pretrained: bool = True) -> Built:
-    """The model of a run's configuration; `pretrained=False` leaves all weights random, as a whole checkpoint follows.
+def build_model(config: ModelConfig, classes: int, pretrained: bool = True, in_channels: int = 3) -> Built:
+    """The model of a run's configuration for images of `in_channels` bands.
+
+    `pretrained=False` leaves all weights random, as a whole checkpoint follows.
 
     Raises ConfigError and WeightsError as `create_model` and `add_adapter` do.
     """
-    adapter = config.adapter.name
+    adapter = config.adapter
     if adapter is not None and config.encoder not in adaptable_encoders():
-        raise ConfigError(
-            f"model.adapter.name={adapter}: {config.encoder} takes no adapter; {', '.join(adaptable_encoders())} do"
-        )
+        able = ", ".join(adaptable_encoders())
+        raise ConfigError(f"model.adapter.name={adapter['name']}: {config.encoder} takes no adapter; {able} do")
     weights = config.weights if pretrained else None
-    model = create_model(config.arch, config.encoder, weights, classes=classes, **config.decoder)
+    model = create_model(config.arch, config.encoder, weights, in_channels, classes, **config.decoder)
     loaded = pretrained_tensors(model)  # before an adapter gives them other names
     if config.freeze_encoder:
         freeze_encoder(model)
     if adapter is not None:
-        add_adapter(model, adapter, **adapter_arguments(config.adapter))
+        add_adapter(model, **adapter)
     return Built(model, base_of(model, weights, loaded) if weights is not None else None)

@@ -3,18 +3,19 @@
 import torch
 from torch import Tensor, nn
 
-from samseg.encoders import VARIANTS, SamEncoder
+from samseg.encoders import VARIANTS
+from samseg.encoders.trunk import TrunkEncoder
 from samseg.errors import ConfigError
 
 
 class TapModel(nn.Module):
-    """An SMP model with a frozen SAM encoder that is given SAM's taps instead of the image, so the trunk does not run.
+    """A model with a frozen SAM encoder that is given SAM's taps instead of the image, so the trunk does not run.
 
     Its parts are the model's own and have the model's names: training it trains the model, and the state_dict is the
     model's.
 
     Args:
-        model: an SMP model with one of SAM's encoders.
+        model: one with SAM's encoder, made as SMP's are.
         image_size: pixels a side of the square images that the taps are of.
 
     Raises:
@@ -24,7 +25,7 @@ class TapModel(nn.Module):
     def __init__(self, model: nn.Module, image_size: int):
         super().__init__()
         way_out = "set train.cache_features=false"
-        if not isinstance(model.encoder, SamEncoder):
+        if not isinstance(model.encoder, TrunkEncoder):
             raise ConfigError(
                 f"train.cache_features is for SAM's encoders ({', '.join(VARIANTS)}); take one or {way_out}"
             )
@@ -33,8 +34,9 @@ class TapModel(nn.Module):
                 "train.cache_features needs an encoder that stays as it is, but parts of it are trained (adapters or "
                 f"model.freeze_encoder=false): freeze all of it, or {way_out}"
             )
+        self.channels = model.encoder._in_channels  # SMP's name
         try:
-            model.check_input_shape(torch.empty(1, 3, image_size, image_size, device="meta"))
+            model.check_input_shape(torch.empty(1, self.channels, image_size, image_size, device="meta"))
         except RuntimeError as error:
             raise ConfigError(f"data.image_size={image_size}: {error}") from None
         self.encoder, self.decoder, self.segmentation_head = model.encoder, model.decoder, model.segmentation_head
@@ -43,6 +45,6 @@ class TapModel(nn.Module):
     def forward(self, taps: list[Tensor]) -> Tensor:
         """Taps as they are stored, (B, h, w, C) of any floating type -> logits (B, classes, image_size, image_size)."""
         maps = [tap.float().permute(0, 3, 1, 2) for tap in taps]
-        shape = (len(maps[0]), 3, self.image_size, self.image_size)
+        shape = (len(maps[0]), self.channels, self.image_size, self.image_size)
         image = torch.zeros(1, device=maps[0].device).expand(shape)  # decoders look at its shape, if at all
         return self.segmentation_head(self.decoder(self.encoder.from_taps(maps, image)))

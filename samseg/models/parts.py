@@ -3,7 +3,8 @@
 from torch import nn
 
 from samseg.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
-from samseg.encoders import VARIANTS, SamEncoder
+from samseg.encoders import VARIANTS
+from samseg.encoders.trunk import TrunkEncoder
 from samseg.encoders.vit import SamViT
 from samseg.errors import ConfigError
 
@@ -12,7 +13,7 @@ POSITIONS = ("pos_embed", "rel_pos", "attention_biases")
 
 def pretrained_part(model: nn.Module) -> nn.Module:
     """The pretrained part of an SMP model: SAM's trunk without the pyramid, or another encoder as a whole."""
-    return model.encoder.trunk if isinstance(model.encoder, SamEncoder) else model.encoder
+    return model.encoder.trunk if isinstance(model.encoder, TrunkEncoder) else model.encoder
 
 
 def freeze_encoder(model: nn.Module) -> None:
@@ -21,7 +22,7 @@ def freeze_encoder(model: nn.Module) -> None:
     The frozen part stays in evaluation mode when the model trains, so its running statistics do not move either. For
     encoders that are not SAM's this is SMP's own `model.freeze_encoder()`.
     """
-    if not isinstance(model.encoder, SamEncoder):
+    if not isinstance(model.encoder, TrunkEncoder):
         model.freeze_encoder()
         return
     model.unfreeze_encoder()  # SMP's own freezing, if it was called before, holds the pyramid too
@@ -79,14 +80,16 @@ def parameter_groups(
                 rate = rates.get(part, lr)
                 if part == "SAM's encoder" and layer_decay != 1:
                     rate *= layer_decay ** _layers_above(name.removeprefix("encoder.trunk."), len(trunk.blocks))
-                decays = parameter.ndim > 1 and not any(kind in name for kind in POSITIONS)
+                decays = (
+                    parameter.ndim > 1 and not name.endswith("bias") and not any(kind in name for kind in POSITIONS)
+                )
                 groups.setdefault((rate, weight_decay if decays else 0.0), []).append(parameter)
     return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
 
 
 def _parts(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
     """An SMP model's parameters by name, under the name of the part of the model they belong to."""
-    sam = isinstance(model.encoder, SamEncoder)
+    sam = isinstance(model.encoder, TrunkEncoder)
     prefixes = {"encoder.trunk.": "SAM's encoder", "encoder.": "pyramid"} if sam else {"encoder.": "encoder"}
     prefixes |= {"decoder.": "decoder", "": "head"}
     adapter = adapter_name(model)

@@ -13,9 +13,10 @@ import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
+from samseg.encoders.fetch import PUBLISHED, fetch
 from samseg.encoders.registry import VARIANTS
 from samseg.encoders.vit import SamViT
-from samseg.encoders.weights import HUB_NAMES, fetch, listed, read_checkpoint, trunk_state, variant_of
+from samseg.encoders.weights import listed, read_checkpoint, trunk_state, variant_of
 from samseg.errors import ConfigError, WeightsError, did_you_mean
 from samseg.models.sam_hq import MaskDecoderHQ
 from samseg.models.sam_names import POSITIONS, SHARED_POSITIONS, transformers_name
@@ -50,6 +51,10 @@ class ImageEncoder(nn.Module):
         """
         taps = self.trunk(x)
         return torch.cat([taps[-1], taps[0]], dim=1) if self.early else taps[-1].contiguous()
+
+
+class NoMaskDecoder(WeightsError):
+    """A checkpoint holds SAM's image encoder alone."""
 
 
 class SamState(NamedTuple):
@@ -92,10 +97,10 @@ def build_sam(
         )
     if image_size < STRIDE or image_size % STRIDE:
         raise ConfigError(f"image_size must be a multiple of {STRIDE}, got {image_size}")
-    if str(source) not in HUB_NAMES:
+    if str(source) not in PUBLISHED:
         path = Path(source)
     elif variant is not None:
-        path = fetch(variant, VARIANTS[variant].whole_repo_id, "give the file of a whole SAM's checkpoint instead")
+        path = fetch(variant, whole=True, way_out="give the file of a whole SAM's checkpoint instead")
     else:
         raise ConfigError(f'build_sam("{source}") needs a variant: one of {", ".join(VARIANTS)}')
     state = sam_state(path, variant)
@@ -166,14 +171,14 @@ def sam_state(path: str | Path, variant: str | None = None) -> SamState:
         parts = {part: _part(part, found, getattr(like, part)) for part in ("prompt_encoder", "mask_decoder")}
         return SamState(variant, trunk_state(state, like.image_encoder), **parts)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
 
 
 def _in_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the prompt encoder and the mask decoder in segment-anything's names."""
     prefixes = {match[1] for name in state if (match := IOU_TOKEN.fullmatch(name))}
     if len(prefixes) != 1:
-        raise WeightsError("it holds no mask decoder, only an image encoder; a whole SAM's checkpoint is needed here")
+        raise NoMaskDecoder("it holds no mask decoder, only an image encoder; a whole SAM's checkpoint is needed here")
     prefix = prefixes.pop()
     found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     if SHARED_POSITIONS in found:

@@ -1,4 +1,4 @@
-"""Build a segmentation model: an SMP network with its encoder's weights, ready to train or to load."""
+"""Build a segmentation model: a network with its encoder's weights, ready to train or to load."""
 
 import inspect
 from collections.abc import Iterable
@@ -11,9 +11,12 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 
 from samseg.encoders import VARIANTS
-from samseg.encoders.weights import HUB_NAMES, WAYS_OUT, fetch, load_sam_weights, read_checkpoint
+from samseg.encoders.fetch import PUBLISHED, WAYS_OUT, fetch, load_sam_weights
+from samseg.encoders.weights import read_checkpoint
 from samseg.errors import ConfigError, WeightsError, nearest
+from samseg.models.sam_dense import SamSegmenter
 
+ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING | {"sam": SamSegmenter}
 # SMP's defaults answer at the image's size for one encoder depth only.
 UPSAMPLING = {"fpn": lambda depth: 2 ** (depth - 3), "pspnet": lambda depth: 2**depth}
 
@@ -26,18 +29,18 @@ def create_model(
     classes: int = 1,
     **decoder: Any,
 ) -> nn.Module:
-    """`smp.create_model` for SAM's encoders and all others, with nothing swallowed.
+    """`smp.create_model` for SAM's encoders and all others, with nothing swallowed, and SAM's own mask decoder.
 
     What it adds: a checkpoint file as `encoder_weights`, an error for an argument that SMP would drop in silence, and
     FPN and PSPNet answering at the image's size at every encoder depth.
 
     Args:
-        arch: an SMP architecture by name, such as "unet".
+        arch: an SMP architecture by name, such as "unet", or "sam": SAM's mask decoder with a token for each class.
         encoder_name: one of ours, or any encoder of SMP.
         encoder_weights: a published set by name ("sa-1b"), a checkpoint file, or None for random weights.
         in_channels: channels of the image; other than 3, the pretrained RGB filters are shared out as SMP does.
         classes: channels of the logits (B, classes, H, W).
-        decoder: arguments of the SMP class, such as `decoder_channels`.
+        decoder: arguments of the architecture's class, such as `decoder_channels`.
 
     Raises:
         ConfigError: unknown architecture, encoder or argument, or a value that the SMP class refuses.
@@ -47,7 +50,7 @@ def create_model(
     _check_arguments(network, encoder_name, decoder)
     if arch.lower() in UPSAMPLING and "encoder_depth" in decoder:
         decoder.setdefault("upsampling", UPSAMPLING[arch.lower()](decoder["encoder_depth"]))
-    by_smp, file = _find_weights(encoder_name, encoder_weights)
+    by_smp, file = _find_weights(network, encoder_name, encoder_weights)
     try:
         model = network(
             encoder_name=encoder_name, encoder_weights=by_smp, in_channels=in_channels, classes=classes, **decoder
@@ -57,6 +60,8 @@ def create_model(
             f"the {encoder_weights} weights of {encoder_name} cannot be fetched from the hub ({type(error).__name__}); "
             + WAYS_OUT
         ) from error
+    except ConfigError:
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{arch} with {encoder_name} cannot be built: {' '.join(str(error).split())}") from error
     if file is not None:
@@ -65,10 +70,9 @@ def create_model(
 
 
 def _network(arch: str, encoder_name: str) -> type[nn.Module]:
-    architectures = smp.MODEL_ARCHITECTURES_MAPPING
-    if arch.lower() not in architectures:
+    if arch.lower() not in ARCHITECTURES:
         raise ConfigError(
-            f"unknown architecture '{arch}'{_hint(arch, architectures)}; there are {', '.join(architectures)}"
+            f"unknown architecture '{arch}'{_hint(arch, ARCHITECTURES)}; there are {', '.join(ARCHITECTURES)}"
         )
     if arch.lower() == "dpt" and not encoder_name.startswith("tu-"):
         raise ConfigError(
@@ -81,7 +85,7 @@ def _network(arch: str, encoder_name: str) -> type[nn.Module]:
             f"unknown encoder '{encoder_name}'{_hint(encoder_name, encoders)}; there are "
             f"{', '.join([*VARIANTS, *(name for name in encoders if name not in VARIANTS)])}, and tu-<timm model>"
         )
-    return architectures[arch.lower()]
+    return ARCHITECTURES[arch.lower()]
 
 
 def _check_arguments(network: type[nn.Module], encoder_name: str, arguments: dict[str, Any]) -> None:
@@ -97,12 +101,14 @@ def _check_arguments(network: type[nn.Module], encoder_name: str, arguments: dic
             )
 
 
-def _find_weights(encoder_name: str, weights: str | Path | None) -> tuple[str | None, Path | None]:
+def _find_weights(
+    network: type[nn.Module], encoder_name: str, weights: str | Path | None
+) -> tuple[str | None, Path | None]:
     """Which weights SMP fetches by name, and which file is loaded afterwards; at most one of the two."""
     if weights is None:
         return None, None
     if encoder_name in VARIANTS:  # before a large network is built for nothing
-        return None, fetch(encoder_name) if weights in HUB_NAMES else Path(weights)
+        return None, fetch(encoder_name, network is SamSegmenter) if weights in PUBLISHED else Path(weights)
     published = ["imagenet"] if encoder_name.startswith(("tu-", "timm-")) else list(_settings(encoder_name))
     if weights in published:
         return str(weights), None
@@ -118,6 +124,9 @@ def _settings(encoder_name: str) -> dict[str, Any]:
 
 
 def _load_file(model: nn.Module, encoder_name: str, file: Path) -> None:
+    if isinstance(model, SamSegmenter):
+        model.load_sam(file)
+        return
     if encoder_name in VARIANTS:
         load_sam_weights(model.encoder, file)
         return

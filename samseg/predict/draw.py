@@ -1,6 +1,7 @@
 """Classes as pictures: a palette, class maps, overlays and a legend."""
 
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from samseg.errors import InputError
-from samseg.files import written_whole
+from samseg.files import write_bytes
 
 RGB = tuple[int, int, int]
 OPACITY = 0.45  # of the tint over a class's area; its border is opaque
@@ -59,14 +60,18 @@ def save_class_map(path: str | Path, classes: np.ndarray) -> None:
     """Write class indices (H, W) uint8 as a palette PNG: pixel values are the indices, 255 (ignored) shows white."""
     picture = Image.fromarray(classes)
     picture.putpalette([value for colour in [*palette(MOST), (255, 255, 255)] for value in colour])
-    with written_whole(path) as temporary:
-        picture.save(temporary)
+    _write(path, picture)
 
 
 def save_picture(path: str | Path, image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 as the suffix says, whole or not at all; thin coloured lines stay sharp in JPEG."""
-    with written_whole(path) as temporary:
-        Image.fromarray(image).save(temporary, quality=92, subsampling=0)
+    _write(path, Image.fromarray(image), quality=92, subsampling=0)
+
+
+def _write(path: str | Path, picture: Image.Image, **options: int) -> None:
+    encoded = BytesIO()
+    picture.save(encoded, Image.registered_extensions()[Path(path).suffix.lower()], **options)
+    write_bytes(path, encoded.getvalue())
 
 
 def overlay(image: np.ndarray, classes: np.ndarray, background: int | None = 0) -> np.ndarray:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from samseg.data.config import DataConfig
-from samseg.data.preprocess import network_view, normalised, own_size, padded
-from samseg.errors import InputError
+from samseg.data.images import Raster, cut
+from samseg.data.preprocess import check_pixels, network_view, own_size, tile_view
 from samseg.predict.tiling import TilePlan, blended_rows
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -18,19 +18,19 @@ STRIPE_PX = 2**20  # pixels handed out at a time by `predict_rows` for a whole i
 
 def predict_logits(
     model: nn.Module,
-    image: np.ndarray,
+    image: Raster | np.ndarray,
     data_config: DataConfig,
     *,
     tile: bool | None = None,
     device: str | torch.device | None = None,
 ) -> Tensor:
-    """Logits (C, H, W) float32 for an image (H, W, 3) uint8 at its own size, on ``device``. See `predict_rows`."""
+    """Logits (C, H, W) float32 for an image (bands, H, W) at its own size, on ``device``. See `predict_rows`."""
     return torch.cat([logits for _, logits in predict_rows(model, image, data_config, tile=tile, device=device)], dim=1)
 
 
 def predict_rows(
     model: nn.Module,
-    image: np.ndarray,
+    image: Raster | np.ndarray,
     data_config: DataConfig,
     *,
     tile: bool | None = None,
@@ -41,18 +41,22 @@ def predict_rows(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield (rows, logits (C, len(rows), W) float32) from the image's top to its bottom, so that any size fits.
 
+    ``image`` is raw, as a source reads it: all bands (bands, H, W) of any dtype, alone or with its valid pixels.
+
     With ``tile`` the image is seen at native resolution in tiles of ``data_config.image_size``, ``overlap`` px (None: a
     quarter of a tile) shared by neighbours, ``batch`` tiles at a time; without, as a whole at the network's size; None:
     as the model was trained. Softmax over the classes gives probabilities either way: the logits of a whole image are
     the model's own, resized; those of tiles are the logarithms of the blended probabilities.
 
     ``device``: where ``model`` is (None: asked of its parameters). The model is in evaluation mode meanwhile; after it
-    each of its modules is in the mode it was in. InputError if the image is not (H, W, 3) uint8.
+    each of its modules is in the mode it was in. InputError for an image that ``data_config`` is not for.
     """
-    check_image(image)
+    image = image if isinstance(image, Raster) else Raster(image)
+    pixels, valid = image
+    check_pixels(pixels, data_config)
     device = device or next((parameter.device for parameter in model.parameters()), "cpu")
-    size, mean, std = data_config.image_size, data_config.mean, data_config.std
-    height, width = image.shape[:2]
+    size = data_config.image_size
+    height, width = pixels.shape[1:]
 
     def predict(pixels: Tensor) -> Tensor:
         kind = torch.device(device).type
@@ -60,7 +64,8 @@ def predict_rows(
             return model(pixels.to(device)).float()
 
     def read(top: int, left: int) -> Tensor:
-        return padded(normalised(image[top : top + size, left : left + size], mean, std), size)
+        window = (top, left, size, size)  # slices end at the border
+        return tile_view(Raster(cut(pixels, window), None if valid is None else cut(valid, window)), data_config)
 
     with evaluating(model):
         if not data_config.resize if tile is None else tile:
@@ -68,7 +73,7 @@ def predict_rows(
             for rows, probabilities in blended_rows(plan, read, predict, batch):
                 yield rows, probabilities.clamp(min=torch.finfo(torch.float32).tiny).log_()
         else:
-            yield from whole_rows(predict(network_view(image, size, mean, std)[None])[0], (height, width))
+            yield from whole_rows(predict(network_view(image, data_config)[None])[0], (height, width))
 
 
 def whole_rows(logits: Tensor, shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
@@ -90,12 +95,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-def check_image(image: np.ndarray) -> None:
-    """InputError unless the array is (H, W, 3) uint8 with at least one pixel."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise InputError(f"image must be an RGB array (H, W, 3) of uint8, got {image.shape} of {image.dtype}")
 
 
 def likeliest(logits: Tensor) -> np.ndarray:

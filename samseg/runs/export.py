@@ -11,14 +11,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from samseg.adapters.insert import adapter_name, merge_adapter
-from samseg.runs.load import CONFIG_ENTRY, load_run
-from samseg.runs.tensors import save_weights
-from samseg.models.config import AdapterConfig
+from samseg.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.config.schema import RunConfig
 from samseg.errors import InputError
 from samseg.files import written_whole
 from samseg.models.smp import create_model
+from samseg.runs.load import load_run
+from samseg.runs.tensors import CONFIG_ENTRY, save_weights
 
 EXTRA = 'pip install "samseg[export]"'
 ONNX_BYTES = 2**31  # an ONNX file is one protobuf message
@@ -29,7 +28,7 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     """Write the best model of ``run`` in the format ``to``, a key of `FORMATS`; returns the file or folder written.
 
     ``out`` defaults to ``model.<suffix>`` (for smp: ``smp/``) in the run folder. It is written whole or not at all.
-    ONNX and torch-export take normalised images (B, 3, S, S) float32, S = ``data.image_size``, any B, and give logits
+    ONNX and torch-export take normalised images (B, bands, S, S) float32, S = ``data.image_size``, any B, and give logits
     (B, classes, S, S); class names, mean, std (on 0..1) and size lie within.
 
     Raises InputError for what is no run, for an ``out`` that exists, and for a format that cannot hold the model.
@@ -48,14 +47,16 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
 def plain(model: nn.Module, config: RunConfig) -> nn.Module:
     """The same network as SMP alone knows it, on the CPU in evaluation mode: nothing of ours wrapped around its layers.
 
-    LoRA is merged into the weights. The other adapters depend on the image, so they stay.
+    An adapter that can be is merged into the weights; the others depend on the image, so they stay.
     """
-    if adapter_name(model) == "lora":
+    if can_be_merged(model):
         merge_adapter(model)
     if adapter_name(model) is not None:
         return model
     settings = config.model
-    bare = create_model(settings.arch, settings.encoder, None, classes=len(config.data.classes), **settings.decoder)
+    bare = create_model(
+        settings.arch, settings.encoder, None, config.data.channels, len(config.data.classes), **settings.decoder
+    )
     bare.load_state_dict(model.state_dict())
     return bare.eval()
 
@@ -65,7 +66,9 @@ def notes(config: RunConfig) -> dict[str, str]:
     data = config.data
     return {
         "classes": json.dumps(list(data.classes), ensure_ascii=False),  # in the order of the logits' channels
-        "mean": json.dumps(data.mean),  # of R, G, B on 0..1
+        "bands": json.dumps(data.bands),  # of the image, from 1; null: R, G, B
+        "scale": json.dumps(data.scale),  # the values that become 0..1; null: 0..255
+        "mean": json.dumps(data.mean),  # of each band on 0..1
         "std": json.dumps(data.std),
         "image_size": str(data.image_size),
         "resize": json.dumps(data.resize),  # false: trained on crops at native resolution, to be used on tiles
@@ -74,7 +77,7 @@ def notes(config: RunConfig) -> dict[str, str]:
 
 def _safetensors(model: nn.Module, config: RunConfig, out: Path) -> None:
     # The path of the weights it started from means nothing elsewhere, and all weights are inside.
-    adapter = config.model.adapter if adapter_name(model) else AdapterConfig()  # or it was merged
+    adapter = config.model.adapter if adapter_name(model) else None  # it was merged
     config = replace(config, model=replace(config.model, weights=None, adapter=adapter), run_dir=None)
     text = OmegaConf.to_yaml(OmegaConf.structured(config))
     save_weights(model.state_dict(), out, {CONFIG_ENTRY: text, **notes(config)})
@@ -109,6 +112,8 @@ def _torch_export(model: nn.Module, config: RunConfig, out: Path) -> None:
 
 
 def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
+    if config.model.arch.lower() == "sam":
+        raise InputError("SMP has no model.arch=sam: export it to safetensors, onnx or torch-export")
     if adapter_name(model) is not None:
         raise InputError(
             f"SMP knows no {adapter_name(model)}, and it cannot be merged into the weights: export to safetensors, "
@@ -128,7 +133,7 @@ def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
 
 def _image(config: RunConfig) -> Tensor:
     size = config.data.image_size
-    return torch.zeros(2, 3, size, size)  # a batch of one would be taken for a constant
+    return torch.zeros(2, config.data.channels, size, size)  # a batch of one would be taken for a constant
 
 
 SMP_CARD = """\

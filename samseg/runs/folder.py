@@ -1,13 +1,17 @@
-"""A run's folder: what its files are called, which folder a run is written to, and whether an earlier run is resumed."""
+"""A run's folder: its files' names, which folder a run is written to, and whether an earlier run is resumed."""
 
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from samseg.config.load import load_config, save_config
+from samseg.config.load import run_config, save_config
 from samseg.config.schema import RunConfig
+from samseg.config.typed_yaml import parse_yaml
+from samseg.data.config import PERCENTILE
 from samseg.errors import ConfigError, InputError
+from samseg.files import refusals_named, sweep
 from samseg.runs.lock import held
 
 ROOT = Path("runs")  # of runs that are not given a run_dir
@@ -21,7 +25,8 @@ PICTURES = "validation.png"
 EVENTS = "events.out.tfevents.*"  # TensorBoard's names
 PREDICTIONS = "predictions"  # a folder
 # These may differ on resuming: they do not change the result.
-FREE_KEYS = {"run_dir", "train.resume", "train.workers", "train.cache_dir"}
+FREE_KEYS = {"run_dir", "train.resume", "train.workers", "train.cache_dir", "train.accept_changed_data"}
+MOVABLE_KEYS = FREE_KEYS | {"data.root", "model.weights"}  # may be edited in a run's config.yaml: the files may move
 
 
 def evaluation_file(folder: Path, split: str) -> Path:
@@ -40,7 +45,23 @@ def read_run_config(run_dir: str | Path) -> RunConfig:
         raise InputError(f"no such run folder: {run_dir}")
     if not is_run(run_dir):
         raise InputError(f"{run_dir} is not a run folder: it has no {CONFIG}")
-    return load_config(run_dir / CONFIG)
+    return run_config((run_dir / CONFIG).read_text(encoding="utf-8"), run_dir / CONFIG)
+
+
+def check_config(folder: Path, written: str, source: object) -> None:
+    """InputError, with what changed, unless a run's ``config.yaml`` is as ``source`` keeps it: ``written`` then.
+
+    Where its files lie may have changed, and what does not change the result. Nothing is said of runs of older
+    versions, for which ``written`` is empty.
+    """
+    now = (folder / CONFIG).read_text(encoding="utf-8")
+    if written in ("", now):
+        return
+    changed = _changes(*(_flat(parse_yaml(text, folder / CONFIG)) for text in (written, now)), MOVABLE_KEYS)
+    if changed:
+        raise InputError(
+            f"{folder / CONFIG} was changed since {source} was written: {changed}; change it back, or start a new run"
+        )
 
 
 def newest_run(root: str | Path = ROOT) -> Path:
@@ -57,54 +78,85 @@ def earlier_run(config: RunConfig, name: str, root: Path = ROOT) -> Path | None:
     With ``train.resume`` it is ``run_dir`` if that holds a run, or the latest of ``root``/``name``, ``name``-2, ... A
     run that was never begun is begun, so that the command of a job that may be stopped needs no first and later form.
 
-    Raises InputError when ``run_dir`` holds a run and is not to be resumed, ConfigError when it was begun with another
-    configuration.
+    Raises InputError when ``run_dir`` holds a run and is not to be resumed or a new run would lie among the data,
+    ConfigError when it was begun with another configuration.
     """
-    if config.run_dir is not None:
-        folder = Path(config.run_dir).expanduser()
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"run_dir={folder} is a file, not a folder; name another")
-        if not (folder / CONFIG).exists():
-            return None
-        if not config.train.resume:
-            raise InputError(f"{folder} already holds a run: resume it with train.resume=true, or name another run_dir")
-    else:
-        taken = [folder for folder in _names(root, name) if (folder / CONFIG).exists()] if config.train.resume else []
-        if not taken:
-            return None
-        folder = taken[-1]
-    _check_same(config, read_run_config(folder), folder)
-    return folder
-
-
-def new_run(config: RunConfig, name: str, root: Path = ROOT) -> Path:
-    """Make the folder of a new run, with its ``config.yaml``, and return it; InputError where that cannot be."""
-    try:
+    folder = Path(config.run_dir).expanduser() if config.run_dir is not None else root / name
+    with refusals_named(folder):
         if config.run_dir is not None:
-            folder = Path(config.run_dir).expanduser()
-            folder.mkdir(parents=True, exist_ok=True)
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"run_dir={folder} is a file, not a folder; name another")
+            begun = [folder] if _has_begun(folder) else []
+            if begun and not config.train.resume:
+                raise InputError(
+                    f"{folder} already holds a run: resume it with train.resume=true, or name another run_dir"
+                )
         else:
-            folder = _claim(root, name)
-        with held(folder):  # two runs that start at the same moment in one run_dir do not write over each other
-            if (folder / CONFIG).exists():
+            begun = [earlier for earlier in _names(root, name) if _has_begun(earlier)] if config.train.resume else []
+        if not begun:
+            _check_place(folder, config.data.root)
+            return None
+    _check_same(config, read_run_config(begun[-1]), begun[-1])
+    return begun[-1]
+
+
+def new_run(config: RunConfig, name: str, lock: ExitStack, root: Path = ROOT) -> Path:
+    """Make the folder of a new run, with its ``config.yaml``, and return it; InputError where that cannot be.
+
+    The folder is held until the ``lock`` is closed.
+    """
+    folder = Path(config.run_dir).expanduser() if config.run_dir is not None else None
+    with refusals_named(f"the run folder {folder or root / name}"):
+        if folder is None:
+            folder = _claim(root, name, lock)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(held(folder))
+            if _has_begun(folder):  # since `earlier_run` looked
                 raise InputError(f"{folder} already holds a run, which has just begun; name another run_dir")
-            save_config(
-                replace(config, run_dir=str(folder), train=replace(config.train, resume=False)), folder / CONFIG
-            )
-    except OSError as error:
-        raise InputError(f"the run folder cannot be written: {error}; name another with run_dir=") from error
+        _clear(folder)
+        save_config(replace(config, run_dir=str(folder), train=replace(config.train, resume=False)), folder / CONFIG)
     return folder
 
 
-def discard_unless_begun(folder: Path) -> None:
-    """Remove what a run wrote that failed before its first epoch's end, so that it can be mended and started again."""
-    if (folder / STATE).exists():
-        return
+def discard_unless_begun(folder: Path, lock: ExitStack) -> None:
+    """Remove what a run wrote that has no state yet, so that its command can be mended and given again.
+
+    The ``lock`` on the folder is closed.
+    """
+    begun = _has_begun(folder)
+    if not begun:
+        _clear(folder)
+    lock.close()
+    if not begun and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def sweep_saves(folder: Path) -> None:
+    """Delete what killed saves of the run left half written; its lock must be held."""
+    for name in (CONFIG, STATE, WEIGHTS, METRICS, HISTORY, CURVES, PICTURES):
+        sweep(folder / name)
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether the folder holds a run, and that has something to go on from or to use."""
+    return is_run(folder) and any((folder / name).exists() for name in (STATE, WEIGHTS))
+
+
+def _clear(folder: Path) -> None:
+    """Remove all that a run without a state may have written."""
+    sweep_saves(folder)
     for pattern in (CONFIG, PICTURES, EVENTS):
         for file in folder.glob(pattern):
             file.unlink()
-    if not any(folder.iterdir()):
-        folder.rmdir()
+
+
+def _check_place(folder: Path, root: str) -> None:
+    if folder.resolve().is_relative_to(Path(root).resolve()):
+        raise InputError(
+            f"the run folder {folder} lies in data.root ({root}), where its pictures could be taken for data: name one "
+            "elsewhere with run_dir="
+        )
 
 
 def _names(root: Path, name: str):
@@ -116,29 +168,40 @@ def _names(root: Path, name: str):
         yield folder
 
 
-def _claim(root: Path, name: str) -> Path:
-    """Make the first free of root/name, root/name-2 ...; runs that start at the same moment get one each."""
+def _claim(root: Path, name: str, lock: ExitStack) -> Path:
+    """Make and hold the first free of root/name, root/name-2 ...; runs that start at the same moment get one each."""
     for number in count(1):
         folder = root / (name if number == 1 else f"{name}-{number}")
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            continue
+            if not is_run(folder) or _has_begun(folder):
+                continue
+        try:
+            lock.enter_context(held(folder))
+        except InputError:
+            continue  # it is about to begin
         return folder
 
 
 def _check_same(config: RunConfig, earlier: RunConfig, folder: Path) -> None:
-    now, before = (
-        _flat(asdict(run)) | {"the order of data.classes": list(run.data.classes)} for run in (config, earlier)
-    )
-    free = FREE_KEYS | ({"train.batch_size"} if config.train.batch_size == "auto" else set())  # found once is found
-    keys = sorted(key for key in now.keys() | before.keys() if key not in free and now.get(key) != before.get(key))
-    if keys:
-        changes = ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys)
+    measured = {"train.batch_size": config.train.batch_size == "auto", "data.scale": config.data.scale == PERCENTILE}
+    free = FREE_KEYS | {key for key, once in measured.items() if once}  # what was measured once stays
+    before, now = (_flat(asdict(run)) for run in (earlier, config))
+    if changed := _changes(before, now, free):
         raise ConfigError(
-            f"{folder} was begun with another configuration: {changes}; resume it with the one it had, or start a new "
+            f"{folder} was begun with another configuration: {changed}; resume it with the one it had, or start a new "
             "run with train.resume=false and another run_dir"
         )
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], free: set[str]) -> str:
+    """The keys, but for the ``free`` ones, whose values differ, with both values; "" if there are none."""
+    order = "the order of data.classes"
+    for values in (before, now):
+        values[order] = [key for key in values if key.startswith("data.classes.")]
+    keys = sorted(key for key in now.keys() | before.keys() if key not in free and now.get(key) != before.get(key))
+    return ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys)
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,28 +1,25 @@
 """The best model of a run: its configuration, the base it trained on and what it learnt."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from samseg.config.load import load_config, task_of
+from samseg.config.load import run_config, task_of
 from samseg.config.schema import RunConfig
 from samseg.errors import InputError, WeightsError
 from samseg.models import pretrained
 from samseg.models.build import Built
-from samseg.runs.folder import WEIGHTS, read_run_config
-from samseg.runs.tensors import read_weights
-
-CONFIG_ENTRY = "config"  # of an exported file's metadata: the run's config.yaml
+from samseg.runs.folder import WEIGHTS, check_config, read_run_config
+from samseg.runs.tensors import CONFIG_ENTRY, read_metadata, read_weights
 
 
 def load_run(path: str | Path) -> tuple[nn.Module, RunConfig]:
     """The best model of a run, on the CPU and in evaluation mode, and the run's configuration.
 
-    ``path`` is a run folder, or the one file that `samseg export --to safetensors` makes of it. A run that trained on
-    a frozen base reads the base's weights from where it had them, and checks that they are the same.
+    ``path`` is a run folder, its ``best.safetensors``, or the one file that `samseg export --to safetensors` makes of
+    it. A run that trained on a frozen base reads the base's weights from where it had them, and checks that they are
+    the same.
 
     Raises InputError for a path that is no run or has not finished an epoch, WeightsError for weights that are
     damaged or of another model, or a base that is gone or another. No pickled code is executed.
@@ -35,6 +32,8 @@ def load_run(path: str | Path) -> tuple[nn.Module, RunConfig]:
     if not file.is_file():
         raise InputError(f"{path} has no {WEIGHTS}: no epoch of this run was finished; go on with train.resume=true")
     state, metadata = read_weights(file)
+    if path.is_dir():
+        check_config(path, metadata.get(CONFIG_ENTRY, ""), file)
     model, base = rebuild(config, metadata, file)
     pretrained.load_trained(model, base, state, metadata, file)
     return model.eval(), config
@@ -46,6 +45,8 @@ def rebuild(config: RunConfig, metadata: Mapping[str, str], source: object) -> B
     Raises WeightsError, naming the ``source``, if the base's weights cannot be had.
     """
     based = pretrained.WEIGHTS in metadata
+    if based and pretrained.DIGEST not in metadata:
+        raise WeightsError(f"{source} names its base weights, {metadata[pretrained.WEIGHTS]}, but not their sha256")
     try:
         return task_of(config).build_model(pretrained=based)
     except WeightsError as error:
@@ -58,15 +59,8 @@ def rebuild(config: RunConfig, metadata: Mapping[str, str], source: object) -> B
 
 
 def _config_in(file: Path) -> RunConfig:
-    """The configuration in the metadata of an exported file."""
-    try:
-        with safe_open(file, "pt") as content:
-            text = (content.metadata() or {}).get(CONFIG_ENTRY)
-    except (SafetensorError, OSError):
-        text = None
+    """The configuration in the metadata of an exported file, or of a run's weights."""
+    text = read_metadata(file).get(CONFIG_ENTRY)
     if text is None:
         raise InputError(f"{file} is not an exported model: name a run folder, or a file that samseg export made")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.yaml"
-        path.write_text(text, encoding="utf-8")
-        return load_config(path)
+    return run_config(text, file)

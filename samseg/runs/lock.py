@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from samseg.errors import InputError
+from samseg.files import refusals_named
 
 try:
     import fcntl
@@ -27,7 +28,9 @@ def held(folder: Path) -> Iterator[None]:
         yield
         return
     path = folder / LOCK
-    with open(path, "a+", encoding="utf-8") as file:
+    with refusals_named(path):
+        file = open(path, "a+", encoding="utf-8")
+    with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -2,16 +2,20 @@
 
 import csv
 import json
-import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import UnionType
+from typing import get_args, get_origin
 
 import torch
+from torch import Tensor
 
-from samseg.runs.folder import HISTORY, METRICS, STATE, WEIGHTS
-from samseg.runs.tensors import save_weights
-from samseg.errors import InputError
+from samseg.encoders.weights import not_finite, read_torch
+from samseg.errors import ConfigError, InputError, WeightsError
 from samseg.files import written_whole
+from samseg.runs.folder import HISTORY, METRICS, STATE, WEIGHTS, check_config
+from samseg.runs.seal import broken, sealed
+from samseg.runs.tensors import CONFIG_ENTRY, save_weights
 
 START = {"images": 0, "steps": 0, "loss": 0.0, "seconds": 0.0}  # in an epoch; the loss is the sum of its steps'
 
@@ -31,12 +35,14 @@ class RunState:
     best: dict = field(default_factory=dict)  # the figures of the best epoch
     history: list[dict] = field(default_factory=list)  # a row per epoch
     model: dict = field(default_factory=dict)  # without its base
-    base: dict = field(default_factory=dict)  # the metadata of `samseg.models.pretrained.Base`; empty if the model is all there
+    base: dict = field(default_factory=dict)  # `samseg.models.pretrained.Base.metadata`; empty if the model is whole
     images_a_step: int = 0  # of the optimiser, over all processes
     total_steps: int = 0  # of the optimiser, in the whole run
     optimizer: dict = field(default_factory=dict)
     scheduler: dict = field(default_factory=dict)
     scaler: dict | None = None  # of the loss, in fp16
+    config: str = ""  # the run's config.yaml, as it was
+    data: dict = field(default_factory=dict)  # the digest of each image and its labels, by split and name
 
     def begun(self) -> bool:
         return self.epoch > 0 or self.part["steps"] > 0
@@ -49,7 +55,7 @@ class RunState:
         return self.best_epoch == self.epoch
 
     def add_epoch(self, row: dict, figures: dict, better: bool) -> None:
-        """Count one more epoch: its ``row`` of the history, its validation ``figures``, and whether they are the best."""
+        """Count one more epoch: its ``row`` of the history, its validation ``figures``, whether they are the best."""
         self.epoch, self.part = row["epoch"], dict(START)
         self.history.append(row)
         if better:
@@ -60,8 +66,11 @@ class RunState:
         return self.epoch >= epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
 
     def save(self, folder: Path) -> None:
-        with written_whole(folder / STATE) as temporary:
-            torch.save(vars(self), temporary)
+        """Write the state; ConfigError, and the one before stays, when a weight is no longer a number."""
+        if bad := not_finite(self.model):
+            raise ConfigError(f"the weights hold NaN or infinity after {self.position()}, in {bad}: lower train.lr")
+        with written_whole(folder / STATE) as temporary, sealed(temporary) as sink:
+            torch.save(vars(self), sink)
 
     def write_results(self, folder: Path) -> None:
         """Write what others read: history, metrics and, when this epoch is the best so far, the weights.
@@ -71,7 +80,7 @@ class RunState:
         if self.part["steps"] > 0:
             return
         if self.improved():
-            save_weights(self.model, folder / WEIGHTS, self.base)
+            save_weights(self.model, folder / WEIGHTS, self.base | {CONFIG_ENTRY: self.config})
         write_json({"val": self.best, "epoch": self.best_epoch}, folder / METRICS)
         with written_whole(folder / HISTORY) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(self.history[0]))
@@ -80,15 +89,53 @@ class RunState:
 
 
 def load_state(folder: Path) -> RunState | None:
-    """The state in a run folder; None before the first epoch's end. InputError when it is damaged."""
+    """The state in a run folder; None before the first is saved.
+
+    InputError when it is not what was written (states of older versions carry no digest), or config.yaml is not the one
+    it goes with. No code in the file is run.
+    """
     path = folder / STATE
     if not path.exists():
         return None
+    damaged = "the run cannot be resumed; copy the file again, or start a new run"
     try:
-        return RunState(**torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path} cannot be read ({reason}): the run cannot be resumed; start a new one") from None
+        if broken(path):
+            raise InputError(f"{path} is not what was written, its sha256 is another: {damaged}")
+        content = read_torch(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from None
+    except WeightsError as error:
+        raise InputError(f"{error}: {damaged}") from None
+    if wrong := _misfit(content):
+        raise InputError(f"{path} is no state of a run ({wrong}): {damaged}")
+    state = RunState(**content)
+    if bad := not_finite(state.model):
+        raise InputError(f"{path} holds NaN or infinity in {bad}: {damaged}")
+    check_config(folder, state.config, path)
+    return state
+
+
+def _misfit(content: object) -> str | None:
+    """What keeps a file's content from being a `RunState`; None if nothing does."""
+    kinds = {item.name: item.type for item in fields(RunState)}
+    if not isinstance(content, dict) or not content.keys() <= kinds.keys():
+        return "it holds something else"
+    for name, value in content.items():
+        if not isinstance(value, _types(kinds[name])):
+            return f"{name} is a {type(value).__name__}"
+    state = RunState(**content)
+    if state.part.keys() != START.keys() or not all(isinstance(value, (int, float)) for value in state.part.values()):
+        return "its part of an epoch is not counted"
+    if not all(isinstance(value, Tensor) for value in state.model.values()):
+        return "its model holds other things than tensors"
+    if not all(isinstance(row, dict) for row in state.history) or len(state.history) != state.epoch:
+        return "its history is not that of its epochs"
+    return None
+
+
+def _types(kind: type) -> tuple[type, ...]:
+    """``dict | None`` -> (dict, NoneType), ``list[dict]`` -> (list,)."""
+    return get_args(kind) if isinstance(kind, UnionType) else (get_origin(kind) or kind,)
 
 
 def write_json(content: dict, path: Path) -> None:

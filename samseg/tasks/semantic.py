@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from samseg.data.check import Report, check_dataset
-from samseg.data.classes import parse_classes
 from samseg.data.config import DataConfig
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.images import read_image
+from samseg.data.preprocess import shown
+from samseg.data.sources import open_source
+from samseg.data.target import check_classes, class_target
 from samseg.models.build import Built, build_model
 from samseg.models.config import ModelConfig
 from samseg.predict.draw import coloured, legend
@@ -52,17 +53,18 @@ class SemanticTask(Task):
 
     @classmethod
     def complete(cls, data: DataConfig, model: ModelConfig, settings: LossConfig) -> None:
-        parse_classes(data.classes, data.ignore)
+        check_classes(data)
         complete_loss(settings, list(data.classes))
 
     def check(self, splits: Iterable[str]) -> Report:
-        return check_dataset(self.data.root, splits, self.data)
+        return check_dataset(self.data, splits)
 
     def dataset(self, split: str, *, train: bool, seed: int) -> SegmentationDataset:
-        return SegmentationDataset(self.data.root, split, self.data, train=train, seed=seed)
+        source = open_source(self.data, split)
+        return SegmentationDataset(source, class_target(self.data, source), self.data, train=train, seed=seed)
 
     def build_model(self, pretrained: bool = True) -> Built:
-        return build_model(self.model, classes=len(self.classes), pretrained=pretrained)
+        return build_model(self.model, len(self.classes), pretrained, in_channels=self.data.channels)
 
     def objective(self, report: Report) -> SemanticObjective:
         return SemanticObjective(SegmentationLoss(self.settings, self.classes, report.class_pixels("train")))
@@ -73,7 +75,7 @@ class SemanticTask(Task):
     def random_batch(self, size: int, device: torch.device) -> dict:
         side = self.data.image_size
         return {
-            "image": torch.randn(size, 3, side, side, device=device),
+            "image": torch.randn(size, self.data.channels, side, side, device=device),
             "mask": torch.randint(len(self.classes), (size, side, side), device=device),
         }
 
@@ -122,7 +124,7 @@ class SemanticTask(Task):
             item = dataset[index]
             stripes = [logits.argmax(0).cpu().numpy() for _, logits in self._rows(model, item, device)]
             prediction = np.concatenate(stripes)
-            image = item["image"] if "image" in item else read_image(dataset.pairs[index].image)
+            image = shown(item["image"] if "image" in item else dataset.source.image(item["name"]), self.data)
             titles = (item["name"], "truth (grey: ignored)", "prediction")
             rows.append(list(zip(titles, (image, coloured(item["mask"].numpy()), coloured(prediction)), strict=True)))
         return page(rows, legend(self.classes))

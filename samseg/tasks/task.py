@@ -68,7 +68,8 @@ class Task(ABC):
         self.data, self.model, self.settings = data, model, settings
 
     @classmethod
-    def complete(cls, data: DataConfig, model: ModelConfig, settings: Any) -> None:  # noqa: B027 (none need be checked)
+    @abstractmethod
+    def complete(cls, data: DataConfig, model: ModelConfig, settings: Any) -> None:
         """Check what the task needs of a configuration and fill in, in place, what is left out; ConfigError."""
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from samseg.runs.folder import evaluation_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
 from samseg.tasks.task import Figures
-from samseg.training.stopping import outlive_sigterm
+from samseg.training.stopping import prepare_worker
 
 
 def evaluate(
@@ -40,7 +41,7 @@ def evaluate(
     metrics = task.metrics().to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
     loader = DataLoader(
-        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=outlive_sigterm
+        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=prepare_worker
     )
     for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
         task.measure(metrics, model, item, device, autocast)
@@ -53,11 +54,18 @@ def _as_it_is(item: dict) -> dict:
     return item
 
 
-def evaluate_run(folder: Path, split: str) -> tuple[str, Path]:
+class Evaluation(NamedTuple):
+    """A run's figures on a split, the same as a table for people, and the file in the run that holds them."""
+
+    figures: Figures
+    table: str
+    path: Path
+
+
+def evaluate_run(folder: Path, split: str) -> Evaluation:
     """Evaluate a run's best weights on a split of its data, on a GPU if there is one.
 
-    Returns the figures as a table and the file in the run that they were written to. InputError for a folder that is no
-    run and for data that are not as they should be.
+    InputError for a folder that is no run and for data that are not as they should be.
     """
     config = read_run_config(folder)
     task = task_of(config)
@@ -74,4 +82,4 @@ def evaluate_run(folder: Path, split: str) -> tuple[str, Path]:
     )
     path = evaluation_file(folder, split)
     write_json({split: figures}, path)
-    return task.table(figures), path
+    return Evaluation(figures, task.table(figures), path)

@@ -1,10 +1,11 @@
 """What a run shows of its course: curves, and TensorBoard events."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
-from samseg.files import written_whole
+from samseg.files import write_bytes
 from samseg.tasks import Task
 
 
@@ -37,8 +38,9 @@ def draw_curves(history: list[dict], task: Task, path: Path) -> None:
         score.set_ylim(0, 1)
     score.legend(loc="lower right" if task.higher_is_better else "upper right")
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    picture = BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    write_bytes(path, picture.getvalue())
 
 
 def _line(axes, epochs: list[int], history: list[dict], key: str, label: str) -> None:

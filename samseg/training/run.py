@@ -9,18 +9,32 @@ from accelerate.utils import gather_object
 
 from samseg.config.load import task_of
 from samseg.config.schema import RunConfig
+from samseg.data.config import PERCENTILE
+from samseg.data.scale import measured_scale
 from samseg.errors import InputError
-from samseg.runs.folder import CURVES, PICTURES, WEIGHTS, discard_unless_begun, earlier_run, new_run, read_run_config
+from samseg.runs.folder import (
+    CONFIG,
+    CURVES,
+    PICTURES,
+    STATE,
+    WEIGHTS,
+    discard_unless_begun,
+    earlier_run,
+    new_run,
+    read_run_config,
+    sweep_saves,
+)
 from samseg.runs.lock import held
 from samseg.runs.state import RunState, load_state
 from samseg.tasks import Task
 from samseg.training.batch_size import AUTO, find_batch_size
 from samseg.training.failures import explained
-from samseg.training.processes import accelerator_for, on_main
+from samseg.training.processes import accelerator_for, on_main, own_accelerator
 from samseg.training.stopping import sigterm_noted
 from samseg.training.trainer import Trainer, write_results
 
 
+@own_accelerator()
 def train(config: RunConfig, name: str) -> Path:
     """Train what ``config`` says, or go on with it, and return the run folder.
 
@@ -34,6 +48,7 @@ def train(config: RunConfig, name: str) -> Path:
         def claimed(folder: Path | None) -> Path | None:
             if folder is not None:
                 lock.enter_context(held(folder))
+                sweep_saves(folder)
             return folder
 
         folder = on_main(accelerator, lambda: claimed(earlier_run(config, name)))
@@ -52,6 +67,14 @@ def train(config: RunConfig, name: str) -> Path:
 
         report = on_main(accelerator, lambda: task.check(("train", "val")))
         accelerator.print(report)
+        if config.data.scale == PERCENTILE:
+            scale = (
+                read_run_config(folder).data.scale
+                if folder
+                else on_main(accelerator, lambda: measured_scale(config.data))
+            )
+            config = replace(config, data=replace(config.data, scale=scale))
+            accelerator.print(f"data.scale: {PERCENTILE} is {scale}")
         if config.train.batch_size == AUTO:
             found = read_run_config(folder).train.batch_size if folder else find_batch_size(config, accelerator, report)
             config = replace(config, train=replace(config.train, batch_size=found))
@@ -59,17 +82,18 @@ def train(config: RunConfig, name: str) -> Path:
         trainer = Trainer(config, accelerator, report, state, source=folder)
         accelerator.print(trainer.summary())
         if folder is None:
-            folder = on_main(accelerator, lambda: claimed(new_run(config, name)))
+            folder = on_main(accelerator, lambda: new_run(config, name, lock))
+        state.config = (folder / CONFIG).read_text(encoding="utf-8")
         try:
             with explained(config.train), sigterm_noted() as stop:
                 trainer.run(folder, stop)
-        except InputError:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                saved = "the same command with train.resume=true goes on"
+                kept = saved if (folder / STATE).exists() else "no state was saved, nothing is kept"
+                accelerator.print(f"\nstopped in epoch {state.epoch + 1}; {kept}")
             if accelerator.is_main_process:
-                lock.close()
-                discard_unless_begun(folder)
-            raise
-        except KeyboardInterrupt:
-            accelerator.print(f"\nstopped in epoch {state.epoch + 1}; the same command with train.resume=true goes on")
+                discard_unless_begun(folder, lock)
             raise
         early = f" (stopped early: no better {task.score_name})" if state.epoch < config.train.epochs else ""
         _finish(accelerator, state, task, folder, f"finished after {state.epoch} epochs{early}")
@@ -78,9 +102,8 @@ def train(config: RunConfig, name: str) -> Path:
 
 
 def _finish(accelerator: Accelerator, state: RunState, task: Task, folder: Path, title: str) -> None:
-    """Say what came out, where it lies, and what comes next."""
+    """Say what came out and where it lies."""
     accelerator.print(
         f"{title}; the best is epoch {state.best_epoch}, on the validation images:\n{task.table(state.best)}\n"
-        f"weights: {folder / WEIGHTS}; curves: {folder / CURVES}; pictures: {folder / PICTURES}\n"
-        f"next: python tools/evaluate.py {folder}, python tools/infer.py {folder} IMAGE ..."
+        f"weights: {folder / WEIGHTS}; curves: {folder / CURVES}; pictures: {folder / PICTURES}"
     )

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
-from PIL import Image
 from torch.distributed.checkpoint import state_dict as gathered
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -22,9 +21,9 @@ from samseg.config.schema import RunConfig, TrainConfig
 from samseg.errors import Terminated
 from samseg.features.fill import with_features
 from samseg.features.store import cache_folder
-from samseg.files import written_whole
 from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
 from samseg.models.pretrained import load_trained, trained_part
+from samseg.predict.draw import save_picture
 from samseg.runs.folder import CURVES, PICTURES, STATE
 from samseg.runs.load import rebuild
 from samseg.runs.state import RunState
@@ -36,7 +35,7 @@ from samseg.training.failures import check_finite, explained
 from samseg.training.processes import agreed, whole_on_each
 from samseg.training.progress import Progress
 from samseg.training.report import Events, draw_curves
-from samseg.training.stopping import StopRequest, outlive_sigterm
+from samseg.training.stopping import StopRequest, prepare_worker
 
 SAVE_MINUTES = 15  # the state is saved so often within an epoch
 WHOLE = gathered.StateDictOptions(full_state_dict=True, cpu_offload=True)  # by name, on the main process, unsharded
@@ -61,7 +60,7 @@ class Trainer:
             batch_sampler=self.batches,
             num_workers=settings.workers,
             persistent_workers=settings.workers > 0,
-            worker_init_fn=outlive_sigterm,
+            worker_init_fn=prepare_worker,
             pin_memory=accelerator.device.type == "cuda",
         )
         self.steps = math.ceil(len(self.batches) / settings.accumulate)  # of the optimiser, an epoch
@@ -151,8 +150,7 @@ class Trainer:
             with whole_on_each(self.accelerator, self.model) as network:
                 # Pictures and events come before the state: an epoch that is run again draws them again.
                 if main and state.improved():
-                    with written_whole(folder / PICTURES) as temporary:
-                        Image.fromarray(task.picture(network, self.validation)).save(temporary)
+                    save_picture(folder / PICTURES, task.picture(network, self.validation))
             if main:
                 events.add(row, task.scalars(figures))
             self._save(folder)

@@ -5,8 +5,7 @@ import torch
 
 import samseg
 from samseg.adapters.insert import METHODS, adapter_parameters
-
-from ..encoders.conftest import SMALL
+from tests.encoders.conftest import SMALL
 
 
 def small_model(adapter: str | None = None, moved: bool = False, **arguments) -> torch.nn.Module:

@@ -9,8 +9,7 @@ from torch import nn
 
 from samseg.adapters.auxiliary import auxiliary_losses
 from samseg.adapters.conv_lora import ConvLoRA, Gate
-
-from .conftest import picture, small_model
+from tests.adapters.conftest import picture, small_model
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import samseg
 from samseg.adapters.auxiliary import auxiliary_losses
 from samseg.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
 from samseg.errors import ConfigError
-
-from .conftest import picture, small_model
+from tests.adapters.conftest import picture, small_model
 
 
 def gradients(model: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -185,15 +184,17 @@ def test_a_state_dict_loads_into_another_of_its_kind(method):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (("lorra",), "unknown adapter 'lorra'; did you mean 'lora'?"),
-        (("lora", {"ranks": 4}), "unknown argument 'ranks' of lora; did you mean 'rank'?"),
-        (("lora", {"experts": 4}), "unknown argument 'experts' of lora; it takes blocks, rank, alpha"),
-        (("lora", {"width": 4}), "unknown argument 'width' of lora"),
-        (("lora", {"rank": 0}), "rank of LoRA must be at least 1, got 0"),
-        (("conv_lora", {"experts": 1}), "2 experts or more"),
+        (("lorra",), "must be one of lora, conv_lora, .*, got 'lorra'; did you mean 'lora'?"),
+        (("lora", {"ranks": 4}), "lora: ranks is no argument of lora; did you mean 'rank'?"),
+        (("lora", {"experts": 4}), "experts is no argument of lora; it takes blocks, rank, alpha"),
+        (("lora", {"width": 4}), "width is no argument of lora"),
+        (("lora", {"rank": 0}), "lora: rank must be at least 1, got 0"),
+        (("lora", {"rank": "4"}), "lora: rank must be an integer, got '4'"),
+        (("conv_lora", {"experts": 1}), "conv_lora: experts must be at least 2"),
+        (("adapter", {"scale": 2.0}), "scale is no argument of adapter"),
         (("adapter", {"ratio": 0.001}), "must leave 1 of 32 channels or more, got 0.001"),
         (("lora", {"blocks": [5]}), r"must be some of 0 to 4, got \[5\]"),
-        (("lora", {"blocks": []}), "must be some of 0 to 4"),
+        (("lora", {"blocks": []}), "lora: blocks must be indices of blocks"),
     ],
 )
 def test_bad_arguments_are_named_and_change_nothing(arguments, said):

@@ -11,8 +11,7 @@ from samseg.adapters.insert import adapter_name
 from samseg.adapters.lora import LoRA
 from samseg.encoders.linear import Linear
 from samseg.errors import ConfigError
-
-from .conftest import picture, small_model
+from tests.adapters.conftest import picture, small_model
 
 
 def test_updates_queries_and_values_by_the_formula():

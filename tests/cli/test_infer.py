@@ -1,4 +1,4 @@
-"""tools/infer.py from the command line, on a run of random weights."""
+"""samseg infer from the command line, on a run of random weights."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ from PIL import Image
 
 from tests.random_run import write_run
 
-TOOL = Path(__file__).parents[1] / "tools" / "infer.py"
+TOOL = Path(__file__).parents[2] / "tools" / "infer.py"
 
 
 @pytest.fixture
-def infer(work, monkeypatch, tool):
-    """Run the tool in ``work``."""
+def infer(work, monkeypatch, command):
+    """Run the command in ``work``."""
     monkeypatch.chdir(work)
-    return partial(tool, "infer.py")
+    return partial(command, "infer")
 
 
 @pytest.fixture(scope="module")

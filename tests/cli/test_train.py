@@ -1,9 +1,8 @@
-"""The training tools as they are called, in processes of their own."""
+"""samseg train and samseg evaluate as they are called, in processes of their own."""
 
 import csv
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -15,18 +14,19 @@ import pytest
 import safetensors.torch
 import torch
 
+from samseg.cli.train import prepare_sample
 from samseg.config.load import load_config
 from samseg.errors import InputError, Terminated
 from samseg.runs.state import RunState, load_state
 from samseg.training.run import train
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 # One thread, so that sums are added up in one order; no GPU, so that nothing is drawn at random.
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
 
 
-def command(tool, *arguments) -> list[str]:
-    return [sys.executable, str(REPOSITORY / "tools" / tool), *map(str, arguments)]
+def samseg(*arguments) -> list[str]:
+    return [sys.executable, "-m", "samseg", *map(str, arguments)]
 
 
 @pytest.fixture
@@ -72,17 +72,23 @@ def assert_same_run(one, other, rel=None) -> None:
 def test_train_then_evaluate(call, tiny_config, tmp_path):
     """With resnet18 and its defaults as an SMP user knows it."""
     model = ["model.encoder=resnet18", "model.decoder={}"]
-    out = call(*command("train.py", tiny_config, *model, "train.epochs=2")).stdout
+    out = call(*samseg("train", tiny_config, *model, "train.epochs=2")).stdout
     folder = tmp_path / "runs" / "tiny"
-    for expected in ("share of pixels", "trainable: ", "epoch 2/2", "tools/evaluate.py runs/tiny", "green"):
+    for expected in (
+        "share of pixels",
+        "trainable: ",
+        "epoch 2/2",
+        "next: samseg evaluate runs/tiny, samseg infer",
+        "green",
+    ):
         assert expected in out
-    out = call(*command("evaluate.py")).stdout  # the newest run, on test
+    out = call(*samseg("evaluate")).stdout  # the newest run, on test
     test = json.loads((folder / "metrics_test.json").read_text())["test"]
     assert f"{test['miou']:.4f}" in out and list(test["iou"]) == ["ground", "green", "blue"]
 
 
-def test_evaluating_what_is_no_run_is_one_line(tool):
-    code, _, stderr = tool("evaluate.py", "runs/none")
+def test_evaluating_what_is_no_run_is_one_line(command):
+    code, _, stderr = command("evaluate", "runs/none")
     assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1
 
 
@@ -92,7 +98,7 @@ def test_a_run_killed_at_any_moment_is_resumed_to_the_same_end(tiny_config, tmp_
     settings = ["train.epochs=8", "data.augment=[HorizontalFlip]", "run_dir=cut", "train.resume=true"]
     state = tmp_path / "cut" / "state.pt"
     for killed_after in (0, 0.2):  # seconds after a further state was seen
-        process = subprocess.Popen(command("train.py", tiny_config, *settings), cwd=tmp_path, env=ENVIRONMENT)
+        process = subprocess.Popen(samseg("train", tiny_config, *settings), cwd=tmp_path, env=ENVIRONMENT)
         before = state.stat().st_mtime_ns if state.exists() else 0
         while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
             time.sleep(0.005)
@@ -106,7 +112,7 @@ def test_a_run_killed_at_any_moment_is_resumed_to_the_same_end(tiny_config, tmp_
 
 
 def test_ctrl_c_is_no_failure(tiny_config, tmp_path):
-    line = command("train.py", tiny_config, "train.epochs=10000")
+    line = samseg("train", tiny_config, "train.epochs=10000")
     process = subprocess.Popen(
         line,
         cwd=tmp_path,
@@ -128,16 +134,16 @@ TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"
 NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
 
 
-def launched(*settings, script="tools/train.py") -> list[str]:
-    return [sys.executable, "-m", *TORCHRUN, str(REPOSITORY / script), *map(str, settings)]
+def launched(*settings, started=("-m", "samseg", "train")) -> list[str]:
+    return [sys.executable, "-m", *TORCHRUN, *started, *map(str, settings)]
 
 
-@pytest.mark.parametrize("script", ["tools/train.py", "tests/sharded_train.py"], ids=["ddp", "fsdp2"])
-def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_path, script):
+@pytest.mark.parametrize("started", [("tools/train.py",), ("tests/sharded_train.py",)], ids=["ddp", "fsdp2"])
+def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_path, started):
     """The same losses, weights and figures, although the six images make a short last step and val has three."""
     settings = [tiny_config, *NO_BATCH_STATISTICS, "train.epochs=2", "train.accumulate=2"]
     train(load_config(settings[0], [*settings[1:], f"run_dir={tmp_path / 'one'}", "train.batch_size=2"]), "tiny")
-    out = call(*launched(*settings, "run_dir=two", "train.batch_size=1", script=script)).stdout
+    out = call(*launched(*settings, "run_dir=two", "train.batch_size=1", started=[REPOSITORY / started[0]])).stdout
     assert out.count("epoch 2/2") == 1 and out.count("share of pixels") == 1
     one, two = tmp_path / "one", tmp_path / "two"
     assert_same_run(one, two, rel=1e-3)
@@ -168,7 +174,9 @@ def test_a_run_goes_on_with_more_and_with_fewer_processes(tiny_config, tmp_path,
         [other] = {int(child) for child in children} - {main}
         return launcher, main, other
 
-    monkeypatch.setattr("samseg.training.trainer.Trainer.validate", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(
+        "samseg.training.trainer.Trainer.validate", lambda self, stop: os.kill(os.getpid(), signal.SIGTERM)
+    )
     with pytest.raises(Terminated, match="stopped by SIGTERM after epoch"):
         train(load_config(tiny_config, settings), "tiny")
     monkeypatch.undo()
@@ -204,7 +212,7 @@ def test_bad_input_of_several_processes_is_told_once(tiny_config, tmp_path):
 
 
 def test_bad_input_is_one_line(call, tiny_config, tmp_path):
-    assert_one_line_error(call(*command("train.py", tiny_config, "data.root=nowhere"), code=2))
+    assert_one_line_error(call(*samseg("train", tiny_config, "data.root=nowhere"), code=2))
     assert not (tmp_path / "runs").exists()
 
 
@@ -212,7 +220,6 @@ def test_sample_scenes_are_made_where_the_default_root_is_empty_and_nowhere_else
     made = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("samseg.sample.write.write_sample", made.append)
-    prepare_sample = runpy.run_path(str(REPOSITORY / "tools" / "train.py"))["prepare_sample"]
     prepare_sample(Path("elsewhere"))
     assert not made
     prepare_sample(Path("data/sample"))

@@ -1,17 +1,15 @@
 """Loading, checking and saving configurations; every error is one line that names the key and the way out."""
 
-import inspect
 import subprocess
 import sys
 
 import pytest
 import yaml
 
-from samseg.adapters.insert import METHODS
+from samseg.adapters.methods import METHODS, arguments_of
 from samseg.config.load import load_config, save_config
 from samseg.config.schema import RunConfig
 from samseg.errors import ConfigError, InputError
-from samseg.models.config import ADAPTERS, AdapterConfig
 from samseg.runs.folder import read_run_config
 
 CLASSES = "data: {classes: {background: 0, building: 255}}\n"
@@ -125,19 +123,26 @@ def test_class_weights_left_out_are_one(load):
         ("train.layer_decay=1.1", "train.layer_decay must be above 0 and at most 1"),
         ("train.layer_decay=0.8", "train.layer_decay=0.8 does nothing while model.freeze_encoder is true"),
         ("train.gradient_checkpointing=true", "does nothing while the encoder is frozen without an adapter"),
-        ("model.adapter=lora", "model.adapter is a section .name, blocks, .*got 'lora'"),
-        ("model.adapter.name=lorra", "must be lora, conv_lora, adapter or null, got 'lorra'; did you mean lora?"),
-        ("model.adapter.rnk=1", "unknown key model.adapter.rnk; did you mean model.adapter.rank?"),
-        ("model.adapter.rank=1", "rank is not a key of model.adapter.name=None; set model.adapter.name first"),
-        ("model.adapter={name: lora, experts: 4}", "experts is not a key .*=lora; lora takes blocks, rank, alpha"),
-        ("model.adapter={name: adapter, rank: 4}", "rank is not a key .*=adapter; adapter takes blocks, ratio"),
+        ("model.adapter=lora", "model.adapter must be a mapping of names to values .* or null, got 'lora'"),
+        ("model.adapter.name=lorra", "name must be one of lora, conv_lora, .*, got 'lorra'; did you mean 'lora'?"),
+        ("model.adapter.name=[lora]", r"model.adapter.name must be one of lora, .*, got \['lora'\]"),
+        ("model.adapter.rank=1", "model.adapter.rank needs a method: set model.adapter.name to lora, .*null for none"),
+        ("model.adapter={name: null, rank: 1}", "model.adapter.rank needs a method"),
+        ("model.adapter={name: lora, rnk: 1}", "model.adapter.rnk is no argument of lora; did you mean 'rank'?"),
+        ("model.adapter={name: lora, rnk: null}", "model.adapter.rnk is no argument of lora"),
+        ("model.adapter={name: lora, experts: 4}", "experts is no argument of lora; it takes blocks, rank, alpha"),
+        ("model.adapter={name: adapter, rank: 4}", "rank is no argument of adapter; .*"),
+        ("model.adapter={name: lora, rank: 2.5}", "model.adapter.rank must be an integer, got 2.5"),
+        ("model.adapter={name: lora, rank: true}", "model.adapter.rank must be an integer, got True"),
+        ("model.adapter={name: lora, alpha: big}", "model.adapter.alpha must be a number or null, got 'big'"),
         ("model.adapter={name: lora, rank: 0}", "model.adapter.rank must be at least 1, got 0"),
         ("model.adapter={name: lora, alpha: 0}", "model.adapter.alpha must be above 0"),
+        ("model.adapter={name: conv_lora, alpha: .nan}", "model.adapter.alpha must be above 0"),
         ("model.adapter={name: conv_lora, experts: 1}", "model.adapter.experts must be at least 2"),
         ("model.adapter={name: adapter, ratio: 0}", "model.adapter.ratio must be above 0"),
         ("model.adapter={name: lora, blocks: [-1]}", "model.adapter.blocks must be indices of blocks from 0"),
         ("model.adapter={name: lora, blocks: []}", "model.adapter.blocks must be indices of blocks from 0"),
-        ("model.adapter={name: lora, blocks: [a]}", "model.adapter.blocks must be a list or null"),
+        ("model.adapter={name: lora, blocks: [a]}", "model.adapter.blocks must be a list of integers or null"),
         ("train.warmup=1", "train.warmup must be a share of all steps"),
         ("train.precision=fp8", "train.precision must be one of fp32, bf16, fp16; got 'fp8'"),
         ("seed=-1", "seed must be in 0"),
@@ -163,26 +168,39 @@ def test_bad_settings_are_refused_in_one_line(load, override, message):
 
 
 def test_an_adapter_beside_a_free_encoder_is_refused(load):
-    with pytest.raises(
-        ConfigError, match="model.freeze_encoder is false: set it to true, or model.adapter.name to null"
-    ):
+    with pytest.raises(ConfigError, match="model.freeze_encoder is false: set it to true, or model.adapter to null"):
         load(CLASSES, "model.adapter.name=lora", "model.freeze_encoder=false")
 
 
 def test_an_adapters_keys_that_are_left_out_are_filled_in(load, tmp_path):
-    assert load(CLASSES, "model.adapter.name=lora").model.adapter == AdapterConfig("lora", rank=4)
-    expected = AdapterConfig("conv_lora", blocks=[0, 2], rank=3, alpha=32.0, experts=4)
-    config = load(CLASSES, "model.adapter={name: conv_lora, experts: 4, blocks: [0, 2]}")
-    assert config.model.adapter == expected
+    lora = {"name": "lora", "blocks": None, "rank": 4, "alpha": None}
+    assert load(CLASSES, "model.adapter.name=lora").model.adapter == lora
+    assert load(CLASSES, "model.adapter.name=lora", "model.adapter.rank=8").model.adapter == lora | {"rank": 8}
+    config = load(CLASSES, "model.adapter={name: conv_lora, experts: 4, blocks: [0, 2], alpha: 6}")
+    assert config.model.adapter == {"name": "conv_lora", "blocks": [0, 2], "rank": 3, "alpha": 6.0, "experts": 4}
     save_config(config, tmp_path / "run" / "config.yaml")
     assert read_run_config(tmp_path / "run") == config
-    assert load(CLASSES, "model.adapter=null").model.adapter == AdapterConfig()
+    for nothing in ("null", "{}", "{name: null, rank: null}"):
+        assert load(CLASSES, f"model.adapter={nothing}").model.adapter is None
 
 
 @pytest.mark.parametrize("name", list(METHODS))
-def test_an_adapters_keys_are_its_arguments(name):
-    parameters = inspect.signature(METHODS[name]).parameters
-    assert ADAPTERS[name] == {key: parameters[key].default for key in parameters if key != "width"}
+def test_an_adapters_keys_are_its_arguments(load, name):
+    found = load(CLASSES, f"model.adapter.name={name}").model.adapter
+    assert found == {"name": name} | {key: argument.default for key, argument in arguments_of(name).items()}
+
+
+def test_an_adapter_of_an_older_run_is_read(load):
+    """Which wrote the keys of all methods, those of others as null."""
+    old = "{name: lora, blocks: null, rank: 4, alpha: null, experts: null, ratio: null}"
+    assert load(f"model: {{adapter: {old}}}\n" + CLASSES).model.adapter == {
+        "name": "lora",
+        "blocks": None,
+        "rank": 4,
+        "alpha": None,
+    }
+    none = "{name: null, blocks: null, rank: null, alpha: null, experts: null, ratio: null}"
+    assert load(f"model: {{adapter: {none}}}\n" + CLASSES).model.adapter is None
 
 
 def test_checkpointing_goes_with_an_adapter_or_a_free_encoder(load):

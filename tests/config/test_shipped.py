@@ -1,15 +1,14 @@
 """Every shipped configuration runs as it is, from its data to its masks, only smaller."""
 
 import json
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from samseg.config.load import load_config
+from samseg.config.shipped import shipped
 from samseg.sample.write import write_sample
 
-ROOT = Path(__file__).parents[1]
 SMALLER = ["model.weights=null", "data.image_size=64", "train.epochs=1", "train.workers=0"]
 
 
@@ -20,18 +19,18 @@ def sample(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda f: f.stem)
-def test_shipped_config_runs(config, sample, tmp_path, tool, monkeypatch):
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_config_runs(name, sample, tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(sample.parent)  # data.root stays the file's own
-    has_adapter = load_config(config).model.adapter.name is not None  # then it runs with the encoder it names
+    has_adapter = load_config(shipped()[name]).model.adapter is not None  # then it runs with the encoder it names
     encoder = [] if has_adapter else ["model.encoder=sam-vit_t"]
-    assert tool("train.py", config, *SMALLER, *encoder)[0] == 0
-    run = tmp_path / "runs" / config.stem
+    assert command("train", name, *SMALLER, *encoder)[0] == 0
+    run = tmp_path / "runs" / name
     assert 0 <= json.loads((run / "metrics.json").read_text())["val"]["miou"] <= 1
-    assert tool("evaluate.py")[0] == 0
+    assert command("evaluate")[0] == 0
     assert (run / "metrics_test.json").is_file()
-    assert tool("infer.py")[0] == 0
+    assert command("infer")[0] == 0
     image = next((sample / "test" / "images").iterdir())
     with Image.open(next((run / "predictions").rglob(f"{image.stem}.png"))) as mask:
         assert mask.mode == "P" and mask.size == (96, 96)

@@ -5,8 +5,7 @@ import torch
 
 from samseg.encoders import chunked
 from samseg.encoders.attention import Attention
-
-from .reference import randomise, relative_error
+from tests.encoders.reference import randomise, relative_error
 
 
 def written_out(module: Attention, x: torch.Tensor) -> torch.Tensor:

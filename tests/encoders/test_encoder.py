@@ -11,9 +11,8 @@ import torch
 
 import samseg
 from samseg.encoders import VARIANTS, SamEncoder
-
-from .conftest import SMALL, SMALL_TINY
-from .reference import randomise
+from tests.encoders.conftest import SMALL, SMALL_TINY
+from tests.encoders.reference import randomise
 
 ENCODERS = [SMALL, SMALL_TINY]
 DECODERS = [name for name in smp.MODEL_ARCHITECTURES_MAPPING if name != "dpt"]

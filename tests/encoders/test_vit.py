@@ -5,9 +5,8 @@ import torch
 
 from samseg.encoders.registry import VARIANTS
 from samseg.encoders.vit import SamViT
-
-from .conftest import SMALL_ARGUMENTS
-from .reference import randomise, relative_error, segment_anything_encoder, timm_encoder
+from tests.encoders.conftest import SMALL_ARGUMENTS
+from tests.encoders.reference import randomise, relative_error, segment_anything_encoder, timm_encoder
 
 SAM = {name: VARIANTS[name].arguments for name in ("sam-vit_b", "sam-vit_l", "sam-vit_h")}
 # At full depth they cost minutes; two windowed blocks and a global one have all that differs.

@@ -13,9 +13,8 @@ from torch import nn
 import samseg
 from samseg.encoders.registry import VARIANTS
 from samseg.errors import WeightsError
-
-from .conftest import SMALL, SMALL_ARGUMENTS
-from .reference import randomise, relative_error, segment_anything_encoder, timm_encoder
+from tests.encoders.conftest import SMALL, SMALL_ARGUMENTS
+from tests.encoders.reference import randomise, relative_error, segment_anything_encoder, timm_encoder
 
 TRANSFORMERS_NAMES = {
     r"^patch_embed\.proj": "patch_embed.projection",

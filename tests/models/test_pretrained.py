@@ -11,7 +11,7 @@ from torch import nn
 from samseg.errors import WeightsError
 from samseg.models.build import build_model
 from samseg.models.config import ModelConfig
-from samseg.models.pretrained import base_of, digest, fit, pretrained_tensors, trained_part
+from samseg.models.pretrained import base_of, digest, load_trained, pretrained_tensors, trained_part
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +49,10 @@ def test_the_digest_is_over_names_shapes_and_float32_values():
 
 def test_a_frozen_encoder_is_the_base_with_its_running_statistics(weights):
     built = model(weights)
-    assert built.base.names == {name for name in built.state_dict() if name.startswith("encoder.")}
+    assert built.base.names == {name for name in built.model.state_dict() if name.startswith("encoder.")}
     assert any("running_mean" in name for name in built.base.names)
     assert built.base.digest == digest(torch.load(weights))
-    state = trained_part(built.state_dict(), built.base)
+    state = trained_part(built.model.state_dict(), built.base)
     assert state and not [name for name in state if name.startswith("encoder.")]
 
 
@@ -72,8 +72,7 @@ def test_what_is_free_or_was_random_has_no_base(weights):
 
 
 def test_adapters_change_names_but_not_the_digest(weights):
-    built = model(weights)
-    before = built.base
+    built, before = model(weights)
     loaded = pretrained_tensors(built)
     built.encoder.layer1[0].conv1 = Wrapped(built.encoder.layer1[0].conv1)
     after = base_of(built, before.weights, loaded)
@@ -83,7 +82,7 @@ def test_adapters_change_names_but_not_the_digest(weights):
 
 
 def test_running_statistics_are_kept_where_a_part_of_the_encoder_trains(weights):
-    built = model(weights)
+    built, _ = model(weights)
     loaded = pretrained_tensors(built)
     built.encoder.layer4[1].bn2.weight.requires_grad_(True)
     base = base_of(built, "resnet18.pth", loaded)
@@ -93,19 +92,19 @@ def test_running_statistics_are_kept_where_a_part_of_the_encoder_trains(weights)
 
 
 def test_a_part_goes_onto_the_same_base_only(weights, tmp_path):
-    trained, fresh = model(weights), model(weights)
-    state, metadata = trained_part(trained.state_dict(), trained.base), trained.base.metadata()
-    fit(fresh, state, metadata, "best.safetensors")
-    assert all(value.equal(fresh.state_dict()[name]) for name, value in trained.state_dict().items())
+    (trained, base), fresh = model(weights), model(weights)
+    state, metadata = trained_part(trained.state_dict(), base), base.metadata()
+    load_trained(*fresh, state, metadata, "best.safetensors")
+    assert all(value.equal(fresh.model.state_dict()[name]) for name, value in trained.state_dict().items())
 
     other = torch.load(weights)
     other["conv1.weight"][0] += 1e-3
     torch.save(other, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="^best.safetensors was trained on the base weights .*resnet18.pth") as error:
-        fit(model(tmp_path / "other.pth"), state, metadata, "best.safetensors")
+        load_trained(*model(tmp_path / "other.pth"), state, metadata, "best.safetensors")
     assert metadata["base_sha256"][:16] in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(WeightsError, match="no frozen pretrained part"):
-        fit(model(weights, freeze_encoder=False), state, metadata, "best.safetensors")
+        load_trained(*model(weights, freeze_encoder=False), state, metadata, "best.safetensors")
     state.pop("segmentation_head.0.bias")
     with pytest.raises(WeightsError, match="1 tensors differ, such as segmentation_head.0.bias"):
-        fit(fresh, state, metadata, "best.safetensors")
+        load_trained(*fresh, state, metadata, "best.safetensors")

@@ -6,14 +6,14 @@ import torch
 from timm.optim import param_groups_layer_decay
 
 import samseg
-from samseg.config.schema import TrainConfig
 from samseg.errors import ConfigError, WeightsError
 from samseg.models.build import build_model
-from samseg.models.config import AdapterConfig, ModelConfig
+from samseg.models.config import ModelConfig
 from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
+from tests.encoders.conftest import SMALL, SMALL_ARGUMENTS
+from tests.encoders.reference import timm_encoder
 
-from .encoders.conftest import SMALL, SMALL_ARGUMENTS
-from .encoders.reference import timm_encoder
+SETTINGS = {"lr": 3e-4, "encoder_lr": 3e-5, "pyramid_lr": 3e-4, "weight_decay": 0.01}
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_another_encoder_loads_from_a_file(tmp_path):
 @pytest.mark.parametrize("encoder", ["sam-vit_t", "resnet18"])
 def test_a_frozen_encoder_does_not_move(encoder):
     """Neither its weights nor BatchNorm's running statistics; all that is ours does."""
-    model = build_model(ModelConfig(encoder=encoder, weights=None, freeze_encoder=True), classes=2)
+    model = build_model(ModelConfig(encoder=encoder, weights=None, freeze_encoder=True), classes=2).model
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(parameter_groups(model, TrainConfig(lr=0.1, encoder_lr=0.1, pyramid_lr=0.1)))
+    optimizer = torch.optim.AdamW(parameter_groups(model, **SETTINGS | dict(lr=0.1, encoder_lr=0.1, pyramid_lr=0.1)))
     model.train()
     model(torch.randn(2, 3, 64, 64)).square().mean().backward()
     optimizer.step()
@@ -84,7 +84,7 @@ def test_a_frozen_encoder_does_not_move(encoder):
 
 
 def test_count_names_what_trains():
-    model = build_model(ModelConfig(encoder="sam-vit_t", weights=None, freeze_encoder=True), classes=2)
+    model = build_model(ModelConfig(encoder="sam-vit_t", weights=None, freeze_encoder=True), classes=2).model
     line = count_parameters(model)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
     assert f"trainable: {trainable:.1f} M of" in line
@@ -92,8 +92,8 @@ def test_count_names_what_trains():
 
 
 def test_groups_hold_every_trained_parameter_once():
-    model = build_model(ModelConfig(encoder="sam-vit_t", weights=None, freeze_encoder=False), classes=2)
-    groups = parameter_groups(model, TrainConfig(lr=1.0, encoder_lr=0.5, pyramid_lr=2.0, weight_decay=0.1))
+    model = build_model(ModelConfig(encoder="sam-vit_t", weights=None, freeze_encoder=False), classes=2).model
+    groups = parameter_groups(model, **SETTINGS | dict(lr=1.0, encoder_lr=0.5, pyramid_lr=2.0, weight_decay=0.1))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     grouped = [names[id(parameter)] for group in groups for parameter in group["params"]]
     assert sorted(grouped) == sorted(names.values())
@@ -106,16 +106,16 @@ def test_groups_hold_every_trained_parameter_once():
             assert group["weight_decay"] == (0.1 if decays else 0.0), name
 
 
-def rates(model, config: TrainConfig) -> dict[str, tuple[float, float]]:
+def rates(model, settings: dict) -> dict[str, tuple[float, float]]:
     """Learning rate and weight decay of each parameter that is trained."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = parameter_groups(model, config)
+    groups = parameter_groups(model, **SETTINGS | settings)
     return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
 
 
 def test_layer_decay_by_hand():
-    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2)  # five blocks
-    config = TrainConfig(lr=1.0, encoder_lr=0.1, pyramid_lr=2.0, layer_decay=0.5, weight_decay=0.3)
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2).model  # five blocks
+    config = dict(lr=1.0, encoder_lr=0.1, pyramid_lr=2.0, layer_decay=0.5, weight_decay=0.3)
     expected = {
         "encoder.trunk.pos_embed": (0.1 / 64, 0),
         "encoder.trunk.patch_embed.proj.weight": (0.1 / 64, 0.3),
@@ -139,9 +139,9 @@ def test_layer_decay_by_hand():
 
 def test_layer_decay_is_timms():
     reference = timm_encoder(**SMALL_ARGUMENTS)
-    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2)
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2).model
     names = {id(parameter): name for name, parameter in reference.named_parameters()}
-    found = rates(model, TrainConfig(encoder_lr=1.0, pyramid_lr=1.0, layer_decay=0.7))
+    found = rates(model, dict(encoder_lr=1.0, pyramid_lr=1.0, layer_decay=0.7))
     compared = 0
     for group in param_groups_layer_decay(reference, layer_decay=0.7):
         for parameter in group["params"]:
@@ -153,28 +153,28 @@ def test_layer_decay_is_timms():
 
 @pytest.mark.parametrize("encoder, named", [("sam-vit_t", "TinyViT"), ("resnet18", "ResNetEncoder")])
 def test_what_an_encoder_cannot_do_is_said(encoder, named):
-    model = build_model(ModelConfig(encoder=encoder, weights=None, freeze_encoder=False), classes=2)
+    model = build_model(ModelConfig(encoder=encoder, weights=None, freeze_encoder=False), classes=2).model
     with pytest.raises(ConfigError, match=f"layer_decay=0.5 is for sam-vit_b, sam-vit_l, sam-vit_h.*, not for {named}"):
-        parameter_groups(model, TrainConfig(layer_decay=0.5))
+        parameter_groups(model, **SETTINGS | dict(layer_decay=0.5))
     with pytest.raises(ConfigError, match=f"{encoder} takes no adapter; sam-vit_b, sam-vit_l, sam-vit_h"):
-        build_model(ModelConfig(encoder=encoder, adapter=AdapterConfig("lora")), classes=2)  # before any download
+        build_model(ModelConfig(encoder=encoder, adapter={"name": "lora"}), classes=2)  # before any download
 
 
 def test_checkpointing_is_set_where_there_is_something_to_set():
-    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2)
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, freeze_encoder=False), classes=2).model
     checkpoint_gradients(model)
     assert model.encoder.trunk.gradient_checkpointing
-    other = build_model(ModelConfig(encoder="resnet18", weights=None, freeze_encoder=False), classes=2)
+    other = build_model(ModelConfig(encoder="resnet18", weights=None, freeze_encoder=False), classes=2).model
     with pytest.raises(ConfigError, match="ResNetEncoder cannot compute its blocks again, only sam-vit_b, "):
         checkpoint_gradients(other)
 
 
 def test_an_adapter_is_put_in_counted_and_trained_at_lr():
-    adapter = AdapterConfig("lora", rank=2, alpha=6.0, blocks=[1, 2])
-    model = build_model(ModelConfig(encoder=SMALL, weights=None, adapter=adapter), classes=2)
+    adapter = {"name": "lora", "rank": 2, "alpha": 6.0, "blocks": [1, 2]}
+    model = build_model(ModelConfig(encoder=SMALL, weights=None, adapter=adapter), classes=2).model
     lora = model.encoder.trunk.blocks[2].attn.qkv.adapter
     assert lora.a.shape == (4, 32) and lora.scale == 3
     assert "(lora, pyramid, decoder, head); frozen: SAM's encoder" in count_parameters(model)
-    found = rates(model, TrainConfig(lr=1.0, encoder_lr=0.5, pyramid_lr=2.0, weight_decay=0.1))
+    found = rates(model, dict(lr=1.0, encoder_lr=0.5, pyramid_lr=2.0, weight_decay=0.1))
     assert found["encoder.trunk.blocks.1.attn.qkv.adapter.b_q"] == (1.0, 0.1)
     assert len([name for name in found if ".trunk." in name]) == 6

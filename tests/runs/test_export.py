@@ -10,17 +10,16 @@ import segmentation_models_pytorch as smp
 import torch
 
 from samseg.adapters.insert import adapter_parameters, is_adapter_tensor
-from samseg.models.pretrained import trained_part
-from samseg.runs.folder import WEIGHTS
-from samseg.runs.load import load_run
-from samseg.runs.tensors import read_weights, save_weights
-from samseg.models.config import AdapterConfig, ModelConfig
-from samseg.runs.folder import read_run_config
 from samseg.config.load import save_config
 from samseg.errors import InputError
-from samseg.runs.export import EXTRA, export, plain
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
+from samseg.models.config import ModelConfig
+from samseg.models.pretrained import trained_part
+from samseg.runs.export import EXTRA, export, plain
+from samseg.runs.folder import WEIGHTS, read_run_config
+from samseg.runs.load import load_run
+from samseg.runs.tensors import read_weights, save_weights
 from tests.encoders.conftest import SMALL
 from tests.random_run import CLASSES, write_run
 
@@ -61,9 +60,9 @@ def test_safetensors_needs_the_base_no_more(tmp_path, images):
     config = read_run_config(run)
     config = replace(config, model=replace(config.model, weights=str(tmp_path / "base.pth"), freeze_encoder=True))
     save_config(config, run / "config.yaml")
-    model = build_model(config.model, len(CLASSES))
-    state = {name: value for name, value in model.state_dict().items() if name not in model.base.names}
-    save_weights(state, run / WEIGHTS, model.base.metadata())
+    model, base = build_model(config.model, len(CLASSES))
+    state = {name: value for name, value in model.state_dict().items() if name not in base.names}
+    save_weights(state, run / WEIGHTS, base.metadata())
     expected = logits_of(run, images)
     file = export(run, "safetensors")
     (tmp_path / "base.pth").unlink()
@@ -78,7 +77,7 @@ def sam_run(folder) -> Path:
     config = replace(config, model=ModelConfig("fpn", "sam-vit_t", None, False, decoder=small))
     save_config(config, run / "config.yaml")
     torch.manual_seed(0)
-    save_weights(build_model(config.model, len(CLASSES)).state_dict(), run / WEIGHTS)
+    save_weights(build_model(config.model, len(CLASSES)).model.state_dict(), run / WEIGHTS)
     return run
 
 
@@ -156,9 +155,9 @@ def test_a_missing_package_is_named_with_the_extra(run, tmp_path, monkeypatch):
     assert EXTRA in str(error.value) and not list(tmp_path.iterdir())
 
 
-def test_the_tool(run, tmp_path, tool):
+def test_the_command(run, tmp_path, command):
     out = tmp_path / "town.safetensors"
-    code, said, _ = tool("export.py", run, "--to", "safetensors", "--out", out)
+    code, said, _ = command("export", run, "--to", "safetensors", "--out", out)
     assert code == 0 and f"written to {out}" in said and out.is_file()
 
 
@@ -170,15 +169,15 @@ def adapted_run(folder, method: str) -> Path:
     trunk = smp.encoders.get_encoder(SMALL, weights=None).trunk
     torch.save({f"image_encoder.{name}": value for name, value in trunk.state_dict().items()}, base)
     run = write_run(Path(folder) / "run")
-    adapter = AdapterConfig(name=method)
+    adapter = {"name": method}
     model_config = ModelConfig("fpn", SMALL, str(base), adapter=adapter, decoder=small)
     config = replace(read_run_config(run), model=model_config)
     save_config(config, run / "config.yaml")
     config = read_run_config(run)
-    model = build_model(config.model, len(CLASSES))
+    model, base = build_model(config.model, len(CLASSES))
     for parameter in adapter_parameters(model):
         torch.nn.init.normal_(parameter, std=0.1)
-    save_weights(trained_part(model.state_dict(), model.base), run / WEIGHTS, model.base.metadata())
+    save_weights(trained_part(model.state_dict(), base), run / WEIGHTS, base.metadata())
     return run
 
 

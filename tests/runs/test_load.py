@@ -3,18 +3,19 @@ import os
 import pytest
 import torch
 
-from samseg.runs.load import load_run, newest_run
-from samseg.runs.tensors import read_weights, save_weights
 from samseg.config.load import load_config, save_config
 from samseg.errors import InputError, WeightsError
 from samseg.models.build import build_model
+from samseg.runs.folder import newest_run
+from samseg.runs.load import load_run
+from samseg.runs.tensors import read_weights, save_weights
 
 
 @pytest.fixture
 def run(tiny_config, tmp_path):
     """A run folder of untrained weights, and the model they are of."""
     config = load_config(tiny_config)
-    model = build_model(config.model, classes=3)
+    model = build_model(config.model, classes=3).model
     save_config(config, tmp_path / "runs" / "town" / "config.yaml")
     save_weights(model.state_dict(), tmp_path / "runs" / "town" / "best.safetensors")
     return tmp_path / "runs" / "town", model

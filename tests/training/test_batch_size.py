@@ -5,6 +5,7 @@ from accelerate import Accelerator
 from samseg.config.load import load_config
 from samseg.data.check import Report, SplitReport
 from samseg.errors import ConfigError
+from samseg.tasks import semantic
 from samseg.training import batch_size
 from samseg.training.batch_size import find_batch_size, largest
 
@@ -28,14 +29,14 @@ def test_steps_that_run_out_of_memory_do_not_fit(tiny_config, report, monkeypatc
     config, accelerator = load_config(tiny_config, ["data.image_size=32"]), Accelerator(cpu=True)
     sizes = []
 
-    class Short(batch_size.SegmentationLoss):
-        def forward(self, logits, mask):
+    class Short(semantic.SegmentationLoss):
+        def forward(self, logits, mask, *rest):
             sizes.append(len(mask))
             if len(mask) > 5:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return super().forward(logits, mask)
+            return super().forward(logits, mask, *rest)
 
-    monkeypatch.setattr(batch_size, "SegmentationLoss", Short)
+    monkeypatch.setattr(semantic, "SegmentationLoss", Short)
     assert largest(lambda size: batch_size._fits(config, accelerator, report, size), limit=50) == 5
     assert set(sizes) == {1, 2, 4, 8, 6, 5} and sizes.count(5) == 2
 

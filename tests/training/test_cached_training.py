@@ -16,8 +16,11 @@ from samseg.config.load import load_config
 from samseg.data.preprocess import network_view
 from samseg.encoders.vit import SamViT
 from samseg.errors import ConfigError, InputError
+from samseg.features import fill
+from samseg.features.fill import feature_store
+from samseg.features.store import cache_folder
+from samseg.models import build
 from samseg.models.build import build_model
-from samseg.training import features
 from samseg.training.run import train
 from samseg.training.trainer import Trainer
 from tests.conftest import TINY
@@ -111,11 +114,19 @@ def test_the_encoder_runs_once_for_each_image_over_epochs_and_runs(trained, trun
     assert sum(trunk_images) == 9 + 6
 
 
+def store_of(config, encoder=None):
+    """The store of a run; ``encoder``: the network's, built anew if not given."""
+    encoder = encoder or build_model(config.model, classes=3).model.encoder
+    settings = config.train
+    root = cache_folder(settings.cache_dir)
+    return feature_store(encoder, config.data, root=root, dtype=settings.cache_dtype, precision=settings.precision)
+
+
 def test_what_makes_other_features_has_another_folder(config_file):
     def folder(*overrides: str) -> Path:
         config = load_config(config_file, list(overrides))
         set_seed(config.seed)
-        return features.feature_store(build_model(config.model, classes=3).encoder, config).folder
+        return store_of(config).folder
 
     changes = ["seed=1", "data.image_size=96", "data.mean=[0.4, 0.4, 0.4]", "data.std=[0.2, 0.2, 0.2]"]
     changes += [f"model.encoder={SMALL_TINY}", "train.precision=bf16", "train.cache_dtype=bfloat16"]
@@ -143,10 +154,10 @@ def test_a_run_is_resumed_also_without_its_cache(trained, tmp_path, monkeypatch)
     whole = trained(CACHED, "run_dir=whole")
     train_epoch = Trainer.train_epoch
 
-    def interrupted(self, epoch):
+    def interrupted(self, epoch, *rest):
         if epoch == 2:
             raise KeyboardInterrupt
-        return train_epoch(self, epoch)
+        return train_epoch(self, epoch, *rest)
 
     monkeypatch.setattr(Trainer, "train_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -164,8 +175,8 @@ def test_views_are_those_of_the_turned_image(trained, tmp_path, config_file):
     turns += ["TRANSPOSE", "TRANSVERSE"]
     train(config, "views")
     set_seed(config.seed)
-    encoder = build_model(config.model, classes=3).eval().encoder
-    store = features.feature_store(encoder, config)
+    encoder = build_model(config.model, classes=3).model.eval().encoder
+    store = store_of(config, encoder)
     path = Path(config.data.root) / "train" / "images" / "train1.png"
     store.add([path])
     for view, turn in enumerate(turns):
@@ -179,7 +190,7 @@ def test_views_are_those_of_the_turned_image(trained, tmp_path, config_file):
 
 
 def test_the_disk_is_looked_at_before(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "_free_bytes", lambda folder: 10_000)
+    monkeypatch.setattr(fill, "_free_bytes", lambda folder: 10_000)
     with pytest.raises(InputError, match=r"the features take .* MB, but .* has 0\.0 MB free: name another folder"):
         trained(CACHED)
     assert not (tmp_path / "cache").exists() and not (tmp_path / "runs").exists()
@@ -204,15 +215,13 @@ def test_where_it_cannot_be_used(trained, tmp_path, overrides, message):
 
 
 def test_an_encoder_that_is_trained_in_part(trained, monkeypatch):
-    from samseg import model
-
-    freeze = model.freeze_encoder
+    freeze = build.freeze_encoder
 
     def freeze_but_one(network):
         freeze(network)
         network.encoder.trunk.pos_embed.requires_grad_(True)
 
-    monkeypatch.setattr(model, "freeze_encoder", freeze_but_one)
+    monkeypatch.setattr(build, "freeze_encoder", freeze_but_one)
     with pytest.raises(ConfigError, match="parts of it are trained"):
         trained(CACHED)
 

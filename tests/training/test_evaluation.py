@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from samseg.config.load import load_config, save_config
+from samseg.config.load import load_config, save_config, task_of
 from samseg.data.dataset import SegmentationDataset
 from samseg.errors import InputError
 from samseg.inference.predictor import Predictor
@@ -17,7 +17,7 @@ def run(tiny_config, tmp_path):
     """A run folder of untrained weights."""
     config = load_config(tiny_config)
     save_config(config, tmp_path / "run" / "config.yaml")
-    save_weights(build_model(config.model, classes=3).state_dict(), tmp_path / "run" / "best.safetensors")
+    save_weights(build_model(config.model, classes=3).model.state_dict(), tmp_path / "run" / "best.safetensors")
     return tmp_path / "run"
 
 
@@ -25,7 +25,8 @@ def run(tiny_config, tmp_path):
 def test_pixels_are_counted_as_the_predictor_classifies_them(run, tiny_config, resize):
     config = load_config(tiny_config, [f"data.resize={resize}", "data.image_size=32"])
     save_config(config, run / "config.yaml")
-    metrics, path = evaluate_run(run, "val")
+    found = evaluate_run(run, "val")
+    metrics, path = found.figures, found.path
     predictor = Predictor.from_run(run)
     right = total = 0
     for item in SegmentationDataset(config.data.root, "val", config.data, train=False, seed=0):
@@ -37,13 +38,13 @@ def test_pixels_are_counted_as_the_predictor_classifies_them(run, tiny_config, r
 
 
 def test_reading_processes_and_shares_count_the_same_pixels(run, tiny_config):
-    config = load_config(tiny_config).data
-    dataset = SegmentationDataset(config.root, "val", config, train=False, seed=0)
+    task = task_of(load_config(tiny_config))
+    dataset = task.dataset("val", train=False, seed=0)
     model = Predictor.from_run(run, "cpu").model
     device = torch.device("cpu")
-    whole = evaluate(model, dataset, config, device)
-    assert evaluate(model, dataset, config, device, workers=2) == whole
-    shares = [evaluate(model, dataset, config, device, rank=rank, processes=2) for rank in (0, 1)]
+    whole = evaluate(model, dataset, task, device)
+    assert evaluate(model, dataset, task, device, workers=2) == whole
+    shares = [evaluate(model, dataset, task, device, rank=rank, processes=2) for rank in (0, 1)]
     pixels = [
         sum((item["mask"] != 255).sum().item() for item in map(dataset.__getitem__, part)) for part in ([0, 2], [1])
     ]

@@ -1,60 +1,88 @@
-"""Which image belongs to which mask: the folders of a split, paired by stem."""
+"""Pairs of files: the folders images/ and masks/ of a split, paired by stem; instances/ beside them if there are."""
 
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from samseg.data.classes import ClassMap
-from samseg.data.images import list_images, read_image, read_mask_values
+from samseg.data.images import Raster, Window, image_shape, list_images, may_lack_data, read_image, read_label
+from samseg.data.sources.files import file_digest
+from samseg.data.sources.source import Source
 from samseg.errors import InputError
 
 NAMED = 3  # so many files are named in an error
 
 
-class Pair(NamedTuple):
-    """An image and its mask; ``name`` is their common stem."""
-
-    name: str
-    image: Path
-    mask: Path
-
-
-def find_pairs(root: str | Path, split: str) -> list[Pair]:
-    """The pairs of ``root/split/images`` and ``root/split/masks``, sorted by name.
+class FolderSource(Source):
+    """The pairs of ``root/split/images`` and ``root/split/masks``.
 
     Raises InputError for a folder that is missing or empty, two files of one stem, and an image or a mask left alone.
+    Objects are read from ``root/split/instances`` where that folder is: 16-bit (or 8-bit) PNG, 0 background.
     """
-    folder = Path(root) / split
-    images, masks = (_by_stem(folder / kind) for kind in ("images", "masks"))
-    for kind, other, files, others in (("image", "mask", images, masks), ("mask", "image", masks, images)):
-        alone = [files[stem] for stem in files if stem not in others]
-        if alone:
-            raise InputError(
-                f"{folder}: {_some(alone, kind)} without {other}: every {kind} in {kind}s/ needs a file of the same "
-                f"stem in {other}s/"
-            )
-    if not images:
-        raise InputError(f"{folder}/images is empty: it must hold PNG, TIFF or JPEG images")
-    return [Pair(stem, images[stem], masks[stem]) for stem in sorted(images)]
+
+    def __init__(self, root: str | Path, split: str, settings: Any = None):
+        super().__init__(root, split, settings)
+        folder = Path(root) / split
+        self._images, self._masks = (_by_stem(folder / kind) for kind in ("images", "masks"))
+        _check_partners(folder, "image", self._images, "mask", self._masks)
+        _check_partners(folder, "mask", self._masks, "image", self._images)
+        if not self._images:
+            raise _empty(folder / "images")
+        self._instances = None
+        if (folder / "instances").is_dir():
+            self._instances = _by_stem(folder / "instances")
+            _check_partners(folder, "image", self._images, "instance", self._instances)
+        self.names = sorted(self._images)
+
+    @classmethod
+    def images(cls, root: str | Path, split: str, settings: Any = None) -> list[Path]:
+        folder = Path(root) / split / "images"
+        if not folder.is_dir():
+            raise InputError(f"no such folder: {folder}")
+        found = list_images(folder)
+        if not found:
+            raise _empty(folder)
+        return found
+
+    def shape(self, name: str) -> tuple[int, int]:
+        return image_shape(self._images[name])
+
+    def image(self, name: str, window: Window | None = None) -> Raster:
+        return read_image(self._images[name], window)
+
+    def may_lack_data(self, name: str) -> bool:
+        return may_lack_data(self._images[name])
+
+    def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
+        return read_label(self._masks[name], window, colours)
+
+    def instances(self, name: str, window: Window | None = None) -> np.ndarray | None:
+        if self._instances is None:
+            return None
+        objects = read_label(self._instances[name], window)
+        if objects.ndim != 2:
+            raise InputError(f"{self._instances[name]} has colours; number the objects in one channel, 0 background")
+        return objects.astype(np.int32)
+
+    def digest(self, name: str) -> str:
+        return file_digest(self._images[name])
+
+    def image_file(self, name: str) -> Path:
+        return self._images[name]
+
+    def describe_label(self, name: str) -> str:
+        return str(self._masks[name])
 
 
-def read_pair(pair: Pair, classes: ClassMap) -> tuple[np.ndarray, np.ndarray]:
-    """The image (H, W, 3) uint8 and its class indices (H, W) uint8; InputError when they do not fit each other."""
-    image, mask = read_image(pair.image), read_mask(pair, classes)
-    if image.shape[:2] != mask.shape:
+def _check_partners(folder: Path, kind: str, files: dict[str, Path], other: str, others: dict[str, Path]) -> None:
+    alone = [files[stem] for stem in files if stem not in others]
+    if alone:
         raise InputError(
-            f"{pair.mask} is {mask.shape[1]} x {mask.shape[0]} pixels, but {pair.image} is {image.shape[1]} x "
-            f"{image.shape[0]}; they must be of one size"
+            f"{folder}: {_some(alone, kind)} without {other}: every {kind} in {kind}s/ needs a file of the same stem "
+            f"in {other}s/"
         )
-    return image, mask
-
-
-def read_mask(pair: Pair, classes: ClassMap) -> np.ndarray:
-    """The class indices (H, W) uint8 alone."""
-    return classes(read_mask_values(pair.mask, classes.colours), pair.mask)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -68,6 +96,10 @@ def _by_stem(folder: Path) -> dict[str, Path]:
         both = " and ".join(file.name for file in files if file.stem == twice[0])
         raise InputError(f"{folder} holds {both}: two files of one stem cannot be told apart; remove or rename one")
     return {file.stem: file for file in files}
+
+
+def _empty(folder: Path) -> InputError:
+    return InputError(f"{folder} is empty: it must hold PNG, TIFF or JPEG images")
 
 
 def _some(files: Iterable[Path], kind: str) -> str:

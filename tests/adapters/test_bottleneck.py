@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from .conftest import small_model
+from tests.adapters.conftest import small_model
 
 
 def test_follows_attention_and_runs_beside_the_mlp():

@@ -1,0 +1,36 @@
+"""Write a run's best model as one file that needs nothing else."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+EPILOG = """\
+formats:
+  safetensors    model.safetensors: all weights and the configuration; samseg.load_run(FILE), Predictor.from_run(FILE)
+  onnx           model.onnx: ONNX Runtime and others; needs pip install "samseg[export]"
+  torch-export   model.pt2: torch.export.load(FILE).module()(images)
+  smp            smp/: a folder for smp.from_pretrained(FOLDER), after import samseg
+
+onnx and torch-export take normalised images (B, 3, S, S) of data.image_size and give logits (B, classes, S, S). Class
+names, mean, std and size lie in every one of them.
+
+examples:
+  samseg export --to onnx                                       the newest run under runs/
+  samseg export runs/buildings --to smp --out buildings-model
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    from samseg.runs.export import FORMATS
+
+    parser.add_argument(
+        "run", metavar="RUN", nargs="?", type=Path, help="a run folder; default: the newest under runs/"
+    )
+    parser.add_argument("--to", required=True, choices=FORMATS, help="see below")
+    parser.add_argument("--out", metavar="PATH", type=Path, help="what to write; default: model.* or smp/ in RUN")
+
+
+def run(args: Namespace) -> None:
+    from samseg.runs.export import export
+    from samseg.runs.folder import newest_run
+
+    print(f"written to {export(args.run or newest_run(), args.to, args.out)}")

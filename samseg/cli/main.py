@@ -1,0 +1,89 @@
+"""The commands, and how one of them is called."""
+
+import re
+import sys
+from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable
+
+from samseg.cli import benchmark, config, evaluate, export, infer, sample, train, weights
+from samseg.cli.exit_codes import run
+from samseg.errors import InputError, did_you_mean
+
+COMMANDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "infer": infer,
+    "export": export,
+    "weights": weights,
+    "sample": sample,
+    "config": config,
+    "benchmark": benchmark,
+}
+EPILOG = """\
+commands:
+{commands}
+
+samseg COMMAND --help says more. The first five minutes: samseg train quickstart, samseg evaluate, samseg infer
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The program `samseg`: call the command that ``arguments`` name (None: the process's own), and exit."""
+    run(lambda: _program(sys.argv[1:] if arguments is None else arguments))
+
+
+def tool(name: str) -> None:
+    """The file tools/NAME.py: the command of that name, which speaks of itself and its sisters as files of tools/."""
+    run(lambda: _call(name, sys.argv[1:], words_of_tools))
+
+
+def words_of_tools(text: str) -> str:
+    """``text`` with `python tools/NAME.py` where it says `samseg NAME`, for the commands that have a file there."""
+    names = "train|evaluate|infer|export|benchmark"
+    text = re.sub(rf"-m samseg ({names})\b", r"tools/\1.py", text)
+    return re.sub(rf"\bsamseg ({names})\b", r"python tools/\1.py", text)
+
+
+def _program(arguments: list[str]) -> int | None:
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}   {_first_line(command.__doc__)}" for name, command in COMMANDS.items()]
+    parser = ArgumentParser(
+        prog="samseg",
+        description="Segment Anything's image encoder as the backbone of semantic-segmentation models.",
+        epilog=EPILOG.format(commands="\n".join(rows)),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="versions, device and instruction set")
+    parser.add_argument("command", metavar="COMMAND", nargs="?", help="see below")
+    parser.add_argument("arguments", metavar="...", nargs=REMAINDER, help="what the command takes")
+    args = parser.parse_args(arguments)
+    if args.version:
+        from samseg.cli.version import version
+
+        print(version())
+        return None
+    if args.command is None:
+        parser.print_help()
+        return 2
+    if args.command not in COMMANDS:
+        hint = did_you_mean(args.command, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
+        raise InputError(f"no such command: samseg {args.command}{hint}")
+    return _call(args.command, args.arguments, str)
+
+
+def _call(name: str, arguments: list[str], words: Callable[[str], str]) -> int | None:
+    """Parse the ``arguments`` of a command and run it; ``words`` are the reader's, see `samseg.cli`."""
+    command = COMMANDS[name]
+    parser = ArgumentParser(
+        prog=words(f"samseg {name}"),
+        description=command.__doc__,
+        epilog=words(command.EPILOG),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(words=words)
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(arguments))
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0]

@@ -1,0 +1,51 @@
+"""Train a segmentation model."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+EPILOG = """\
+examples:
+  samseg train buildings                             a shipped configuration; samseg config lists them
+  samseg train my.yaml data.root=/my/images train.epochs=20 model.encoder=resnet34
+  samseg train my.yaml train.resume=true             go on after a stop
+  accelerate launch -m samseg train my.yaml          on several GPUs; torchrun does, too
+
+Exit codes: 0 done; 2 bad input, in one line; 130 stopped by Ctrl-C; 143 stopped by SIGTERM, the state saved at that
+step. After the latter two, and after any kill, train.resume=true goes on.
+All keys and their defaults: samseg config --keys. The run is written to run_dir, by default runs/CONFIG's name.
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a shipped configuration")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings that go before the file's")
+
+
+def run(args: Namespace) -> None:
+    from samseg.config.load import load_config
+    from samseg.config.shipped import find_config
+
+    path = find_config(args.config)
+    config = load_config(path, args.overrides)
+
+    from samseg.training.processes import prepare_process, processes
+    from samseg.training.run import train
+
+    prepare_process()
+    main = processes().is_main_process
+    with processes().main_process_first():
+        prepare_sample(Path(config.data.root))
+    folder = train(config, name=path.stem)
+    if main:
+        print(args.words(f"next: samseg evaluate {folder}, samseg infer {folder} IMAGE ..."))
+
+
+def prepare_sample(root: Path) -> None:
+    """Generate the sample scenes where the default data.root holds nothing yet."""
+    from samseg.data.config import DataConfig
+    from samseg.sample.write import write_sample
+
+    if str(root) != DataConfig().root or (root.is_dir() and any(root.iterdir())):
+        return
+    print(f"generating sample scenes in {root}")
+    write_sample(root)

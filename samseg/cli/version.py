@@ -1,0 +1,33 @@
+"""What this installation is and what it runs on: the first thing that a report of a problem should say."""
+
+import platform
+from importlib.metadata import version as of_package
+from pathlib import Path
+
+from samseg._version import __version__
+
+PACKAGES = ("torch", "segmentation-models-pytorch", "timm")
+CPU = Path("/proc/cpuinfo")
+
+
+def version() -> str:
+    """Two lines: the versions; and the device that would be used, with the CPU's instruction set as torch uses it."""
+    import torch
+
+    packages = ", ".join(f"{name} {of_package(name)}" for name in PACKAGES)
+    bf16 = " with bfloat16" if "avx512_bf16" in _cpu("flags").split() else ""
+    cpu = f"{_cpu('model name') or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}{bf16}"
+    cpu += f", {torch.get_num_threads()} threads"
+    gpu = ""
+    if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        gpu = f"cuda: {torch.cuda.get_device_name()}, compute capability {major}.{minor}; "
+    elif torch.backends.mps.is_available():
+        gpu = "mps; "
+    return f"samseg {__version__}, Python {platform.python_version()}, {packages}\n{gpu}cpu: {cpu}"
+
+
+def _cpu(field: str) -> str:
+    """A field of the first core's description on Linux; empty elsewhere."""
+    lines = CPU.read_text().splitlines() if CPU.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == field), "")

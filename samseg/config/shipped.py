@@ -1,0 +1,29 @@
+"""The configurations that come with samseg, by name."""
+
+from pathlib import Path
+
+from samseg.config.typed_yaml import YAML_SUFFIXES
+from samseg.errors import ConfigError, did_you_mean
+
+FOLDER = Path(__file__).parents[1] / "configs"  # in the repository a link to configs/
+
+
+def shipped() -> dict[str, Path]:
+    """Each shipped configuration's file by its name, in the order of the alphabet."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def shipped_config(name: str) -> Path:
+    """The file of the shipped configuration called ``name``; ConfigError when there is none."""
+    configs = shipped()
+    if name not in configs:
+        hint = did_you_mean(name, configs) or f"; shipped are {', '.join(configs)}, or give a YAML file"
+        raise ConfigError(f"no such config: {name}{hint}")
+    return configs[name]
+
+
+def find_config(given: str | Path) -> Path:
+    """A YAML file, as it is, or a shipped configuration by its bare name where there is no such file."""
+    path = Path(given)
+    bare = path.name == str(given) and path.suffix not in YAML_SUFFIXES
+    return shipped_config(str(given)) if bare and not path.exists() else path

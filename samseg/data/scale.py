@@ -1,0 +1,65 @@
+"""Which bands of an image are used, and which of their values become 0 and 1."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tqdm import tqdm
+
+from samseg.data.config import PERCENTILE, DataConfig
+from samseg.data.sources import Source, open_source
+from samseg.errors import ConfigError, InputError
+from samseg.files import READERS
+
+SAMPLED = 10_000  # pixels of an image
+TOGETHER = 10_000_000  # pixels of all images
+PERCENTILES = (2, 98)  # as most viewers of satellite images stretch them
+
+
+def chosen_bands(data: DataConfig, count: int, name: object = "image") -> list[int]:
+    """Indices from 0 of the bands that are used of an image's ``count``.
+
+    ``data.bands``, or the first three, or the only one thrice. InputError for bands that the image ``name`` has not.
+    """
+    if data.bands is not None:
+        if max(data.bands) > count:
+            has = f"{count} bands" if count > 1 else "one band"
+            raise InputError(f"{name} has {has}, but data.bands={data.bands} asks for band {max(data.bands)}")
+        return [band - 1 for band in data.bands]
+    if count == 2:
+        raise InputError(f"{name} has two bands; say which are used: data.bands=[1,2], or one of them")
+    return [0, 1, 2] if count > 2 else [0, 0, 0]
+
+
+def ranges(data: DataConfig) -> list[list[float]]:
+    """The range of each chosen band that becomes 0..1; ``data.scale`` must not be null."""
+    if data.scale == PERCENTILE:
+        raise ConfigError(f"data.scale={PERCENTILE} is measured when a run begins; give ranges in numbers here")
+    return data.scale if isinstance(data.scale[0], list) else [data.scale] * data.channels
+
+
+def measured_scale(data: DataConfig) -> list[list[float]]:
+    """What ``data.scale=percentile`` stands for: each chosen band's 2nd and 98th percentile over the training images.
+
+    Up to `SAMPLED` pixels of an image are looked at, evenly spread over it, those without data left out.
+    """
+    source = open_source(data, "train")
+    most = max(100, min(SAMPLED, TOGETHER // len(source.names)))
+    with ThreadPoolExecutor(READERS) as pool:
+        samples = pool.map(lambda name: _sample(source, name, data, most), source.names)
+        bar = tqdm(samples, "measuring data.scale", len(source.names), unit="image", leave=False, disable=None)
+        values = np.concatenate(list(bar), axis=1)
+    if not values.size:
+        raise InputError(f"data.scale={PERCENTILE}: no pixel of the training images holds data")
+    found = np.percentile(values, PERCENTILES, axis=1).T
+    scale = [[float(f"{value:.6g}") for value in band] for band in found]
+    return [[low, high if high > low else low + 1] for low, high in scale]
+
+
+def _sample(source: Source, name: str, data: DataConfig, most: int) -> np.ndarray:
+    """(bands, up to ``most``) values."""
+    pixels, valid = source.image(name)
+    pixels = pixels[chosen_bands(data, len(pixels), source.image_file(name))].reshape(data.channels, -1)
+    step = max(1, -(-pixels.shape[1] // most))
+    pixels = pixels[:, ::step].astype(np.float64)
+    kept = np.isfinite(pixels).all(0)
+    return pixels[:, kept if valid is None else kept & valid.ravel()[::step]]

@@ -1,0 +1,85 @@
+"""The contract of a source: where the images and labels of a split come from."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from samseg.data.images import Raster, Window
+
+
+class Georeference(NamedTuple):
+    """Where an image lies on Earth: its coordinate system as WKT, and what makes (column, row) into (x, y) there."""
+
+    crs: str | None
+    transform: tuple[float, float, float, float, float, float]  # x = a column + b row + c, y = d column + e row + f
+
+
+class Source(ABC):
+    """The images of one split and what is known of them, by name. It can be pickled and keeps no file open.
+
+    A window is (top, left, height, width) in pixels and lies within the image; None is all of it. A source reads no
+    more of a file than the window needs, where the format allows it.
+
+    Attributes:
+        section: the source's own keys stand in ``data.<section>``; None: it has none.
+        named: labels tell apart `categories` that have names, and data.classes names them; otherwise labels hold values
+            (numbers or colours), and data.classes names those.
+        split: train, val, test ...
+        names: of the images, sorted, each once.
+        categories: of a ``named`` source: how many objects each has in the split, in the order of the numbers that
+            stand for them in labels, from 1; 0 is where there is no object.
+    """
+
+    section: ClassVar[str | None] = None
+    named: ClassVar[bool] = False
+
+    def __init__(self, root: str | Path, split: str, settings: Any = None):
+        self.split = split
+        self.names: list[str] = []
+        self.categories: dict[str, int] = {}
+
+    @classmethod  # noqa: B027 (a source may have no keys)
+    def complete(cls, settings: Any) -> None:
+        """Check the source's own keys and fill in, in place, what is left out; ConfigError."""
+
+    @classmethod
+    @abstractmethod
+    def images(cls, root: str | Path, split: str, settings: Any = None) -> list[Path]:
+        """The image files of a split, labelled or not; InputError where there are none to be had."""
+
+    @abstractmethod
+    def shape(self, name: str) -> tuple[int, int]:
+        """(H, W) of an image, without reading its pixels."""
+
+    @abstractmethod
+    def image(self, name: str, window: Window | None = None) -> Raster:
+        """All bands (C, H, W) of any dtype, and which pixels are valid."""
+
+    def may_lack_data(self, name: str) -> bool:
+        """False where it is certain, without reading its pixels, that all of an image's pixels hold data."""
+        return True
+
+    @abstractmethod
+    def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
+        """The raw label (H, W) of any dtype, or in ``colours`` (H, W, 3) uint8."""
+
+    def instances(self, name: str, window: Window | None = None) -> np.ndarray | None:
+        """Objects as (H, W) int32, 0 background, the others in no order; None: objects are not told apart."""
+        return None
+
+    @abstractmethod
+    def digest(self, name: str) -> str:
+        """Tells the content of an image apart from any other's: 32 hexadecimal digits."""
+
+    def georeference(self, name: str) -> Georeference | None:
+        return None
+
+    @abstractmethod
+    def image_file(self, name: str) -> Path:
+        """The file that the image is read from, to be named in errors."""
+
+    @abstractmethod
+    def describe_label(self, name: str) -> str:
+        """What errors call the label: its file."""

@@ -1,0 +1,188 @@
+"""SAM's mask decoder without prompts: the architecture "sam", images -> logits for every class.
+
+A token a class, as SAMed (Zhang and Liu, 2023) and AutoGluon have it: SAM's two-way transformer shows the image to all
+of them at once, and each draws its own mask on the upscaled embedding.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from segment_anything.modeling import TwoWayTransformer
+from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
+from segmentation_models_pytorch.base import SegmentationModel
+from segmentation_models_pytorch.encoders._utils import patch_first_conv
+from torch import Tensor, nn
+
+from samseg.encoders import VARIANTS
+from samseg.encoders.fetch import load_sam_weights
+from samseg.encoders.norm import LayerNorm2d
+from samseg.encoders.trunk import TrunkEncoder
+from samseg.errors import ConfigError
+from samseg.models.class_tokens import ClassTokens, class_logits, enlarged, product
+from samseg.models.sam import EMBEDDING, STRIDE, NoMaskDecoder, SamState, sam_state
+
+FINE = EMBEDDING // 8  # channels of the upscaled embedding
+
+
+class SamSegmenter(SegmentationModel):
+    """SAM's encoder under its mask decoder, with a token for each class: (B, 3, H, W) -> logits (B, classes, H, W).
+
+    Images of any size. It has the parts of SMP's models, `encoder`, `decoder` and `segmentation_head`.
+
+    Args:
+        encoder_name: one of SAM's, such as "sam-vit_b".
+        encoder_weights: None; weights are loaded afterwards.
+        in_channels: channels of the image.
+        classes: channels of the logits.
+        high_resolution: add early features to those that masks are drawn on, as SAM-HQ does: finer borders.
+
+    Raises:
+        ConfigError: the encoder is not SAM's.
+    """
+
+    requires_divisible_input_shape = False
+
+    def __init__(
+        self,
+        encoder_name: str = "sam-vit_b",
+        encoder_weights: None = None,
+        in_channels: int = 3,
+        classes: int = 1,
+        high_resolution: bool = False,
+    ):
+        super().__init__()
+        if encoder_name not in VARIANTS:
+            raise ConfigError(
+                f"model.arch=sam is SAM's mask decoder and needs SAM's encoder, not {encoder_name}: take one of "
+                f"{', '.join(VARIANTS)}, or another model.arch, such as unet"
+            )
+        self.encoder = TrunkEncoder(encoder_name)
+        self.encoder.keep_taps((early_tap(self.encoder.tap_strides), -1) if high_resolution else (-1,))
+        if in_channels != 3:
+            patch_first_conv(self.encoder, new_in_channels=in_channels, pretrained=False)
+        detail = (self.encoder.tap_channels[0], self.encoder.tap_strides[0]) if high_resolution else None
+        self.decoder = DenseDecoder(classes, detail)
+        self.segmentation_head = nn.Identity()
+        self.classification_head = None
+
+    def load_sam(self, file: Path) -> None:
+        """Start from a checkpoint of SAM or SAM-HQ; one without a mask decoder leaves it random, and says so.
+
+        Raises:
+            WeightsError: the file is missing or damaged, or does not fit.
+        """
+        try:
+            state = sam_state(file, self.encoder.variant)
+        except NoMaskDecoder:
+            load_sam_weights(self.encoder, file)
+            warnings.warn(f"{file} holds SAM's image encoder alone: the mask decoder starts at random", stacklevel=2)
+            return
+        self.encoder.load_state_dict(state.trunk)
+        self.decoder.load_sam(state)
+
+
+class DenseDecoder(nn.Module):
+    """What of SAM's mask decoder and prompt encoder works without a prompt, under its names there, and class tokens.
+
+    Args:
+        classes: C.
+        detail: channels and stride of the early features to draw on, if they are wanted.
+    """
+
+    def __init__(self, classes: int, detail: tuple[int, int] | None = None):
+        super().__init__()
+        self.transformer = TwoWayTransformer(depth=2, embedding_dim=EMBEDDING, mlp_dim=2048, num_heads=8)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(EMBEDDING, EMBEDDING // 4, kernel_size=2, stride=2),
+            LayerNorm2d(EMBEDDING // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(EMBEDDING // 4, FINE, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.no_mask_embed = nn.Embedding(1, EMBEDDING)
+        self.pe_layer = PositionEmbeddingRandom(EMBEDDING // 2)
+        self.class_tokens = ClassTokens(classes, EMBEDDING, FINE)
+        self.detail = None if detail is None else Detail(*detail)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """[image (B, 3, H, W), early features if they are wanted, embedding (B, 256, h, w)] -> logits (B, C, H, W)."""
+        embedding = features[-1]
+        source = embedding + self.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        filters, fine = class_logits(
+            self.class_tokens, self.transformer, self.output_upscaling, source, grid_positions(self.pe_layer, embedding)
+        )
+        if self.detail is not None:
+            fine = self.detail(fine, embedding, features[1])
+        return enlarged(product(filters, fine), features[0].shape[2:])
+
+    def load_sam(self, state: SamState) -> None:
+        """Take what SAM learned, and SAM-HQ for the details; the classes' tokens are SAM's with noise."""
+        published = state.prompt_encoder | state.mask_decoder
+        published |= {f"detail.{name}": tensor for name, tensor in state.mask_decoder.items()}
+        own = self.state_dict()
+        self.load_state_dict({name: published.get(name, tensor) for name, tensor in own.items()})
+        self.class_tokens.start_from(state.mask_decoder)
+
+
+class Detail(nn.Module):
+    """SAM-HQ's finer features to draw masks on (Ke et al., 2023), under its names: the upscaled embedding, mixed, with
+    the image embedding and early features of the encoder, all at stride 4.
+
+    Args:
+        channels, stride: of the early features; those of SAM's ViTs are at stride 16, and are spread as SAM-HQ does.
+    """
+
+    def __init__(self, channels: int, stride: int):
+        super().__init__()
+        if stride == STRIDE:
+            self.compress_vit_feat = _spread(channels, EMBEDDING)
+        else:
+            self.compress_vit_feat = nn.Sequential(
+                nn.Conv2d(channels, 2 * FINE, 3, padding=1),
+                LayerNorm2d(2 * FINE),
+                nn.GELU(),
+                nn.Conv2d(2 * FINE, FINE, 1),
+            )
+        self.embedding_encoder = _spread(EMBEDDING, EMBEDDING // 4)
+        self.embedding_maskfeature = nn.Sequential(
+            nn.Conv2d(FINE, 2 * FINE, 3, padding=1),
+            LayerNorm2d(2 * FINE),
+            nn.GELU(),
+            nn.Conv2d(2 * FINE, FINE, 3, padding=1),
+        )
+
+    def forward(self, upscaled: Tensor, embedding: Tensor, early: Tensor) -> Tensor:
+        """(B, 32, 4h, 4w), (B, 256, h, w) and the early features -> (B, 32, 4h, 4w)."""
+        return self.embedding_maskfeature(upscaled) + self.embedding_encoder(embedding) + self.compress_vit_feat(early)
+
+
+def early_tap(strides: list[int]) -> int:
+    """Which of a trunk's taps is SAM-HQ's early one: at the masks' stride 4, or else the first of the ViT."""
+    return strides.index(4) if 4 in strides else 0
+
+
+def grid_positions(pe_layer: PositionEmbeddingRandom, embedding: Tensor) -> Tensor:
+    """SAM's position encoding (1, 256, h, w) of the embedding's pixels.
+
+    An image that is not square lies in the corner of a square one, as it does in SAM once it is padded.
+    """
+    h, w = embedding.shape[2:]
+    frequencies = pe_layer.positional_encoding_gaussian_matrix.float()  # (2, 128), of x and of y
+    x, y = (
+        ((torch.arange(length, device=embedding.device) + 0.5) / max(h, w) * 2 - 1)[:, None] * frequency
+        for length, frequency in zip((w, h), frequencies, strict=True)
+    )  # not a matrix product, which autocast would round
+    phase = 2 * math.pi * (x[None] + y[:, None])
+    return torch.cat([phase.sin(), phase.cos()], dim=-1).permute(2, 0, 1)[None].to(embedding.dtype)
+
+
+def _spread(channels: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(channels, hidden, kernel_size=2, stride=2),
+        LayerNorm2d(hidden),
+        nn.GELU(),
+        nn.ConvTranspose2d(hidden, FINE, kernel_size=2, stride=2),
+    )

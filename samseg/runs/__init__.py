@@ -1,0 +1,1 @@
+"""A run is a folder on disk: its file names, its lock, its state, its weights."""

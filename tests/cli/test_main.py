@@ -1,0 +1,126 @@
+"""The program: its commands, their words, and what each says of itself."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from samseg.cli.main import COMMANDS, words_of_tools
+from samseg.config.load import load_config
+from samseg.config.schema import RunConfig
+from samseg.config.shipped import find_config, shipped
+from samseg.runs.export import FORMATS
+
+REPOSITORY = Path(__file__).parents[2]
+TOOLS = sorted((REPOSITORY / "tools").glob("*.py"))
+
+
+@pytest.fixture
+def tool(capsys, monkeypatch):
+    """Run one of tools/ within this process; (exit code, stdout, stderr)."""
+
+    def call(path, *arguments):
+        monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(path), run_name="__main__")
+        return end.value.code or 0, *capsys.readouterr()
+
+    return call
+
+
+def test_help_names_every_command(command):
+    code, out, _ = command("--help")
+    assert code == 0 and all(f"\n  {name} " in out for name in COMMANDS)
+    assert command()[0] == 2
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, command):
+    code, out, _ = command(name, "--help")
+    assert code == 0 and f"usage: samseg {name} " in out and f"examples:\n  samseg {name}" in out
+    assert "tools/" not in out and ".py" not in out, "a pip user has no such file"
+
+
+@pytest.mark.parametrize("path", TOOLS, ids=lambda path: path.name)
+def test_tools_are_the_commands_in_their_own_words(path, tool):
+    code, out, _ = tool(path, "--help")
+    assert code == 0 and f"usage: python tools/{path.name} " in out
+    assert f"examples:\n  python tools/{path.name}" in out and f"samseg {path.stem}" not in out
+
+
+def test_tools_exit_as_the_command_does(tool):
+    code, _, stderr = tool(REPOSITORY / "tools" / "evaluate.py", "runs/none")
+    assert (code, stderr) == (2, "error: no such run folder: runs/none\n")
+
+
+def test_words_of_tools():
+    assert words_of_tools("samseg evaluate runs/a, samseg config") == "python tools/evaluate.py runs/a, samseg config"
+    assert words_of_tools("accelerate launch -m samseg train A") == "accelerate launch tools/train.py A"
+    files = {path.stem for path in TOOLS}
+    assert {name for name in COMMANDS if words_of_tools(f"samseg {name}") != f"samseg {name}"} == files
+
+
+def test_an_unknown_command_is_one_line(command):
+    code, _, stderr = command("trian")
+    assert (code, stderr) == (2, "error: no such command: samseg trian; did you mean 'train'?\n")
+
+
+def test_version_names_what_it_runs_on(command):
+    code, out, _ = command("--version")
+    assert code == 0 and f"torch {torch.__version__.partition('+')[0]}" in out
+    assert "segmentation-models-pytorch" in out and torch.backends.cpu.get_cpu_capability() in out
+
+
+def test_export_help_names_every_format(command):
+    _, out, _ = command("export", "--help")
+    assert all(f"\n  {name} " in out for name in FORMATS)
+
+
+def test_config_lists_and_prints(command):
+    _, out, _ = command("config")
+    assert {line.split()[0] for line in out.split("\n\n")[0].splitlines()} == set(shipped())
+    _, out, _ = command("config", "buildings")
+    assert out == (REPOSITORY / "configs" / "buildings.yaml").read_text()
+    code, _, stderr = command("config", "buildngs")
+    assert (code, stderr) == (2, "error: no such config: buildngs; did you mean 'buildings'?\n")
+
+
+def test_config_keys_are_all_of_them_with_their_defaults(command, tmp_path):
+    _, out, _ = command("config", "--keys")
+    file = tmp_path / "keys.yaml"
+    file.write_text(out)
+    (tmp_path / "empty.yaml").write_text("data: {classes: {a: 0, b: 1}}")
+    assert load_config(file, ["data.classes={a: 0, b: 1}"]) == load_config(tmp_path / "empty.yaml")
+    keys = yaml.safe_load(out)
+    assert list(keys) == list(RunConfig.__dataclass_fields__) and "# " in out
+
+
+def test_a_file_goes_before_a_shipped_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config("buildings") == shipped()["buildings"]
+    Path("buildings").write_text("seed: 1")
+    assert find_config("buildings") == Path("buildings")
+    assert find_config("some/other") == Path("some/other") and find_config("other.yaml") == Path("other.yaml")
+
+
+def test_sample_writes_what_was_asked_for(command, tmp_path):
+    sizes = ["--train", "2", "--val", "1", "--test", "1", "--size", "64"]
+    code, out, _ = command("sample", tmp_path / "scenes", *sizes)
+    assert code == 0 and "4 scenes" in out
+    assert len(list((tmp_path / "scenes" / "train" / "masks").iterdir())) == 2
+    code, _, stderr = command("sample", tmp_path / "scenes", *sizes)
+    assert code == 2 and "not an empty folder" in stderr
+
+
+def test_help_needs_no_more_than_the_package():
+    heavy = "cv2 albumentations matplotlib accelerate torchmetrics tensorboard onnx"
+    code = (
+        "import sys; from samseg.cli.main import main\ntry: main(['train', '--help'])\nexcept SystemExit: "
+        f"print([name for name in {heavy.split()} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
