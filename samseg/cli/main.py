@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "infer": infer,
     "export": export,
+    "weights": weights,
     "sample": sample,
     "config": config,
     "weights": weights,

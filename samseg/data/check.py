@@ -86,10 +86,12 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
     one.
     """
     targets: dict[str, ClassTarget] = {}
+    notes: list[str] = []
 
     def opened(split: str) -> Source:
         source = open_source(data, split)
         targets[split] = class_target(data, source)
+        notes.extend(source.notes)
         return source
 
     def look(source: Source, name: str) -> Found:
@@ -108,7 +110,7 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
         _check_kinds([one for some in found.values() for one in some])
     classes = list(data.classes)
     report = Report(classes, {split: _add_up(some, len(classes)) for split, some in found.items()})
-    report.warnings = _missing(report) + _leaks(found)
+    report.warnings = notes + _missing(report) + _leaks(found)
     return report
 
 

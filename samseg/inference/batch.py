@@ -65,8 +65,9 @@ def _images(inputs: Iterable[Path]) -> list[Path]:
 def predict_images(predictor: Predictor, images: list[Path], out: Path, probabilities: bool = False) -> int:
     """Classify ``images`` into the folder ``out``; returns how many could not be read: they are reported and skipped.
 
-    For each image ``<stem>.png`` (class indices at the image's own size, 255 where it has no data, palette PNG), ``<stem>_overlay.jpg`` and, if
-    asked for, ``<stem>.npy`` (probabilities (C, H, W) float32); and once ``legend.png``, the colours of the classes.
+    For each image ``<stem>.png`` (class indices at the image's own size, 255 where it has no data, palette PNG),
+    ``<stem>_overlay.jpg`` and, if asked for, ``<stem>.npy`` (probabilities (C, H, W) float32); and once
+    ``legend.png``, the colours of the classes.
     Raises InputError before anything is written when two images would get one name, ``out`` holds an input, or a file
     that is no class map of an earlier call would be lost, such as a mask of the same name.
     """

@@ -16,7 +16,7 @@ from samseg.runs.folder import evaluation_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
 from samseg.tasks.task import Figures
-from samseg.training.stopping import outlive_sigterm
+from samseg.training.stopping import prepare_worker
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
     metrics = task.metrics().to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
     loader = DataLoader(
-        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=outlive_sigterm
+        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=prepare_worker
     )
     for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
         task.measure(metrics, model, item, device, autocast)

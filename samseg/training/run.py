@@ -29,11 +29,12 @@ from samseg.runs.state import RunState, load_state
 from samseg.tasks import Task
 from samseg.training.batch_size import AUTO, find_batch_size
 from samseg.training.failures import explained
-from samseg.training.processes import accelerator_for, on_main
+from samseg.training.processes import accelerator_for, on_main, own_accelerator
 from samseg.training.stopping import sigterm_noted
 from samseg.training.trainer import Trainer, write_results
 
 
+@own_accelerator()
 def train(config: RunConfig, name: str) -> Path:
     """Train what ``config`` says, or go on with it, and return the run folder.
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from samseg.data.workers import single_threaded
+
 
 class StopRequest:
     """Whether this process has been asked to stop."""
@@ -35,11 +37,12 @@ def sigterm_noted() -> Iterator[StopRequest]:
         signal.signal(signal.SIGTERM, before)
 
 
-def outlive_sigterm(worker: int) -> None:
-    """For processes that read images: only the run itself may end them.
+def prepare_worker(worker: int) -> None:
+    """For processes that read images: they are single-threaded, and only the run itself may end them.
 
     A SIGTERM that was sent to a whole group would else take them from a run that is about to save its state.
     """
+    single_threaded(worker)
     if hasattr(signal, "sigwaitinfo"):  # on Linux
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey, args=(multiprocessing.parent_process().pid,), daemon=True).start()

@@ -169,7 +169,7 @@ def adapted_run(folder, method: str) -> Path:
     trunk = smp.encoders.get_encoder(SMALL, weights=None).trunk
     torch.save({f"image_encoder.{name}": value for name, value in trunk.state_dict().items()}, base)
     run = write_run(Path(folder) / "run")
-    adapter = AdapterConfig(name=method)
+    adapter = {"name": method}
     model_config = ModelConfig("fpn", SMALL, str(base), adapter=adapter, decoder=small)
     config = replace(read_run_config(run), model=model_config)
     save_config(config, run / "config.yaml")
