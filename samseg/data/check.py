@@ -92,10 +92,12 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
     one.
     """
     targets: dict[str, ClassTarget] = {}
+    notes: list[str] = []
 
     def opened(split: str) -> Source:
         source = open_source(data, split)
         targets[split] = class_target(data, source)
+        notes.extend(source.notes)
         return source
 
     def look(source: Source, name: str) -> Found:
@@ -119,7 +121,7 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
     report = Report(classes, {split: _add_up(some, len(classes)) for split, some in found.items()}, contents)
     if "train" in found and not any(report.class_pixels("train")):
         raise InputError("every pixel of train is ignored, so there is nothing to learn: see data.classes, data.ignore")
-    report.warnings = _missing(report) + _leaks(found)
+    report.warnings = notes + _missing(report) + _leaks(found)
     return report
 
 

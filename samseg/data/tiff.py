@@ -9,8 +9,8 @@ from tifffile import COMPRESSION, TiffFile, TiffPage
 
 from samseg.errors import InputError
 
-SAMPLES = 277  # tags: samples a pixel
-NODATA = 42113  # GDAL_NODATA, a number as text
+WIDTH, HEIGHT, SAMPLES, NODATA = 256, 257, 277, 42113  # tags; the last is GDAL_NODATA, a number as text
+COMPRESSIONS = ("raw", "packbits", "tiff_adobe_deflate", "tiff_deflate")  # PIL's names; others need imagecodecs
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
 EXTRA = 'pip install "samseg[tiff]"'
 LOSSY = (COMPRESSION.OJPEG, COMPRESSION.JPEG)

@@ -31,7 +31,7 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
 
     ``out`` defaults to ``model.<suffix>`` (for smp: ``smp/``) in the run folder. It is written whole or not at all.
     ONNX and torch-export take normalised images (B, bands, S, S) float32, S = ``data.image_size``, any B, and give
-    logits (B, classes, S, S); class names, mean, std (on 0..1) and size lie within.
+    logits (B, classes, S, S); class names, bands, scale, mean, std (on 0..1) and size lie within.
 
     Raises InputError for what is no run, for an ``out`` that exists, and for a format that cannot hold the model.
     """

@@ -49,9 +49,7 @@ def test_the_newest_run_and_its_test_split_are_the_default(tmp_path, monkeypatch
     for age, name in enumerate(["newest", "older"]):
         write_run(tmp_path / "runs" / name, root="my data")
         os.utime(tmp_path / "runs" / name / "best.safetensors", (1e9 - age, 1e9 - age))
-    with pytest.raises(
-        InputError, match="the test images of runs/newest are not there .no such folder: my data/test/images"
-    ):
+    with pytest.raises(InputError, match="the test images of runs/newest are not there .*my data/test/images"):
         run_and_images([])
     tested, other = picture(tmp_path / "my data/test/images/a.png"), picture(tmp_path / "b.jpg")
     newest = Path("runs/newest")
