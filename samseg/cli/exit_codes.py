@@ -1,6 +1,8 @@
 """What every command does around its own work: exit codes, and errors as one line."""
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable
 
 from samseg.errors import InputError, Terminated
@@ -14,6 +16,9 @@ def run(main: Callable[[], int | None], words: Callable[[str], str] = str) -> No
     Bad input (`InputError`) is one line on stderr, in the reader's ``words`` (see `samseg.cli`), and no traceback;
     anything else is a defect and keeps its traceback.
     """
+    # What these say of a damaged file is in the error's one line, in words.
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         code = main() or 0
     except InputError as error:

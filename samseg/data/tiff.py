@@ -34,6 +34,12 @@ def may_lack_data(path: str | Path) -> bool:
         return NODATA in page.tags or page.dtype is None or page.dtype.kind == "f"
 
 
+def pages(path: str | Path) -> int:
+    """Pages that are pictures of their own: not overviews of another, and not what is transparent in it."""
+    with _first_page(path) as page:
+        return sum(not (one.is_reduced or one.is_mask) for one in page.parent.pages)
+
+
 def is_lossy(path: str | Path) -> bool:
     with _first_page(path) as page:
         return page.compression in LOSSY
