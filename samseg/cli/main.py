@@ -17,6 +17,7 @@ COMMANDS = {
     "weights": weights,
     "sample": sample,
     "config": config,
+    "weights": weights,
     "benchmark": benchmark,
 }
 EPILOG = """\
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def tool(name: str) -> None:
     """The file tools/NAME.py: the command of that name, which speaks of itself and its sisters as files of tools/."""
-    run(lambda: _call(name, sys.argv[1:], words_of_tools))
+    run(lambda: _call(name, sys.argv[1:], words_of_tools), words_of_tools)
 
 
 def words_of_tools(text: str) -> str:

@@ -9,6 +9,7 @@ from samseg.data.sources import SOURCES, source_class, source_settings
 from samseg.data.sources.coco import CocoConfig
 from samseg.errors import ConfigError
 
+LEAST_STD = 1e-4  # below a step of 16-bit images' values nothing is left to be told apart
 PERCENTILE = "percentile"
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # SAM's, which are ImageNet's, of R, G, B on 0..1
 
@@ -59,8 +60,12 @@ def complete_data(data: DataConfig) -> None:
         if len(values) != data.channels:
             names = "R, G, B" if data.bands is None else f"data.bands={data.bands}"
             raise ConfigError(f"data.{key} must hold {data.channels} numbers ({names}), got {values}")
-        if not all(math.isfinite(value) and 0 <= value <= 1 for value in values) or (key == "std" and 0 in values):
-            raise ConfigError(f"data.{key} is given on the scale 0..1 (std above 0), got {values}; divide by 255?")
+        if not all(math.isfinite(value) and 0 <= value <= 1 for value in values) or (
+            key == "std" and min(values) < LEAST_STD
+        ):
+            raise ConfigError(
+                f"data.{key} is given on the scale 0..1 (std at least {LEAST_STD:g}), got {values}; divide by 255?"
+            )
 
 
 def _check_other_sources(data: DataConfig) -> None:

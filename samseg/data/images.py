@@ -1,6 +1,7 @@
 """Reading images and labels from PNG, TIFF and JPEG files; what cannot be read is an InputError that names the file."""
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,11 @@ PLUGINS = (PngImageFile, TiffImageFile, JpegImageFile)  # JPEG's also opens MPO,
 LOSSY = ("JPEG", "MPO", "jpeg", "tiff_jpeg")
 BANDS = {"1": "L", "LA": "L", "RGBX": "RGBX"} | {mode: mode for mode in ("L", "RGB", "RGBA")}  # others are made RGB
 ORIENTATION = 0x0112  # EXIF's tag
+
+OTHERS = {rb"RIFF....WEBP": "WebP", rb"BM": "BMP", rb"GIF8": "GIF", rb"%PDF": "PDF", rb"....ftyp": "HEIF or video"} | {
+    rb"\0\0\0\x0cjP": "JPEG 2000",
+    rb"\x89HDF": "HDF5",
+}
 
 Window = tuple[int, int, int, int]  # top, left, height, width in pixels, within the image
 
@@ -85,6 +91,12 @@ def image_shape(path: str | Path) -> tuple[int, int]:
         return (width, height) if image.getexif().get(ORIENTATION, 1) > 4 else (height, width)
 
 
+def orientation(path: str | Path) -> int:
+    """How EXIF turns an image: 1 not at all, 2 to 4 mirrored or upside down, 5 to 8 on its side."""
+    with _opened(path) as image:
+        return tiff.orientation(path) if image is None else image.getexif().get(ORIENTATION, 1)
+
+
 def may_lack_data(path: str | Path) -> bool:
     """Whether some pixels may hold no data: the header names a nodata value, or they are of floating point."""
     with _opened(path) as image:
@@ -104,10 +116,14 @@ def read_label(path: str | Path, window: Window | None = None, colours: bool = F
         if label is None:
             if tiff.is_lossy(path):
                 raise InputError(_lossy(path))
+            if (pages := tiff.pages(path)) > 1:
+                raise InputError(_many_pages(path, pages))
             values = tiff.read(path, window)[0]
             if len(values) != 1 or colours:
                 raise InputError(_deep_colours(path, f"{len(values)} channels of {values.dtype}"))
             return values[0]
+        if label.format == "TIFF" and getattr(label, "n_frames", 1) > 1 and (pages := tiff.pages(path)) > 1:
+            raise InputError(_many_pages(path, pages))
         if label.format in LOSSY or label.info.get("compression") in LOSSY:
             raise InputError(_lossy(path))
         if _is_deep(label):
@@ -156,13 +172,31 @@ def _opened(path: str | Path) -> Iterator[Image.Image | None]:
         raise InputError(f"no such file: {path}") from None
     except Image.UnidentifiedImageError as error:
         if not tiff.is_tiff(path):
-            raise InputError(f"{path} cannot be read: it is damaged, or no PNG, TIFF or JPEG image") from error
+            raise InputError(f"{path} {_what_it_is(path)}") from error
     except Exception as error:  # on damaged files PIL's decoders raise anything from SyntaxError to struct.error
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(f"{path} cannot be read: {reason}; replace the file") from error
     else:
         return
     yield None
+
+
+def _what_it_is(path: str | Path) -> str:
+    """What is wrong with a file that is none of the formats read here."""
+    with open(path, "rb") as file:
+        start = file.read(512)
+    found = next((name for magic, name in OTHERS.items() if re.match(magic, start, re.DOTALL)), None)
+    if not start:
+        return "is empty; replace the file"
+    if found is not None:
+        return f"is a {found} file; PNG, TIFF and JPEG images are read: convert it"
+    if not start.strip(b"\0"):
+        return "begins with zeros, as files do that were cut off while they were copied; replace the file"
+    if start.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        return "is damaged; replace the file"
+    if all(byte > 31 or byte in b"\t\r\n" for byte in start):
+        return "holds text, not an image; replace the file"
+    return "is no PNG, TIFF or JPEG image; replace the file"
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -234,6 +268,10 @@ def _opaque(label: Image.Image, path: str | Path) -> Image.Image:
 
 def _lossy(path: str | Path) -> str:
     return f"{path} is JPEG-compressed, which smooths labels into others; save masks as PNG"
+
+
+def _many_pages(path: str | Path, pages: int) -> str:
+    return f"{path} has {pages} pages, and a mask has one; save the one that is meant as a file of its own"
 
 
 def _deep_colours(path: str | Path, found: str) -> str:

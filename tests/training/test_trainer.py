@@ -188,7 +188,8 @@ def test_an_interrupted_run_says_how_to_go_on(trained, monkeypatch, capsys):
     monkeypatch.setattr("samseg.training.trainer.Trainer.validate", interrupt)
     with pytest.raises(KeyboardInterrupt):
         trained()
-    assert "stopped in epoch 1; the same command with train.resume=true goes on" in capsys.readouterr().out
+    assert "stopped in epoch 1; no state was saved, nothing is kept" in capsys.readouterr().out
+    assert not os.path.exists("runs/tiny")
 
 
 RANDOM = ["train.epochs=2", "data.augment=[HorizontalFlip]"]
