@@ -33,7 +33,7 @@ def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     """
     named = bool(paths) and is_run(paths[0])
     inputs = paths[1:] if named else paths
-    images = _images(inputs)
+    images = images_of(inputs)
     run = paths[0] if named else newest_run()
     if not inputs:
         try:
@@ -43,7 +43,8 @@ def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     return run, images
 
 
-def _images(inputs: Iterable[Path]) -> list[Path]:
+def images_of(inputs: Iterable[Path]) -> list[Path]:
+    """The images that paths of files and folders name, each once; InputError for a path that is neither."""
     images: dict[Path, Path] = {}
     for path in inputs:
         if not path.exists():
@@ -70,7 +71,7 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
     Raises InputError before anything is written when two images would get one name, ``out`` holds an input, or a file
     that is no class map of an earlier call would be lost, such as a mask of the same name.
     """
-    _check_names(images, out)
+    check_names(images, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -89,7 +90,7 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
         classes = _classify(predictor, image, out / f"{path.stem}.npy" if probabilities else None)
         save_class_map(out / f"{path.stem}.png", classes)
         picture = shown(image, predictor.config.data)
-        save_picture(out / f"{path.stem}_overlay.jpg", overlay(*_for_looking(picture, classes), background))
+        save_picture(out / f"{path.stem}_overlay.jpg", overlay(*for_looking(picture, classes), background))
         done.append(path)
     failed = len(images) - len(done)
     print(f"{len(done)} of {len(images)} images classified in {out}" + (f"; {failed} skipped" if failed else ""))
@@ -98,7 +99,7 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
     return failed
 
 
-def _check_names(images: list[Path], out: Path) -> None:
+def check_names(images: list[Path], out: Path) -> None:
     """No output may land on an input, on another output, or on a file that no earlier call has written."""
     ours = (out / LEGEND).exists()
     taken = {Path(LEGEND).stem: "the legend of the colours"}
@@ -139,7 +140,8 @@ def _classify(predictor: Predictor, image: Raster, file: Path | None) -> np.ndar
     return classes
 
 
-def _for_looking(image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def for_looking(image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W, 3) and its classes (H, W), both shrunk if they are too large to be looked at."""
     height, width = classes.shape
     if max(height, width) <= OVERLAY_PX:
         return image, classes

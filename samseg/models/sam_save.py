@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from samseg.adapters.insert import adapter_name, merge_adapter
+from samseg.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.encoders.registry import MEAN, STD
 from samseg.encoders.tinyvit import TinyViT
 from samseg.errors import InputError
@@ -67,10 +67,9 @@ def sam_tensors(model: Sam) -> dict[str, Tensor]:
             f"{type(model).__name__} is no whole SAM: it has no prompt encoder and mask decoder; build_sam makes one"
         )
     encoder = model.image_encoder
-    adapter = adapter_name(encoder)
-    if adapter == "lora":
+    if can_be_merged(encoder):
         encoder = merge_adapter(copy.deepcopy(encoder))
-    elif adapter is not None:
+    if (adapter := adapter_name(encoder)) is not None:
         raise InputError(f"a {adapter} adapter cannot be merged into SAM's weights: it depends on the image; LoRA can")
     parts: dict[str, nn.Module] = {
         "image_encoder": encoder.trunk,
