@@ -32,8 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     way.add_argument("--tile", action="store_true", default=None, help="overlapping tiles at native resolution")
     way.add_argument("--whole", dest="tile", action="store_false", help="the whole image at the network's size")
     parser.add_argument("--objects", metavar="WAY", nargs="?", const="auto", choices=("auto", *WAYS),
-                        help="objects instead of classes: components, prompts or amg, see below; without WAY: prompts for "
-                        "a run that trained SAM's mask decoder, else components")  # fmt: skip
+                        help="objects instead of classes: components, prompts or amg, see below; without WAY: prompts "
+                        "for a run that trained SAM's mask decoder, else components")  # fmt: skip
     parser.add_argument("--device", help="cuda, cuda:1, mps, cpu ...; default: a GPU if there is one")
 
 

@@ -143,8 +143,8 @@ def _whole(model: nn.Module, config: RunConfig) -> Sam:
     sam = tuned_sam(model, config)
     if sam is None:
         raise InputError(
-            "this run has no SAM with prompt encoder and mask decoder: only a run of task=promptable can be exported to "
-            "sam and transformers"
+            "this run has no SAM with prompt encoder and mask decoder: only a run of task=promptable can be exported "
+            "to sam and transformers"
         )
     return sam
 
