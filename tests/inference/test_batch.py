@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from samseg.errors import InputError
-from samseg.inference.batch import predict_images, run_and_images
+from samseg.inference.batch import predict_images
+from samseg.inference.inputs import run_and_images
 from samseg.inference.predictor import Predictor
 from samseg.predict.draw import palette
 from tests.random_run import write_run
