@@ -23,8 +23,8 @@ Exit code: 0 all done, 1 some images could not be read and were skipped, 2 bad a
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "paths", metavar="[RUN] INPUT", nargs="*", type=Path,
-        help="a run folder (default: the newest under runs/), then images or folders of images (default: the run's "
-        "test split; folders inside folders are not searched)",
+        help="a run folder or an exported .safetensors file (default: the newest run under runs/), then images or "
+        "folders of images (default: the run's test split; folders inside folders are not searched)",
     )  # fmt: skip
     parser.add_argument("--out", metavar="DIR", type=Path, help="where to write; default: RUN/predictions")
     parser.add_argument("--probabilities", action="store_true", help="write the probability of each class, too")
@@ -65,7 +65,7 @@ def run(args: Namespace) -> int:
     if maps and args.tile is False:
         raise InputError(f"{maps[0]} is a map, which is seen in tiles; leave out --whole")
     predictor = Predictor.from_run(folder, args.device, tile=args.tile)
-    out = args.out or folder / PREDICTIONS
+    out = args.out or (folder.parent if folder.is_file() else folder) / PREDICTIONS
     failed = 0
     if maps:
         from samseg.maps.options import MapOptions

@@ -8,8 +8,10 @@ from PIL import Image
 from samseg.data.images import SUFFIXES
 from samseg.data.sources import split_images
 from samseg.errors import InputError
-from samseg.runs.folder import is_run, newest_run, read_run_config
+from samseg.runs.folder import is_run, newest_run
+from samseg.runs.load import run_config_of
 
+EXPORTED = ".safetensors"
 MAP_SUFFIXES = (".vrt", ".jp2", ".j2k", ".img", ".bil", ".asc", ".nc", ".ecw", ".hgt")  # that GDAL alone reads
 PLACE_TAGS = (33922, 34264, 34735)  # GeoTIFF's tie points, transform and keys
 
@@ -17,16 +19,17 @@ PLACE_TAGS = (33922, 34264, 34735)  # GeoTIFF's tie points, transform and keys
 def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     """What the command line means: the run (the newest if ``paths`` does not begin with one) and the images.
 
-    The first path is the run if it holds a config.yaml. The images are files, or those of folders (not of folders
-    inside them), each once; without any, the run's test split. Raises InputError for a path that is neither.
+    The first path is the run if it holds a config.yaml, or is an exported .safetensors file. The images are files, or
+    those of folders (not of folders inside them), each once; without any, the run's test split. Raises InputError for a
+    path that is neither.
     """
-    named = bool(paths) and is_run(paths[0])
+    named = bool(paths) and (is_run(paths[0]) or paths[0].suffix == EXPORTED)
     inputs = paths[1:] if named else paths
     images = _images(inputs)
     run = paths[0] if named else newest_run()
     if not inputs:
         try:
-            images = split_images(read_run_config(run).data, "test")
+            images = split_images(run_config_of(run).data, "test")
         except InputError as error:
             raise InputError(f"the test images of {run} are not there ({error}); name images or a folder") from error
     return run, images
@@ -41,6 +44,8 @@ def _images(inputs: Iterable[Path]) -> list[Path]:
             raise InputError(f"{path} is a run; give one run, before the images")
         if path.is_dir():
             found = sorted(file for file in path.iterdir() if file.is_file() and _is_image(file))
+        elif not path.is_file():
+            raise InputError(f"{path} is neither a file nor a folder")
         elif _is_image(path):
             found = [path]
         else:
