@@ -66,7 +66,16 @@ class MapRun:
             }
             place = raster.georeference
         folder = out / f"{path.stem}.parts"
-        return PartStore(folder, plan, self.predictor.classes, digest(content), about | layers, place, **layers)
+        return PartStore(
+            folder,
+            plan,
+            self.predictor.classes,
+            digest(content),
+            about | layers,
+            place,
+            outputs=options.outputs(),
+            **layers,
+        )
 
     def raster(self, path: Path, options: MapOptions) -> RasterFile:
         """The raster with the bands that the network is given: the options', or the run's."""
