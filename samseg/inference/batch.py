@@ -35,7 +35,7 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
     Raises InputError before anything is written when two images would get one name, ``out`` holds an input, or a file
     that is no class map of an earlier call would be lost, such as a mask of the same name.
     """
-    _check_names(images, out)
+    check_names(images, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -68,7 +68,7 @@ def _predict_image(predictor: Predictor, path: Path, out: Path, probabilities: b
     image = read_image(path)
     check_pixels(image.pixels, predictor.config.data, path)
     classes = _classify(predictor, image, out / f"{path.stem}.npy" if probabilities else None)
-    picture = overlay(*_for_looking(shown(image, predictor.config.data), classes), background)
+    picture = overlay(*for_looking(shown(image, predictor.config.data), classes), background)
     save_class_map(out / f"{path.stem}.png", classes)
     save_picture(out / f"{path.stem}_overlay.jpg", picture)
 
@@ -87,7 +87,7 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
 
 
-def _check_names(images: list[Path], out: Path) -> None:
+def check_names(images: list[Path], out: Path) -> None:
     """No output may land on an input, on another output, or on a file that no earlier call has written."""
     ours = (out / LEGEND).exists()
     taken = {Path(LEGEND).stem: "the legend of the colours"}
@@ -143,7 +143,8 @@ def _rows_of(path: Path, shape: tuple[int, int, int]) -> Iterator[Callable[[slic
         yield write
 
 
-def _for_looking(image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def for_looking(image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W, 3) and its classes (H, W), both shrunk if they are too large to be looked at."""
     height, width = classes.shape
     if max(height, width) <= OVERLAY_PX:
         return image, classes

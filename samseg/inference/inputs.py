@@ -25,7 +25,7 @@ def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     """
     named = bool(paths) and (is_run(paths[0]) or paths[0].suffix == EXPORTED)
     inputs = paths[1:] if named else paths
-    images = _images(inputs)
+    images = images_of(inputs)
     run = paths[0] if named else newest_run()
     if not inputs:
         try:
@@ -35,7 +35,8 @@ def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     return run, images
 
 
-def _images(inputs: Iterable[Path]) -> list[Path]:
+def images_of(inputs: Iterable[Path]) -> list[Path]:
+    """The images that paths of files and folders name, each once; InputError for a path that is neither."""
     images: dict[Path, Path] = {}
     for path in inputs:
         if not path.exists():
