@@ -50,6 +50,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--bounds", type=float, nargs=4, metavar=("LEFT", "BOTTOM", "RIGHT", "TOP"),
         help="the same, as a rectangle in the map's coordinates",
     )  # fmt: skip
+    maps.add_argument(
+        "--polygons", choices=("gpkg", "geojson", "fgb", "parquet"),
+        help="write the connected areas of all classes but 'background' as polygons, too: class, square metres, mean "
+        "probability",
+    )  # fmt: skip
+    maps.add_argument("--min-area", type=float, default=0, metavar="M2", help="leave out smaller polygons")
+    maps.add_argument(
+        "--simplify", type=float, default=0, metavar="METRES", help="let borders move so far, both sides alike"
+    )
     maps.add_argument("--cog", action="store_true", help="write cloud-optimised GeoTIFFs")
     maps.add_argument("--skip-damaged", action="store_true", help="what cannot be read is nodata, not an error")
     maps.add_argument("--overwrite", action="store_true", help="replace earlier results")
@@ -72,6 +81,8 @@ def run(args: Namespace) -> int:
         raise InputError(f"--{given[0].replace('_', '-')} is for maps, and {photos[0]} has no place on Earth")
     if maps and args.tile is False:
         raise InputError(f"{maps[0]} is a map, which is seen in tiles; leave out --whole")
+    if (args.min_area or args.simplify) and not args.polygons:
+        raise InputError("--min-area and --simplify are for --polygons; name a format")
     if maps and args.objects is not None:
         raise InputError(f"{maps[0]} is a map, and --objects is for photos; leave it out")
     predictor = Predictor.from_run(folder, args.device, tile=args.tile)
@@ -83,10 +94,12 @@ def run(args: Namespace) -> int:
         return 1 if find_in_images(finder, photos, args.out or place / OBJECTS) else 0
     out, failed = args.out or place / PREDICTIONS, 0
     if maps:
-        from samseg.maps.options import MapOptions
+        from samseg.maps.options import MapOptions, PolygonOptions
         from samseg.maps.run import MapRun, infer_maps
 
-        options = MapOptions(probabilities=args.probabilities, **{name: getattr(args, name) for name in OPTIONS})
+        polygons = PolygonOptions(args.polygons, args.min_area, args.simplify) if args.polygons else None
+        given = {name: getattr(args, name) for name in OPTIONS}
+        options = MapOptions(probabilities=args.probabilities, polygons=polygons, **given)
         failed += infer_maps(MapRun(predictor, folder), maps, out, options, args.shard)
     if photos:
         failed += predict_images(predictor, photos, out, args.probabilities)
@@ -94,7 +107,7 @@ def run(args: Namespace) -> int:
 
 
 OPTIONS = ("bands", "resolution", "tta", "area", "bounds", "cog", "skip_damaged", "overwrite")
-MAP_OPTIONS = (*OPTIONS, "shard")
+MAP_OPTIONS = (*OPTIONS, "shard", "polygons", "min_area", "simplify")
 
 
 def _numbers(kind: type):

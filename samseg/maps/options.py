@@ -19,13 +19,11 @@ class PolygonOptions:
         suffix: of the file, one of `FORMATS`.
         min_area: square metres; smaller polygons are left out.
         simplify: metres that a border may move; borders between classes stay shared.
-        objects: one polygon a connected area; otherwise the areas of a class are parts of one multipolygon.
     """
 
     suffix: str
     min_area: float = 0.0
     simplify: float = 0.0
-    objects: bool = False
 
     def __post_init__(self) -> None:
         if self.suffix not in FORMATS:

@@ -26,6 +26,7 @@ from samseg.maps.options import MapOptions, digest
 from samseg.maps.parts import PartStore
 from samseg.maps.plan import MapPlan
 from samseg.maps.products import Products
+from samseg.maps.vector_files import Place
 from samseg.maps.write import check_space
 from samseg.predict.rows import AUTOCAST
 from samseg.runs.folder import WEIGHTS
@@ -157,6 +158,8 @@ def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
     be read or written.
     """
     store = run.store(path, out, options)
+    if options.polygons is not None:
+        Place(store.place, path)  # before hours of computing
     products = Products(store, out, options)
     if not options.overwrite and products.finished():
         store.remove()  # by a call that was stopped before it could
