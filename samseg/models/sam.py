@@ -98,13 +98,18 @@ def build_sam(
     if str(source) not in HUB_NAMES:
         path = Path(source)
     elif variant is not None:
-        path = fetch(variant, VARIANTS[variant].whole_repo_id, "give the file of a whole SAM's checkpoint instead")
+        path = fetch_sam(variant)
     else:
         raise ConfigError(f'build_sam("{source}") needs a variant: one of {", ".join(VARIANTS)}')
     state = sam_state(path, variant)
     if hq_token_only and not state.is_hq:
         raise WeightsError(f"{source}: hq_token_only is for weights of SAM-HQ, but these are plain SAM's: no hf_token")
     return sam_of(state, image_size, hq_token_only)
+
+
+def fetch_sam(variant: str) -> Path:
+    """The published whole model of a variant, from the hub or its cache; WeightsError where it cannot be had."""
+    return fetch(variant, VARIANTS[variant].whole_repo_id, "give the file of a whole SAM's checkpoint instead")
 
 
 def sam_of(state: SamState, image_size: int = IMAGE_SIZE, hq_token_only: bool = False) -> Sam:
@@ -121,14 +126,17 @@ def sam_of(state: SamState, image_size: int = IMAGE_SIZE, hq_token_only: bool = 
 def empty_sam(variant: str, image_size: int = IMAGE_SIZE, hq: bool = False) -> Sam:
     """SAM, or SAM-HQ, with random weights, in evaluation mode."""
     encoder = ImageEncoder(variant, image_size, early=hq)
-    prompt_encoder, mask_decoder = prompt_and_mask_decoder(image_size)
-    if hq:
-        mask_decoder = MaskDecoderHQ(early_channels=encoder.trunk.tap_channels[0], **_decoder_arguments())
-    return Sam(encoder, prompt_encoder, mask_decoder).eval()
+    early_channels = encoder.trunk.tap_channels[0] if hq else None
+    return Sam(encoder, *prompt_and_mask_decoder(image_size, early_channels)).eval()
 
 
-def prompt_and_mask_decoder(image_size: int = IMAGE_SIZE) -> tuple[PromptEncoder, MaskDecoder]:
-    """segment-anything's prompt encoder for images of `image_size` pixels a side, and its mask decoder, both random."""
+def prompt_and_mask_decoder(
+    image_size: int = IMAGE_SIZE, early_channels: int | None = None
+) -> tuple[PromptEncoder, MaskDecoder]:
+    """segment-anything's prompt encoder for images of `image_size` pixels a side, and its mask decoder, both random.
+
+    With `early_channels`, those of the encoder's early features, the decoder is SAM-HQ's.
+    """
     tokens = image_size // STRIDE
     prompt_encoder = PromptEncoder(
         embed_dim=EMBEDDING,
@@ -136,12 +144,12 @@ def prompt_and_mask_decoder(image_size: int = IMAGE_SIZE) -> tuple[PromptEncoder
         input_image_size=(image_size, image_size),
         mask_in_chans=16,
     )
-    return prompt_encoder, MaskDecoder(**_decoder_arguments())
-
-
-def _decoder_arguments() -> dict:
     transformer = TwoWayTransformer(depth=2, embedding_dim=EMBEDDING, mlp_dim=2048, num_heads=8)
-    return dict(transformer_dim=EMBEDDING, transformer=transformer)
+    if early_channels is None:
+        return prompt_encoder, MaskDecoder(transformer_dim=EMBEDDING, transformer=transformer)
+    return prompt_encoder, MaskDecoderHQ(
+        early_channels=early_channels, transformer_dim=EMBEDDING, transformer=transformer
+    )
 
 
 def sam_state(path: str | Path, variant: str | None = None) -> SamState:

@@ -63,6 +63,7 @@ class SamSegmenter(SegmentationModel):
         self.encoder.keep_taps((early_tap(self.encoder.tap_strides), -1) if high_resolution else (-1,))
         if in_channels != 3:
             patch_first_conv(self.encoder, new_in_channels=in_channels, pretrained=False)
+            self.encoder._in_channels = in_channels
         detail = (self.encoder.tap_channels[0], self.encoder.tap_strides[0]) if high_resolution else None
         self.decoder = DenseDecoder(classes, detail)
         self.segmentation_head = nn.Identity()

@@ -13,6 +13,7 @@ from torch import nn
 from samseg.encoders import VARIANTS
 from samseg.encoders.weights import HUB_NAMES, WAYS_OUT, fetch, load_sam_weights, read_checkpoint
 from samseg.errors import ConfigError, WeightsError, nearest
+from samseg.models.sam import fetch_sam
 from samseg.models.sam_dense import SamSegmenter
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING | {"sam": SamSegmenter}
@@ -107,8 +108,8 @@ def _find_weights(
     if weights is None:
         return None, None
     if encoder_name in VARIANTS:  # before a large network is built for nothing
-        whole = VARIANTS[encoder_name].whole_repo_id if network is SamSegmenter else None
-        return None, fetch(encoder_name, whole) if weights in HUB_NAMES else Path(weights)
+        published = fetch_sam if network is SamSegmenter else fetch
+        return None, published(encoder_name) if weights in HUB_NAMES else Path(weights)
     published = ["imagenet"] if encoder_name.startswith(("tu-", "timm-")) else list(_settings(encoder_name))
     if weights in published:
         return str(weights), None

@@ -16,10 +16,10 @@ class PromptConfig:
     # but the first.
     classes: list[str] | None = None
     objects: int | None = 25  # of an image in a step, drawn anew each time, and in evaluation; null: all
-    min_pixels: int = 10  # smaller objects are neither learnt nor counted; pixels of the network's input, or of the image
-    box: float = 0.5  # share of steps that begin with a box each; the others begin with one point and three answers
-    box_jitter: float = 0.025  # the box's sides are pushed out by up to this share of its width and height
-    rounds: int = 8  # corrections after the first answer: a point where it lacks something and one where it has too much
+    min_pixels: int = 10  # smaller objects are neither learnt nor counted; of the network's input, or of the image
+    box: float = 0.5  # share of steps that begin with a box; the others begin with one point and three answers
+    box_jitter: float = 0.025  # the box's sides are pushed out by up to this share of its extent
+    rounds: int = 8  # corrections of the first answer: a point where it lacks something, one where it has too much
     ring: int = 3  # px around the box that the latter point is drawn from where nothing is too much
     mask: float = 0.5  # share of the corrections that are also given the last answer as a mask prompt
     loss: str = "dice+bce"  # dice+bce | dice+focal (SAM's 1 to 20); of three answers to a point the best counts

@@ -88,7 +88,9 @@ class PromptableModel(nn.Module):
         if isinstance(inputs, Tensor):
             return self.without_prompts(self.embed(inputs), inputs.shape[2:])
         embeddings = self.embed(inputs["taps"] if "taps" in inputs else inputs["image"])
-        nothing = 0 * sum(p.sum() for p in self.parameters() if p.requires_grad) + 0 * embeddings.sum()
+        nothing = 0 * embeddings.sum()
+        for part in filter(None, (self.mask_decoder, self.class_tokens)):
+            nothing = nothing + 0 * sum(parameter.sum() for parameter in part.parameters() if parameter.requires_grad)
         if self.class_tokens is not None and torch.rand(()) < self.prompts.none:
             return {"logits": self.without_prompts(embeddings, inputs["objects"].shape[1:]), "nothing": nothing}
         box_first = bool(torch.rand(()) < self.prompts.box)
@@ -170,7 +172,7 @@ class PromptableModel(nn.Module):
         if not len(numbers):
             return embedding.new_zeros(0)
         truth = objects == numbers[:, None, None]
-        points, labels, boxes, masks = None, None, None, None
+        points, labels, boxes, masks, answer = None, None, None, None, None
         if box_first:
             boxes = jittered(boxes_of(truth), self.prompts.box_jitter, *objects.shape)
         else:
@@ -179,7 +181,8 @@ class PromptableModel(nn.Module):
         losses = []
         for number in range(1 + self.prompts.rounds):
             if number > 0:
-                more, kinds = corrections(truth, enlarged_to(answer, self.image_size)[:, 0] > 0, valid, self.prompts.ring)
+                mask = enlarged_to(answer, self.image_size)[:, 0] > 0
+                more, kinds = corrections(truth, mask, valid, self.prompts.ring)
                 points = more if points is None else torch.cat([points, more], dim=1)
                 labels = kinds if labels is None else torch.cat([labels, kinds], dim=1)
                 masks = answer if torch.rand(()) < self.prompts.mask else None

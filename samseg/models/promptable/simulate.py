@@ -11,16 +11,15 @@ from torch import Tensor
 POSITIVE, NEGATIVE, NO_POINT = 1, 0, -1  # labels, as SAM's prompt encoder knows them
 
 
-def drawn_objects(objects: Tensor, least: int, most: int | None) -> Tensor:
-    """The numbers (N,) of objects in a map (H, W), 0 for none, in random order.
-
-    Args:
-        objects: integers, an object each.
-        least: pixels that an object must have.
-        most: so many are drawn; None: all.
-    """
+def large_enough(objects: Tensor, least: int) -> Tensor:
+    """The numbers (N,) of the objects in a map (H, W), 0 for none, that have ``least`` pixels or more, ascending."""
     numbers, pixels = objects.unique(return_counts=True)
-    numbers = numbers[(numbers > 0) & (pixels >= least)]
+    return numbers[(numbers > 0) & (pixels >= least)]
+
+
+def drawn_objects(objects: Tensor, least: int, most: int | None) -> Tensor:
+    """Up to ``most`` (None: all) of the objects that are `large_enough`, in random order."""
+    numbers = large_enough(objects, least)
     return numbers[torch.randperm(len(numbers), device=numbers.device)][:most]
 
 
