@@ -7,7 +7,7 @@ from importlib import import_module
 
 from samseg._version import __version__
 from samseg.adapters.insert import add_adapter, merge_adapter, remove_adapter
-from samseg.encoders.weights import load_sam_weights
+from samseg.encoders.fetch import load_sam_weights
 from samseg.models.parts import freeze_encoder
 from samseg.models.smp import create_model
 
@@ -22,6 +22,7 @@ __all__ = [
     "load_sam_weights",
     "merge_adapter",
     "remove_adapter",
+    "save_sam",
 ]
 
 
@@ -29,6 +30,7 @@ LAZY = {  # what needs more than a network is imported only when it is asked for
     "Predictor": "samseg.inference.predictor",
     "build_sam": "samseg.models.sam",
     "load_run": "samseg.runs.load",
+    "save_sam": "samseg.models.sam_save",
 }
 
 

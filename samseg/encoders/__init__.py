@@ -8,7 +8,7 @@ from samseg.encoders.registry import MEAN, STD, VARIANTS
 
 def register(name: str) -> None:
     """Put the variant `name` into SMP's registry. "imagenet", SMP's default everywhere, means SA-1B here."""
-    weights = {"repo_id": VARIANTS[name].repo_id, "revision": VARIANTS[name].revision}
+    weights = {"repo_id": VARIANTS[name].sources[0].place, "revision": "main"}
     smp.encoders.encoders[name] = {
         "encoder": SamEncoder,
         "params": {"variant": name},

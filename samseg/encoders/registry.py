@@ -1,4 +1,4 @@
-"""The one table of SAM's encoders: a row a variant."""
+"""The one table of SAM's encoders: a row a variant, with the places that publish its weights."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,45 +10,100 @@ from samseg.encoders.vit import SamViT
 
 MEAN = [0.485, 0.456, 0.406]  # SAM's 123.675, 116.28, 103.53 and 58.395, 57.12, 57.375 on 0..255
 STD = [0.229, 0.224, 0.225]
+META = "https://dl.fbaipublicfiles.com/segment_anything/"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A published file with a variant's weights.
+
+    Attributes:
+        place: a repository of the Hugging Face hub, which holds `model.safetensors`, or an address (https://...).
+        megabytes: about how large the file is.
+        whole: SAM's prompt encoder and mask decoder are in it, too.
+        sha256: of the file; None on the hub, which publishes it along with the file.
+    """
+
+    place: str
+    megabytes: int
+    whole: bool = True
+    sha256: str | None = None
+
+    @property
+    def on_hub(self) -> bool:
+        return "://" not in self.place
+
+    def __str__(self) -> str:
+        return f"huggingface.co/{self.place}" if self.on_hub else self.place.split("://")[1]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """An encoder's trunk with its arguments, and where the hub has its weights as `model.safetensors`.
+    """An encoder's trunk with its arguments, and who publishes its weights, in the order in which they are asked.
 
-    Attributes:
-        repo_id: the repository of the encoder.
-        whole_repo_id: the repository of the whole SAM, prompt encoder and mask decoder included.
+    The first source is a repository of the hub: the one that SMP itself reads.
     """
 
     trunk: type[nn.Module]
-    repo_id: str
+    sources: tuple[Source, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
-    revision: str = "main"
-    whole_repo_id: str | None = None
+    license: str = "Apache-2.0"
 
     def build(self) -> nn.Module:
         return self.trunk(**self.arguments)
 
 
+# The digits in the names of segment-anything's files begin their MD5; the SHA-256 are those that micro-sam and 3D
+# Slicer check for the same files.
 VARIANTS: dict[str, Variant] = {
     "sam-vit_b": Variant(
         SamViT,
-        "timm/samvit_base_patch16.sa1b",
+        (
+            Source("timm/samvit_base_patch16.sa1b", 359, whole=False),
+            Source("facebook/sam-vit-base", 375),
+            Source(
+                META + "sam_vit_b_01ec64.pth",
+                375,
+                sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+            ),
+        ),
         dict(width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11)),
-        whole_repo_id="facebook/sam-vit-base",
     ),
     "sam-vit_l": Variant(
         SamViT,
-        "timm/samvit_large_patch16.sa1b",
+        (
+            Source("timm/samvit_large_patch16.sa1b", 1233, whole=False),
+            Source("facebook/sam-vit-large", 1250),
+            Source(
+                META + "sam_vit_l_0b3195.pth",
+                1250,
+                sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+            ),
+        ),
         dict(width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
-        whole_repo_id="facebook/sam-vit-large",
     ),
     "sam-vit_h": Variant(
         SamViT,
-        "timm/samvit_huge_patch16.sa1b",
+        (
+            Source("timm/samvit_huge_patch16.sa1b", 2548, whole=False),
+            Source("facebook/sam-vit-huge", 2565),
+            Source(
+                META + "sam_vit_h_4b8939.pth",
+                2565,
+                sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+            ),
+        ),
         dict(width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
-        whole_repo_id="facebook/sam-vit-huge",
     ),
-    "sam-vit_t": Variant(TinyViT, "nielsr/mobilesam", whole_repo_id="nielsr/mobilesam"),
+    "sam-vit_t": Variant(
+        TinyViT,
+        (
+            Source("nielsr/mobilesam", 41),
+            Source(
+                "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+                41,
+                sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            ),
+        ),
+    ),
 }

@@ -1,4 +1,4 @@
-"""Find, read, recognise and load SAM checkpoints.
+"""SAM checkpoints: read, recognised, and brought to the trunk's names.
 
 The same encoder is published in several layouts; the network here has segment-anything's names:
 
@@ -7,16 +7,16 @@ The same encoder is published in several layouts; the network here has segment-a
     transformers                              vision_encoder.layers.0.mlp.lin1.weight  beside mask_decoder.*, ...
 """
 
+import errno
 import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -27,13 +27,8 @@ from samseg.errors import WeightsError
 if TYPE_CHECKING:
     from samseg.encoders.trunk import TrunkEncoder
 
-HUB_NAMES = ("sa-1b", "imagenet")  # "imagenet" is what SMP and its users ask for by default
-WAYS_OUT = (
-    "give a checkpoint file instead (model.weights=/path/to/checkpoint.pth), start from random weights "
-    "(model.weights=null), or take another encoder (model.encoder=resnet34 model.weights=imagenet)"
-)
 CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict")  # under which training scripts file the weights
-PICKLED = re.compile("GLOBAL|Unsupported (global|class|operand)")  # in the words of torch's unpickler
+PICKLED = re.compile("GLOBAL|Unsupported (global|class)")  # in the words of torch's unpickler
 PICKLED_NAME = re.compile(r"GLOBAL ([\w.]+)")
 FIRST_CONVOLUTION = re.compile(r"(.*?)patch_embed\.(?:proj|projection|seq\.0\.c)\.weight")
 RENAMES = (  # transformers' and timm's names -> segment-anything's
@@ -48,46 +43,13 @@ RENAMES = (  # transformers' and timm's names -> segment-anything's
 )
 
 
-def load_sam_weights(encoder: "TrunkEncoder", source: str | Path) -> None:
-    """Load what SAM learned into `encoder.trunk`; the pyramid stays as it is.
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint holds: a variant's encoder, in somebody's layout, and, if it is ``whole``, the rest of SAM."""
 
-    Args:
-        encoder: one of SAM's encoders, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
-        source: "sa-1b" for the published weights from the hub, or a file: segment-anything's or MobileSAM's `.pth`,
-            timm's or transformers' `.safetensors`, or a fine-tune in one of these layouts (MedSAM, micro-sam).
-
-    Raises:
-        WeightsError: the file is missing, truncated, no checkpoint, of another variant, or lacks tensors of the
-            encoder or has some too many. Nothing is loaded then.
-    """
-    name = fetch(encoder.variant) if str(source) in HUB_NAMES else Path(source)
-    state = read_checkpoint(name)
-    try:
-        encoder.trunk.load_state_dict(trunk_state(state, encoder))
-    except WeightsError as error:
-        raise WeightsError(f"{source}: {error}") from None
-
-
-def fetch(variant: str, repo_id: str | None = None, way_out: str = WAYS_OUT) -> Path:
-    """Find published weights of a variant in the hub's cache, or download them.
-
-    ``repo_id``: the repository; None: the encoder's. ``way_out``: what to do instead where they cannot be had.
-    """
-    row = VARIANTS[variant]
-    repo_id = repo_id or row.repo_id
-    file = {"repo_id": repo_id, "filename": "model.safetensors", "revision": row.revision}
-    try:
-        return Path(hf_hub_download(**file, local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        get_hf_file_metadata(hf_hub_url(**file))  # the download itself would try for half a minute to reach the hub
-        return Path(hf_hub_download(**file))
-    except Exception as error:  # the hub's versions stand on different HTTP libraries, which raise errors of their own
-        raise WeightsError(
-            f"the SA-1B weights of {variant} cannot be fetched from the hub ({repo_id}: {type(error).__name__}); "
-            + way_out
-        ) from error
+    variant: str
+    layout: str
+    whole: bool
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -118,7 +80,9 @@ def read_torch(path: Path) -> Any:
         with warnings.catch_warnings(action="ignore"):  # about pickle's protocols
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler stumbled on
-        if PICKLED.search(str(error)):
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a file cut short
+            raise WeightsError(f"{path} cannot be read ({error.strerror})") from None
+        if PICKLED.search(str(error)) or ("Unsupported operand" in str(error) and _first_byte(path) == b"\x80"):
             named = PICKLED_NAME.search(str(error))
             objects = f" ({named[1]})" if named else ""
             raise WeightsError(
@@ -126,7 +90,7 @@ def read_torch(path: Path) -> Any:
                 "and are not loaded. Save the model's state_dict alone"
             ) from None  # torch's own words advise to load them all the same
         # Those of an unpickler are that advice again, those of a lookup a number.
-        own = isinstance(error, (pickle.UnpicklingError, KeyError)) or not str(error)
+        own = isinstance(error, (pickle.UnpicklingError, KeyError, OSError)) or not str(error)
         reason = "" if own else f" ({_first_line(error)})"
         raise WeightsError(f"{path}: truncated, or not a torch checkpoint{reason}") from None
 
@@ -174,6 +138,17 @@ def variant_of(state: Mapping[str, Tensor]) -> str:
     return variant
 
 
+def contents(state: Mapping[str, Tensor]) -> Contents:
+    """What a checkpoint is by its names; WeightsError when its image encoder is none of the registry's."""
+    variant, whole = variant_of(state), any("mask_decoder." in key for key in state)
+    if variant == "sam-vit_t":
+        return Contents(variant, "MobileSAM", whole)
+    if any(".layer_norm1." in key for key in state):
+        return Contents(variant, "transformers", whole)
+    timm = any(".mlp.fc1." in key for key in state)
+    return Contents(variant, "timm" if timm else "segment-anything", whole)
+
+
 def _encoder_prefix(state: Mapping[str, Tensor]) -> str:
     prefixes = {match[1] for key in state if (match := FIRST_CONVOLUTION.fullmatch(key))}
     if len(prefixes) != 1:
@@ -217,6 +192,11 @@ def listed(verb: str, keys: list[str]) -> str:
         return ""
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return f"{verb} {', '.join(keys[:3])}{more}"
+
+
+def _first_byte(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(1)
 
 
 def _first_line(error: Exception) -> str:

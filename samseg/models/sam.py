@@ -13,8 +13,10 @@ import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
+from samseg.encoders.fetch import PUBLISHED, fetch
 from samseg.encoders.registry import VARIANTS
-from samseg.encoders.weights import HUB_NAMES, fetch, listed, read_checkpoint, trunk_state, variant_of
+from samseg.encoders.vit import SamViT
+from samseg.encoders.weights import listed, read_checkpoint, trunk_state, variant_of
 from samseg.errors import ConfigError, WeightsError, did_you_mean
 from samseg.models.sam_hq import MaskDecoderHQ
 from samseg.models.sam_names import POSITIONS, SHARED_POSITIONS, transformers_name
@@ -95,21 +97,16 @@ def build_sam(
         )
     if image_size < STRIDE or image_size % STRIDE:
         raise ConfigError(f"image_size must be a multiple of {STRIDE}, got {image_size}")
-    if str(source) not in HUB_NAMES:
+    if str(source) not in PUBLISHED:
         path = Path(source)
     elif variant is not None:
-        path = fetch_sam(variant)
+        path = fetch(variant, whole=True, way_out="give the file of a whole SAM's checkpoint instead")
     else:
         raise ConfigError(f'build_sam("{source}") needs a variant: one of {", ".join(VARIANTS)}')
     state = sam_state(path, variant)
     if hq_token_only and not state.is_hq:
         raise WeightsError(f"{source}: hq_token_only is for weights of SAM-HQ, but these are plain SAM's: no hf_token")
     return sam_of(state, image_size, hq_token_only)
-
-
-def fetch_sam(variant: str) -> Path:
-    """The published whole model of a variant, from the hub or its cache; WeightsError where it cannot be had."""
-    return fetch(variant, VARIANTS[variant].whole_repo_id, "give the file of a whole SAM's checkpoint instead")
 
 
 def sam_of(state: SamState, image_size: int = IMAGE_SIZE, hq_token_only: bool = False) -> Sam:
@@ -126,6 +123,8 @@ def sam_of(state: SamState, image_size: int = IMAGE_SIZE, hq_token_only: bool = 
 def empty_sam(variant: str, image_size: int = IMAGE_SIZE, hq: bool = False) -> Sam:
     """SAM, or SAM-HQ, with random weights, in evaluation mode."""
     encoder = ImageEncoder(variant, image_size, early=hq)
+    if hq and not isinstance(encoder.trunk, SamViT):
+        raise WeightsError(f"SAM-HQ's decoder needs a ViT of SAM's, not {variant} (Light HQ-SAM is not supported)")
     early_channels = encoder.trunk.tap_channels[0] if hq else None
     return Sam(encoder, *prompt_and_mask_decoder(image_size, early_channels)).eval()
 

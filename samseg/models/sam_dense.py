@@ -17,9 +17,9 @@ from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from torch import Tensor, nn
 
 from samseg.encoders import VARIANTS
+from samseg.encoders.fetch import load_sam_weights
 from samseg.encoders.norm import LayerNorm2d
 from samseg.encoders.trunk import TrunkEncoder
-from samseg.encoders.weights import load_sam_weights
 from samseg.errors import ConfigError
 from samseg.models.class_tokens import ClassTokens, class_logits, enlarged, product
 from samseg.models.sam import EMBEDDING, STRIDE, NoMaskDecoder, SamState, sam_state

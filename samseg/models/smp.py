@@ -11,9 +11,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 
 from samseg.encoders import VARIANTS
-from samseg.encoders.weights import HUB_NAMES, WAYS_OUT, fetch, load_sam_weights, read_checkpoint
+from samseg.encoders.fetch import PUBLISHED, WAYS_OUT, fetch, load_sam_weights
+from samseg.encoders.weights import read_checkpoint
 from samseg.errors import ConfigError, WeightsError, nearest
-from samseg.models.sam import fetch_sam
 from samseg.models.sam_dense import SamSegmenter
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING | {"sam": SamSegmenter}
@@ -108,8 +108,7 @@ def _find_weights(
     if weights is None:
         return None, None
     if encoder_name in VARIANTS:  # before a large network is built for nothing
-        published = fetch_sam if network is SamSegmenter else fetch
-        return None, published(encoder_name) if weights in HUB_NAMES else Path(weights)
+        return None, fetch(encoder_name, network is SamSegmenter) if weights in PUBLISHED else Path(weights)
     published = ["imagenet"] if encoder_name.startswith(("tu-", "timm-")) else list(_settings(encoder_name))
     if weights in published:
         return str(weights), None

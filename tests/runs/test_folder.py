@@ -1,16 +1,28 @@
+import os
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 
 from samseg.config.load import load_config
 from samseg.errors import ConfigError, InputError
-from samseg.runs.folder import earlier_run, new_run, read_run_config
+from samseg.runs import folder as runs_folder
+from samseg.runs.folder import STATE, discard_unless_begun, earlier_run, read_run_config, sweep_saves
 
 
 @pytest.fixture
 def config(tiny_config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return lambda *overrides: load_config(tiny_config, list(overrides))
+
+
+def new_run(config, name, begun=True):
+    """A run's folder, let go of again; as after its first saved state unless it has not ``begun``."""
+    with ExitStack() as lock:
+        folder = runs_folder.new_run(config, name, lock)
+        if begun:
+            (folder / STATE).touch()
+    return folder
 
 
 def test_runs_are_numbered(config):
@@ -53,7 +65,7 @@ def test_run_dir_may_not_be_a_file(config, tmp_path):
 
 def test_a_folder_that_cannot_be_made(config, tmp_path):
     (tmp_path / "out").touch()
-    with pytest.raises(InputError, match="the run folder cannot be written: .*out/run"):
+    with pytest.raises(InputError, match="the run folder out/run cannot be written .Not a directory"):
         new_run(config("run_dir=out/run"), "town")
 
 
@@ -72,3 +84,68 @@ def test_the_order_of_classes_is_part_of_the_configuration(config):
     other.data.classes = dict(reversed(other.data.classes.items()))
     with pytest.raises(ConfigError, match="order of data.classes"):
         earlier_run(other, "town")
+
+
+@pytest.mark.parametrize("overrides", [[], ["run_dir=out"]])
+def test_a_run_that_was_killed_before_its_first_state_gives_way(config, overrides):
+    folder = new_run(config(*overrides), "town", begun=False)
+    for leftover in (".state-abc.pt", "events.out.tfevents.1.host", "slurm.log"):
+        (folder / leftover).touch()
+    assert earlier_run(config(*overrides), "town") is None
+    again = new_run(config("seed=3", *overrides), "town")
+    assert again == folder and read_run_config(folder).seed == 3
+    assert sorted(os.listdir(folder)) == ["config.yaml", "slurm.log", "state.pt"]
+
+
+def test_one_that_lives_does_not(config):
+    with ExitStack() as lock:
+        runs_folder.new_run(config(), "town", lock)
+        living = runs_folder.new_run(config("run_dir=out"), "town", lock)
+        # Within one process a lock lets pass, so another one asks.
+        for overrides, expected in (([], "runs/town-2"), (["run_dir=out"], "out is in use by process")):
+            reader, writer = os.pipe()
+            if os.fork() == 0:
+                try:
+                    answer = str(new_run(config(*overrides), "town"))
+                except InputError as error:
+                    answer = str(error)
+                os.write(writer, answer.encode())
+                os._exit(0)
+            assert expected in os.read(reader, 1000).decode()
+            os.wait()
+        assert (living / "config.yaml").exists()
+
+
+def test_what_failed_before_its_first_state_leaves_nothing(config, tmp_path):
+    with ExitStack() as lock:
+        folder = runs_folder.new_run(config(), "town", lock)
+        (folder / "events.out.tfevents.1.host").touch()
+        discard_unless_begun(folder, lock)
+        assert not folder.exists()
+        folder = runs_folder.new_run(config(), "town", lock)
+        (folder / STATE).touch()
+        discard_unless_begun(folder, lock)
+        assert sorted(os.listdir(folder)) == ["config.yaml", "state.pt"]
+
+
+def test_half_written_files_of_a_run_are_swept_and_no_others(config):
+    folder = new_run(config(), "town")
+    for name in (".state-abc.pt", ".best-x_1.safetensors", ".validation-1.png", ".model-1.onnx", "predictions"):
+        (folder / name).touch()
+    sweep_saves(folder)
+    assert sorted(os.listdir(folder)) == [".model-1.onnx", "config.yaml", "predictions", "state.pt"]
+
+
+@pytest.mark.parametrize("run_dir", ["{root}/train/images", "{root}", "{root}/../scenes/out", "link/out"])
+def test_a_run_does_not_lie_among_its_data(config, scenes, tmp_path, run_dir):
+    root = tmp_path / "scenes"
+    root.mkdir()
+    (tmp_path / "link").symlink_to(root)
+    with pytest.raises(InputError, match="lies in data.root .*run_dir="):
+        earlier_run(config(f"data.root={root}", "run_dir=" + run_dir.format(root=root)), "town")
+    assert earlier_run(config(f"data.root={root}", f"run_dir={root}-out"), "town") is None
+
+
+def test_a_name_that_is_too_long(config):
+    with pytest.raises(InputError, match="cannot be written .File name too long"):
+        earlier_run(config(f"run_dir={'a' * 300}"), "town")

@@ -4,15 +4,16 @@ from pathlib import Path
 
 from segmentation_models_pytorch.encoders._utils import patch_first_conv
 
+from samseg.encoders.fetch import PUBLISHED, fetch
 from samseg.encoders.trunk import TrunkEncoder
-from samseg.encoders.weights import HUB_NAMES, trunk_state
+from samseg.encoders.weights import trunk_state
 from samseg.errors import ConfigError, WeightsError, did_you_mean
 from samseg.models.build import Built, check_adapter, ready
 from samseg.models.class_tokens import ClassTokens
 from samseg.models.config import ModelConfig
 from samseg.models.promptable.config import PromptConfig
 from samseg.models.promptable.model import Criterion, PromptableModel
-from samseg.models.sam import fetch_sam, prompt_and_mask_decoder, sam_state
+from samseg.models.sam import prompt_and_mask_decoder, sam_state
 from samseg.models.sam_dense import early_tap
 
 HIGH_RESOLUTION = "high_resolution"
@@ -55,7 +56,7 @@ def build_promptable(
     weights = config.weights if pretrained else None
     state = None
     if weights is not None:  # before a large network is built for nothing
-        file = fetch_sam(config.encoder) if weights in HUB_NAMES else Path(weights)
+        file = fetch(config.encoder, whole=True) if weights in PUBLISHED else Path(weights)
         state = sam_state(file, config.encoder)
         if hq and not state.is_hq:
             raise WeightsError(

@@ -1,0 +1,146 @@
+"""The parts of a map, computed: a thread reads, the network answers, a thread writes."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samseg.data.raster import Raster, gdal
+from samseg.maps.edges import Edges
+from samseg.maps.parts import PartStore
+from samseg.maps.plan import Box, MapPlan, Tile
+from samseg.maps.threads import ahead
+
+AHEAD = 3  # tiles that wait for the network
+
+
+class TileJob(NamedTuple):
+    """A tile to run: the network's input (C, tile, tile)."""
+
+    tile: Tile
+    pixels: Tensor
+
+
+class PartJob(NamedTuple):
+    """A part all of whose tiles have been run: which, and its valid pixels (h, w); None: it has none."""
+
+    number: int
+    tiles: list[Tile]
+    valid: np.ndarray | None
+    damaged: int
+
+
+def compute_parts(
+    store: PartStore,
+    numbers: Iterable[int],
+    open_raster: Callable[[], Raster],
+    view: Callable[[np.ndarray, np.ndarray], Tensor],
+    network: Callable[[Tensor], Tensor],
+    *,
+    batch: int = 1,
+    within: Callable[[Box], np.ndarray] | None = None,
+) -> Iterator[int]:
+    """Write those parts of ``store`` that are missing; yield the number of each once it is on disk.
+
+    Tiles of which no pixel of a part is valid are not run for it.
+
+    Args:
+        numbers: of the parts, ascending.
+        open_raster: called in the thread that reads.
+        view: pixels (C, h, w) and valid (h, w) of a tile -> the network's input (C, tile, tile).
+        network: inputs (B, C, tile, tile) -> probabilities (B, K, tile, tile) on the CPU; always given ``batch``
+            tiles, the last ones repeated, so that its numbers do not depend on how many are left.
+        within: which pixels (h, w) of a box are wanted; None: all.
+    """
+    plan, edges = store.plan, Edges(store.folder)
+    todo = store.missing(list(numbers))
+    left = set(todo)
+    columns = plan.grid[1]
+    writing = None
+    jobs = ahead(_jobs(plan, todo, open_raster, view, edges, within), AHEAD + batch)
+    with ThreadPoolExecutor(1) as writer:
+        try:
+            current = 0  # index in todo
+            for job, answer in _answered(jobs, network, batch):
+                row = todo[current] // columns
+                if isinstance(job, TileJob):
+                    box = plan.tile(job.tile)
+                    weighted = answer[:, : box.height, : box.width] * plan.weight(job.tile)
+                    for number in plan.parts_of(job.tile):
+                        if number in left:
+                            rows, cols = plan.part(number).overlap(box).within(box)
+                            edges.keep(number, job.tile, weighted[:, rows, cols], near=number // columns == row)
+                    continue
+                total = _added(store, job, edges)
+                if writing is not None:
+                    yield writing.result()
+                writing = writer.submit(_write, store, job, total)
+                edges.drop(job.number)
+                left.discard(job.number)
+                current += 1
+            if writing is not None:
+                yield writing.result()
+        finally:
+            jobs.close()
+
+
+def _jobs(plan: MapPlan, todo: list[int], open_raster, view, edges: Edges, within) -> Iterator[TileJob | PartJob]:
+    """For each part the tiles it needs that no part before it has had, then the part."""
+    scheduled: set[Tile] = set()
+    with gdal(), open_raster() as raster:
+        for number in todo:
+            part = plan.part(number)
+            valid = None if within is None else within(part)
+            if valid is None or valid.any():
+                valid = raster.valid(*part) if valid is None else valid & raster.valid(*part)
+            needed = []
+            for tile in plan.tiles_of(part) if valid.any() else ():
+                if not valid[plan.tile(tile).overlap(part).within(part)].any():
+                    continue
+                needed.append(tile)
+                if tile not in scheduled and not edges.stored(number, tile):
+                    scheduled.add(tile)
+                    yield TileJob(tile, view(*raster.read(*plan.tile(tile))))
+            yield PartJob(number, needed, valid if needed else None, raster.damaged_in(*part))
+
+
+def _answered(jobs, network, batch: int) -> Iterator[tuple[TileJob | PartJob, Tensor | None]]:
+    """The jobs in their order, tiles with their probabilities (K, tile, tile)."""
+    waiting: list[TileJob | PartJob] = []
+
+    def run():
+        inputs = [job.pixels for job in waiting if isinstance(job, TileJob)]
+        answers = iter(())
+        if inputs:
+            answers = iter(network(torch.stack(inputs + inputs[-1:] * (batch - len(inputs)))))
+        for job in waiting:
+            yield job, next(answers) if isinstance(job, TileJob) else None
+        waiting.clear()
+
+    for job in jobs:
+        waiting.append(job)
+        tiles = sum(isinstance(job, TileJob) for job in waiting)
+        if tiles in (0, batch):
+            yield from run()
+    yield from run()
+
+
+def _added(store: PartStore, job: PartJob, edges: Edges) -> Tensor | None:
+    """The part's blended probabilities (K, h, w): its tiles' weighted answers, added in the plan's order."""
+    if job.valid is None:
+        return None
+    part = store.plan.part(job.number)
+    total = torch.zeros(len(store.classes), part.height, part.width)
+    for tile in job.tiles:
+        rows, columns = store.plan.tile(tile).overlap(part).within(part)
+        total[:, rows, columns] += edges.take(job.number, tile)
+    return total
+
+
+def _write(store: PartStore, job: PartJob, total: Tensor | None) -> int:
+    with gdal():
+        store.write(job.number, total, job.valid, job.damaged)
+    return job.number

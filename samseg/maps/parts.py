@@ -1,0 +1,174 @@
+"""The parts of a map on disk: each a small GeoTIFF, written whole or not at all, that says what it is a part of."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+from rasterio.windows import transform as window_transform
+from torch import Tensor
+
+from samseg.data.raster import Raster
+from samseg.errors import InputError
+from samseg.files import written_whole
+from samseg.maps.plan import BLOCK, MapPlan
+from samseg.predict.tiling import TilePlan
+
+DIGEST = "SAMSEG_DIGEST"  # tags of the files
+DAMAGED = "SAMSEG_DAMAGED_BLOCKS"
+NODATA = 255
+CERTAIN = 254  # what a probability of 1 is stored as
+SPLIT = "parts.json"  # says of what the parts are
+GRID = "grid.tif"  # an empty raster of the whole: its size and place
+LAYOUT = dict(
+    tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="deflate", interleave="band", sparse_ok=True,
+    bigtiff="if_safer",
+)  # fmt: skip
+
+
+@dataclass
+class PartStore:
+    """The parts of one raster in a folder.
+
+    Their bands, all uint8: the class; with ``confidence`` its probability; with ``probabilities`` one of each class.
+    Probabilities are stored as 0..254, `NODATA` is what has none.
+
+    Attributes:
+        classes: their names.
+        about: the raster, the run and the options, for people; ``digest`` names them.
+        place: georeference of the whole raster (`Raster.georeference`).
+    """
+
+    folder: Path
+    plan: MapPlan
+    classes: list[str]
+    digest: str
+    about: dict[str, Any]
+    place: dict[str, Any]
+    confidence: bool = False
+    probabilities: bool = False
+
+    @classmethod
+    def opened(cls, folder: Path) -> "PartStore":
+        """The store that `prepare` has made in a folder; InputError when there is none."""
+        try:
+            said = json.loads((folder / SPLIT).read_text(encoding="utf-8"))
+            with Raster(folder / GRID) as grid:
+                shape, place = grid.shape, grid.georeference
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{folder} holds no parts of a map ({error}); samseg infer --shard makes them") from None
+        plan = MapPlan(TilePlan(*shape, said["tile"], said["overlap"]), said["side"])
+        layers = dict(confidence=said["confidence"], probabilities=said["probabilities"])
+        return cls(folder, plan, said["classes"], said["digest"], said["about"], place, **layers)
+
+    @property
+    def bands(self) -> int:
+        return 1 + self.confidence + self.probabilities * len(self.classes)
+
+    def prepare(self) -> None:
+        """Make the folder; InputError, naming the difference, when it holds the parts of something else."""
+        if (self.folder / SPLIT).is_file():
+            earlier = json.loads((self.folder / SPLIT).read_text(encoding="utf-8"))
+            if earlier["digest"] == self.digest:
+                return
+            before = earlier["about"]
+            changes = [
+                f"{key} was {before.get(key)}, is {now}" for key, now in self.about.items() if before.get(key) != now
+            ]
+            raise InputError(
+                f"{self.folder} holds parts of another result ({'; '.join(changes) or 'the raster has changed'}): "
+                "name another --out, or start anew with --overwrite"
+            )
+        if self.folder.is_dir() and set(os.listdir(self.folder)) - {GRID}:
+            raise InputError(f"{self.folder} exists and holds no parts of a map; name another --out")
+        height, width = self.plan.shape
+        with written_whole(self.folder / GRID) as temporary:
+            profile = dict(driver="GTiff", height=height, width=width, count=1, dtype="uint8", nodata=NODATA)
+            with rasterio.open(temporary, "w", **LAYOUT, **profile, **self.place):
+                pass
+        said = dict(
+            digest=self.digest, about=self.about, classes=self.classes, tile=self.plan.tiles.tile,
+            overlap=self.plan.tiles.overlap, side=self.plan.side, confidence=self.confidence,
+            probabilities=self.probabilities,
+        )  # fmt: skip
+        with written_whole(self.folder / SPLIT) as temporary:  # last: it says that the folder is ours
+            temporary.write_text(json.dumps(said, indent=1), encoding="utf-8")
+
+    def remove(self) -> None:
+        """Remove the folder, its description last, so that a removal that is stopped can be gone on with."""
+        for entry in self.folder.glob("*"):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != SPLIT:
+                entry.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def differs(self) -> bool:
+        """Whether the folder holds the parts of another result."""
+        said = self.folder / SPLIT
+        return said.is_file() and json.loads(said.read_text(encoding="utf-8"))["digest"] != self.digest
+
+    def file(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.tif"
+
+    def has(self, number: int) -> bool:
+        """Whether a part is there, whole and of this result."""
+        if not self.file(number).is_file():
+            return False
+        with suppress(RasterioError), rasterio.open(self.file(number)) as part:
+            return part.tags().get(DIGEST) == self.digest and part.count == self.bands
+        return False
+
+    def missing(self, numbers: Sequence[int]) -> list[int]:
+        return [number for number in numbers if not self.has(number)]
+
+    def write(self, number: int, probabilities: Tensor | None, valid: np.ndarray | None, damaged: int = 0) -> None:
+        """Write a part from its probabilities (C, h, w) and valid pixels (h, w) bool; None: nothing in it is valid."""
+        box = self.plan.part(number)
+        profile = dict(
+            driver="GTiff", height=box.height, width=box.width, count=self.bands, dtype="uint8", nodata=NODATA
+        )
+        place = {}  # so that a part can be looked at, too
+        if "transform" in self.place:
+            at = Window(box.left, box.top, box.width, box.height)
+            place = {"crs": self.place.get("crs"), "transform": window_transform(at, self.place["transform"])}
+        with written_whole(self.file(number)) as temporary:
+            with rasterio.open(temporary, "w", **LAYOUT, **profile, **place) as part:
+                if probabilities is not None:
+                    for band, values in enumerate(self._layers(probabilities), start=1):
+                        values[~valid] = NODATA
+                        part.write(values, band)
+                part.update_tags(**{DIGEST: self.digest, DAMAGED: damaged})
+
+    def read(self, number: int, band: int = 1) -> np.ndarray:
+        """A band (h, w) uint8 of a part."""
+        with rasterio.open(self.file(number)) as part:
+            return part.read(band)
+
+    def damaged(self) -> int:
+        """Blocks of the raster that could not be read, over all parts."""
+        total = 0
+        for number in range(self.plan.parts):
+            with rasterio.open(self.file(number)) as part:
+                total += int(part.tags()[DAMAGED])
+        return total
+
+    def _layers(self, probabilities: Tensor):
+        best = probabilities.max(dim=0)
+        yield best.indices.byte().numpy()
+        if self.confidence:
+            yield _stored(best.values)
+        if self.probabilities:
+            yield from map(_stored, probabilities)
+
+
+def _stored(probabilities: Tensor) -> np.ndarray:
+    return (probabilities.clamp(0, 1) * CERTAIN).round().byte().numpy()

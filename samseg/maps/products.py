@@ -1,0 +1,86 @@
+"""What is made of a raster's parts once all are there: the map, probabilities, polygons, an overlay to look at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from samseg.data.raster import Raster, gdal
+from samseg.errors import InputError
+from samseg.files import written_whole
+from samseg.maps.options import MapOptions
+from samseg.maps.parts import PartStore
+from samseg.maps.write import digest_of, write_classes, write_probabilities
+from samseg.predict.draw import legend, overlay, save_picture
+
+OVERLAY_PX = 2048  # on the longest side
+
+
+@dataclass
+class Products:
+    """The outputs of one raster in the folder ``out``."""
+
+    store: PartStore
+    raster: Path
+    out: Path
+    options: MapOptions
+
+    @property
+    def classes(self) -> Path:
+        return self._file(".tif")
+
+    def finished(self) -> bool:
+        """Whether all that is asked for is there; InputError when it is another's, or was made with less."""
+        if not self.classes.exists():
+            return False
+        if digest_of(self.classes) != self.store.digest:
+            raise InputError(
+                f"{self.classes} exists and was made of another raster, run or options; name another --out, or replace "
+                "it with --overwrite"
+            )
+        lacking = [file for file in self._files() if not file.exists()]
+        if lacking and not self.store.folder.is_dir():
+            raise InputError(f"{self.classes} is finished, without {lacking[0].name}; --overwrite makes both")
+        return not lacking
+
+    def write(self) -> None:
+        """Write all, the map last: where it is, the others are."""
+        missing = self.store.missing(range(self.store.plan.parts))
+        if missing:
+            raise InputError(
+                f"{self.store.folder} lacks {len(missing)} of {self.store.plan.parts} parts, such as "
+                f"{self.store.file(missing[0]).name}: run the shards that were not finished"
+            )
+        with gdal():
+            if self.options.probabilities:
+                write_probabilities(self.store, self._file("_probabilities.tif"), self.options.cog)
+            with written_whole(self.classes) as temporary:
+                write_classes(self.store, temporary, self.options.cog)
+                self._overlay(temporary)
+
+    def _overlay(self, classes: Path) -> None:
+        with Raster(self.raster, self.options.bands, self.options.resolution) as raster:
+            pixels, valid = raster.small(OVERLAY_PX)
+        with Raster(classes) as raster:
+            found = raster.small(OVERLAY_PX)[0][0]
+        names = self.store.classes
+        background = names.index("background") if "background" in names else None
+        save_picture(self._file("_overlay.jpg"), overlay(for_looking(pixels, valid), found, background))
+        save_picture(self.out / "legend.png", legend(names))
+
+    def _files(self) -> list[Path]:
+        return [self._file("_probabilities.tif")] * self.options.probabilities
+
+    def _file(self, ending: str) -> Path:
+        return self.out / (self.raster.stem + ending)
+
+
+def for_looking(pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Bands (C, h, w) of any dtype as a picture (h, w, 3) uint8: three bands or one; 8 bits as they are, others from
+    their 2nd to their 98th percentile."""
+    shown = pixels[[0, 1, 2]] if len(pixels) >= 3 else pixels[[0, 0, 0]]
+    if shown.dtype != np.uint8:
+        low, high = np.percentile(shown[:, valid], (2, 98)) if valid.any() else (0, 1)
+        shown = ((shown.astype(np.float32) - low) / max(high - low, 1e-9) * 255).clip(0, 255).astype(np.uint8)
+    shown = np.where(valid, shown, 255)
+    return np.ascontiguousarray(shown.transpose(1, 2, 0)).astype(np.uint8)

@@ -1,0 +1,114 @@
+"""From parts to one GeoTIFF: tiled, compressed, with colours, class names and overviews."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import rasterio
+import rasterio.shutil
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from samseg.errors import InputError
+from samseg.files import written_whole
+from samseg.maps.parts import CERTAIN, DAMAGED, DIGEST, LAYOUT, NODATA, PartStore
+from samseg.maps.plan import BLOCK
+from samseg.predict.draw import palette
+
+SMALLEST_OVERVIEW = 512  # pixels on the longest side
+# Bytes a pixel that a map and its parts take on disk at most, as measured on noisy maps; they are mostly less.
+CLASS_BYTES, PROBABILITY_BYTES = 0.3, 1.0
+
+
+def write_classes(store: PartStore, path: Path, cog: bool = False) -> None:
+    """Write the class map of all parts: class indices, `NODATA` outside, overviews by mode.
+
+    Its metadata name the classes (``CLASS_0`` ...) and the digest of what it was made of.
+    """
+    tags = {f"CLASS_{index}": name for index, name in enumerate(store.classes)}
+    colours = {index: (*colour, 255) for index, colour in enumerate(palette(len(store.classes)))} | {
+        NODATA: (0, 0, 0, 0)
+    }
+    with _one_raster(store, path, [1], Resampling.mode, cog) as raster:
+        raster.write_colormap(1, colours)
+        raster.colorinterp = [ColorInterp.palette]
+        raster.set_band_description(1, "class")
+        raster.update_tags(**tags, **{DAMAGED: store.damaged()})
+
+
+def write_probabilities(store: PartStore, path: Path, cog: bool = False) -> None:
+    """Write one band a class, 0..254 for 0..1 (the bands' scale says so), `NODATA` outside."""
+    bands = range(store.bands - len(store.classes) + 1, store.bands + 1)
+    with _one_raster(store, path, bands, Resampling.average, cog, predictor=2) as raster:
+        raster.scales = [1 / CERTAIN] * len(store.classes)
+        for band, name in enumerate(store.classes, start=1):
+            raster.set_band_description(band, name)
+
+
+def digest_of(path: Path) -> str | None:
+    """The digest of what a finished output was made of; None where there is none."""
+    try:
+        with rasterio.open(path) as raster:
+            return raster.tags().get(DIGEST)
+    except RasterioError:
+        return None
+
+
+def check_space(store: PartStore, out: Path, todo: int) -> None:
+    """InputError when the disk of ``out`` has less room than ``todo`` more parts and the map may take."""
+    pixels = store.plan.shape[0] * store.plan.shape[1]
+    a_pixel = CLASS_BYTES + PROBABILITY_BYTES * (store.bands - 1)
+    wanted = pixels * a_pixel * (1 + todo / store.plan.parts)
+    free = shutil.disk_usage(out).free
+    if free < wanted:
+        raise InputError(
+            f"{out} has {free / 1e9:.1f} GB free, and {pixels / 1e6:.0f} million pixels may take {wanted / 1e9:.1f} "
+            "GB; make room, name another --out, or limit it with --area or --bounds"
+        )
+
+
+@contextmanager
+def _one_raster(
+    store: PartStore, path: Path, bands: Sequence[int], overviews: Resampling, cog: bool, **layout
+) -> Iterator[rasterio.io.DatasetWriter]:
+    """The raster of the parts' ``bands``, open for its metadata; at the end it gets overviews and its name."""
+    height, width = store.plan.shape
+    profile = LAYOUT | layout | store.place | dict(height=height, width=width, count=len(bands))
+    profile |= dict(driver="GTiff", dtype="uint8", nodata=NODATA)
+    with written_whole(path) as temporary:
+        with rasterio.open(temporary, "w", **profile) as raster:
+            raster.update_tags(**{DIGEST: store.digest})
+            yield raster  # metadata first: they stand at the head of the file
+            for number in range(store.plan.parts):
+                box = store.plan.part(number)
+                window = Window(box.left, box.top, box.width, box.height)
+                for index, band in enumerate(bands, start=1):
+                    values = store.read(number, band)
+                    if (values != NODATA).any():
+                        raster.write(values, index, window=window)
+        if cog:
+            made = temporary.with_suffix(".cog.tif")
+            layout = dict(compress="deflate", blocksize=BLOCK, bigtiff="if_safer", sparse_ok=True)
+            try:
+                rasterio.shutil.copy(temporary, made, driver="COG", overview_resampling=overviews.name, **layout)
+                made.replace(temporary)
+            finally:
+                made.unlink(missing_ok=True)
+            return
+        with (
+            rasterio.Env(COMPRESS_OVERVIEW="DEFLATE", SPARSE_OK_OVERVIEW="YES", GDAL_TIFF_OVR_BLOCKSIZE=BLOCK),
+            rasterio.open(temporary, "r+") as raster,
+        ):
+            factors = overview_factors(height, width)
+            if factors:
+                raster.build_overviews(factors, overviews)
+
+
+def overview_factors(height: int, width: int) -> list[int]:
+    """2, 4, 8 ... until the raster is `SMALLEST_OVERVIEW` pixels on its longest side."""
+    factors = []
+    while max(height, width) / 2 ** len(factors) > SMALLEST_OVERVIEW:
+        factors.append(2 ** (len(factors) + 1))
+    return factors

@@ -1,0 +1,155 @@
+"""Published weights: asked of one source after another, found again, put in place by hand."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save, save_file
+
+import samseg
+from samseg.encoders import fetch as fetching
+from samseg.encoders.fetch import fetch, find, put, weights_folder
+from samseg.encoders.registry import VARIANTS, Source
+from samseg.errors import WeightsError
+
+from ..file_server import serving
+from .conftest import SMALL, SMALL_ARGUMENTS
+from .reference import relative_error, segment_anything_encoder
+
+HUB, MIRROR = "/someone/sam/resolve/main/model.safetensors", "/sam_vit_small.pth"
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return segment_anything_encoder(**SMALL_ARGUMENTS)
+
+
+@pytest.fixture(scope="module")
+def files(reference, tmp_path_factory) -> dict[str, bytes]:
+    """The encoder alone as the hub has it, and all of SAM as segment-anything has it."""
+    state = {name: value.contiguous() for name, value in reference.state_dict().items()}
+    timm = {name.replace("mlp.lin", "mlp.fc"): value for name, value in state.items()}
+    whole = tmp_path_factory.mktemp("whole") / "sam.pth"
+    prefixed = {f"image_encoder.{name}": value for name, value in state.items()}
+    torch.save(prefixed | {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}, whole)
+    return {HUB: save(timm), MIRROR: whole.read_bytes()}
+
+
+@pytest.fixture
+def server(files, tmp_path, monkeypatch):
+    """A hub and another server, whose files are the small variant's; every cache is empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with serving(dict(files)) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        sha256 = hashlib.sha256(files[MIRROR]).hexdigest()
+        sources = (Source("someone/sam", 1, whole=False), Source(server.url + MIRROR, 1, sha256=sha256))
+        monkeypatch.setitem(VARIANTS, SMALL, replace(VARIANTS[SMALL], sources=sources))
+        yield server
+
+
+def test_training_finds_what_was_fetched(server, reference):
+    encoder = smp.encoders.get_encoder(SMALL, weights=None).eval()
+    for _ in range(2):
+        samseg.load_sam_weights(encoder, "sa-1b")
+    x = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        assert relative_error(encoder.image_embedding(x), reference(x)) < 1e-5
+    assert server.ranges_asked(HUB) == [None]  # the second time it was here
+    assert find(SMALL) == weights_folder() / SMALL / "encoder.safetensors"
+
+
+def test_the_next_source_is_asked(server):
+    del server.files[HUB]
+    assert fetch(SMALL).name == "model.pth"
+    assert find(SMALL) == find(SMALL, whole=True) == weights_folder() / SMALL / "model.pth"
+
+
+@pytest.mark.parametrize("trouble", ["lies", "gives no digest"])
+def test_a_source_that_cannot_be_trusted_is_passed_over(trouble, server):
+    if trouble == "lies":
+        server.lies[HUB] = server.files[HUB][:-1] + b"\0"
+    else:
+        server.without_digest.add(HUB)
+    assert fetch(SMALL).name == "model.pth"
+
+
+def test_all_of_sam_is_fetched_where_only_the_encoder_is(server):
+    fetch(SMALL)
+    assert find(SMALL, whole=True) is None
+    assert fetch(SMALL, whole=True).name == "model.pth"
+
+
+def test_no_source_names_each_reason_and_the_ways_out(server):
+    server.files.clear()
+    with pytest.raises(WeightsError) as caught:
+        fetch(SMALL)
+    message = str(caught.value)
+    for part in ("huggingface.co/someone/sam: ", "it answers 404", f"samseg weights {SMALL} --from", "model.weights="):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_offline_asks_nobody(server, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
+        fetch(SMALL)
+    assert not server.requests
+
+
+def test_a_copied_folder_serves_an_offline_machine(server, tmp_path, monkeypatch):
+    fetch(SMALL)
+    weights_folder().parent.rename(tmp_path / "stick")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "stick").rename(tmp_path / "other" / "samseg")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    samseg.load_sam_weights(smp.encoders.get_encoder(SMALL, weights=None), "sa-1b")
+
+
+def test_a_file_is_put_in_place_and_named(server, files, tmp_path):
+    (tmp_path / "downloaded.pth").write_bytes(files[MIRROR])
+    placed = put(tmp_path / "downloaded.pth", SMALL)
+    assert (placed.contents.variant, placed.contents.layout, placed.contents.whole) == (SMALL, "segment-anything", True)
+    assert placed.source.place.endswith(MIRROR)
+    assert find(SMALL, whole=True) == placed.file
+    (tmp_path / "encoder.safetensors").write_bytes(files[HUB])
+    placed = put(tmp_path / "encoder.safetensors")
+    assert (placed.contents.layout, placed.contents.whole, placed.source) == ("timm", False, None)
+    assert not server.requests
+
+
+def test_what_is_no_known_encoder_is_not_put_in_place(server, files, tmp_path):
+    (tmp_path / "sam.pth").write_bytes(files[MIRROR])
+    with pytest.raises(WeightsError, match=f"holds weights of {SMALL}, not of sam-vit_b"):
+        put(tmp_path / "sam.pth", "sam-vit_b")
+    other = segment_anything_encoder(**SMALL_ARGUMENTS | dict(depth=6)).state_dict()
+    save_file({name: value.contiguous() for name, value in other.items()}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="other.safetensors: its image encoder is none of"):
+        put(tmp_path / "other.safetensors")
+    (tmp_path / "page.pth").write_text("<html>")
+    with pytest.raises(WeightsError, match="page.pth"):
+        put(tmp_path / "page.pth")
+    assert not weights_folder().exists()
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if "small" not in name])
+def test_rows_name_sources_that_can_be_checked(name):
+    """The first is SMP's; one has all of SAM; those that are not on the hub have a digest of their own."""
+    row = VARIANTS[name]
+    assert row.sources[0].on_hub
+    assert any(source.whole for source in row.sources)
+    assert all(source.on_hub or len(source.sha256) == 64 for source in row.sources)
+    with torch.device("meta"):
+        size = sum(value.numel() for value in row.build().state_dict().values()) * 4 / 1e6
+    decoder = 16.2  # megabytes of SAM's prompt encoder and mask decoder
+    for source in row.sources:
+        assert source.megabytes == pytest.approx(size + decoder * source.whole, rel=0.05)
+    assert fetching.known_variant(name) == name

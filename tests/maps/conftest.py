@@ -1,0 +1,5 @@
+"""Small rasters, and networks whose answers are known."""
+
+import pytest
+
+pytest.importorskip("rasterio")
