@@ -47,6 +47,7 @@ class _Sums(Metric):
         super().__init__()
         self.add_state("total", torch.zeros(figures), dist_reduce_fx="sum")
         self.add_state("rows", torch.zeros(()), dist_reduce_fx="sum")
+        self.update(torch.zeros(0, figures))  # torchmetrics warns of sums that nothing was added to
 
     def update(self, rows: Tensor) -> None:
         self.total += rows.sum(0).to(self.total)

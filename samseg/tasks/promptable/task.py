@@ -66,8 +66,20 @@ class PromptableTask(Task):
 
     section = "prompts"
     score, score_name = "iou", "IoU"
-    columns = {"val_box": "box", "val_clicks_1": "clicks_1", "val_clicks_8": "clicks_8", "val_iou_error": "iou_error"}
-    labels = {"val_box": "IoU from a box", "val_clicks_1": "from one point", "val_clicks_8": "after 8 clicks"}
+    columns = {
+        "val_iou": "iou",
+        "val_box": "box",
+        "val_clicks_1": "clicks_1",
+        "val_clicks_8": "clicks_8",
+        "val_iou_error": "iou_error",
+    }
+    labels = {
+        "val_iou": "mean IoU",
+        "val_box": "from a box",
+        "val_clicks_1": "from one point",
+        "val_clicks_8": "after 8 clicks",
+        "val_iou_error": "error of the predicted IoU",
+    }
     settings: PromptConfig
 
     def __init__(self, data: DataConfig, model: ModelConfig, settings: PromptConfig):
