@@ -56,7 +56,9 @@ def test_unknown_pixels_have_no_say(answers):
     loss = PromptLoss("dice+bce", 1.0)
     assert torch.equal(loss(wild, truth, valid, predicted), loss(logits, truth, valid, predicted))
     whole = torch.ones(4, 5, dtype=torch.bool)
-    torch.testing.assert_close(loss(logits, truth, valid, predicted), loss(logits[:, :, 2:], truth[:, 2:], whole, predicted))
+    torch.testing.assert_close(
+        loss(logits, truth, valid, predicted), loss(logits[:, :, 2:], truth[:, 2:], whole, predicted)
+    )
 
 
 def test_the_predicted_iou_learns_and_the_mask_does_not_learn_from_it(answers):
