@@ -4,7 +4,7 @@ import inspect
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from samseg.adapters.adapter import Adapter, InputAdapter, Limit
 from samseg.adapters.bottleneck import Bottleneck
@@ -39,16 +39,14 @@ BLOCKS = Argument(
 
 def arguments_of(name: str) -> dict[str, Argument]:
     """The arguments of a method by name: `blocks`, then what it declares itself."""
-    hints = typing.get_type_hints(METHODS[name].__init__, include_extras=True)
+    kinds = typing.get_type_hints(METHODS[name].__init__)
+    annotations = typing.get_type_hints(METHODS[name].__init__, include_extras=True)
     found = {"blocks": BLOCKS}
     for parameter in inspect.signature(METHODS[name]).parameters.values():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            kinds = alternatives(hints[parameter.name])
-            limits = [limit for kind in kinds for limit in getattr(kind, "__metadata__", ())]
-            plain = typing.Union[
-                tuple(typing.get_args(k)[0] if typing.get_origin(k) is Annotated else k for k in kinds)
-            ]
-            found[parameter.name] = Argument(plain, tuple(limits), parameter.default)
+            alike = alternatives(annotations[parameter.name])
+            limits = tuple(limit for one in alike for limit in getattr(one, "__metadata__", ()))
+            found[parameter.name] = Argument(kinds[parameter.name], limits, parameter.default)
     return found
 
 

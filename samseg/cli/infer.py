@@ -18,8 +18,8 @@ Exit code: 0 all done, 1 some images could not be read and were skipped, 2 bad a
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "paths", metavar="[RUN] INPUT", nargs="*", type=Path,
-        help="a run folder (default: the newest under runs/), then images or folders of images (default: the run's "
-        "test split; folders inside folders are not searched)",
+        help="a run folder or an exported .safetensors file (default: the newest run under runs/), then images or "
+        "folders of images (default: the run's test split; folders inside folders are not searched)",
     )  # fmt: skip
     parser.add_argument("--out", metavar="DIR", type=Path, help="where to write; default: RUN/predictions")
     parser.add_argument("--probabilities", action="store_true", help="write the probability of each class, too")
@@ -35,5 +35,6 @@ def run(args: Namespace) -> int:
     from samseg.runs.folder import PREDICTIONS
 
     folder, images = run_and_images(args.paths)
+    out = (folder.parent if folder.is_file() else folder) / PREDICTIONS
     predictor = Predictor.from_run(folder, args.device, tile=args.tile)
-    return 1 if predict_images(predictor, images, args.out or folder / PREDICTIONS, args.probabilities) else 0
+    return 1 if predict_images(predictor, images, args.out or out, args.probabilities) else 0

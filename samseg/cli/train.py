@@ -28,9 +28,10 @@ def run(args: Namespace) -> None:
     path = find_config(args.config)
     config = load_config(path, args.overrides)
 
-    from samseg.training.processes import processes
+    from samseg.training.processes import prepare_process, processes
     from samseg.training.run import train
 
+    prepare_process()
     main = processes().is_main_process
     with processes().main_process_first():
         prepare_sample(Path(config.data.root))

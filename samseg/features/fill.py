@@ -15,6 +15,7 @@ from samseg.data.dataset import SegmentationDataset
 from samseg.data.preprocess import fitted, network_input, scaled
 from samseg.data.sources import Source
 from samseg.data.views import seen
+from samseg.data.workers import prepare_worker
 from samseg.errors import InputError
 from samseg.features.store import FeatureStore
 from samseg.files import READERS
@@ -111,6 +112,7 @@ def fill(
             Views(missing, data),
             batch_size,
             num_workers=workers,
+            worker_init_fn=prepare_worker,
             pin_memory=accelerator.device.type == "cuda",
         )
         _compute(store, missing, encoder, loader, accelerator)

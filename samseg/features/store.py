@@ -1,6 +1,5 @@
 """The cache of a frozen encoder's features on disk: what SAM makes of each image, computed once and read ever after."""
 
-import errno
 import hashlib
 import json
 import mmap
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from samseg.data.sources import Source
 from samseg.errors import InputError
-from samseg.files import READERS, written_whole
+from samseg.files import READERS, WriteError, written_whole
 
 FORMAT = 1  # to be raised when the same recipe gives other numbers, or the files are laid out otherwise
 DTYPES = ("float16", "bfloat16", "float32")
@@ -74,8 +73,8 @@ class FeatureStore:
                 return [file.get_tensor(str(i)) for i in range(len(file.keys()))]
         except (OSError, SafetensorError) as error:
             raise InputError(
-                f"{path}, the features of {source.image_file(name)}, cannot be read ({_reason(error)}); train.resume=true computes them "
-                "again and goes on"
+                f"{path}, the features of {source.image_file(name)}, cannot be read ({_reason(error)}); "
+                "train.resume=true computes them again and goes on"
             ) from None
 
     def write(self, source: Source, name: str, view: int, taps: list[Tensor]) -> None:
@@ -83,17 +82,17 @@ class FeatureStore:
         tensors = {str(i): tap.to(self.dtype).permute(1, 2, 0).contiguous() for i, tap in enumerate(taps)}
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise InputError(
-                f"the features of {source.image_file(name)} hold values beyond {self.recipe['dtype']}; set train.cache_dtype=bfloat16"
+                f"the features of {source.image_file(name)} hold values beyond {self.recipe['dtype']}; "
+                "set train.cache_dtype=bfloat16"
             )
         path = self.path(source, name, view)
         try:
             with written_whole(path) as temporary:
                 temporary.write_bytes(_packed(tensors))
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        except WriteError as error:
             raise InputError(
-                f"features cannot be written to {self.folder} ({error.strerror}); "
-                + ("make room there, or " if full else "")
+                f"features cannot be written to {self.folder} ({os.strerror(error.errno)}); "
+                + ("make room there, or " if error.full else "")
                 + "name another folder with train.cache_dir; those that are written stay"
             ) from error
 

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 from torch import Tensor
 
-from samseg.data.raster import Raster
+from samseg.data.raster import RasterFile
 from samseg.errors import InputError
 from samseg.files import written_whole
 from samseg.maps.plan import BLOCK, MapPlan
@@ -44,7 +44,7 @@ class PartStore:
     Attributes:
         classes: their names.
         about: the raster, the run and the options, for people; ``digest`` names them.
-        place: georeference of the whole raster (`Raster.georeference`).
+        place: georeference of the whole raster (`RasterFile.georeference`).
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class PartStore:
         """The store that `prepare` has made in a folder; InputError when there is none."""
         try:
             said = json.loads((folder / SPLIT).read_text(encoding="utf-8"))
-            with Raster(folder / GRID) as grid:
+            with RasterFile(folder / GRID) as grid:
                 shape, place = grid.shape, grid.georeference
         except (OSError, KeyError, ValueError) as error:
             raise InputError(f"{folder} holds no parts of a map ({error}); samseg infer --shard makes them") from None

@@ -10,13 +10,13 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from samseg.config.load import task_of
+from samseg.data.workers import prepare_worker
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import AUTOCAST
 from samseg.runs.folder import evaluation_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
 from samseg.tasks.task import Figures
-from samseg.training.stopping import outlive_sigterm
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
     metrics = task.metrics().to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
     loader = DataLoader(
-        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=outlive_sigterm
+        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=prepare_worker
     )
     for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
         task.measure(metrics, model, item, device, autocast)
@@ -55,11 +55,16 @@ def _as_it_is(item: dict) -> dict:
 
 
 class Evaluation(NamedTuple):
-    """A run's figures on a split, the same as a table for people, and the file in the run that holds them."""
+    """A run's figures on a split, the same as a table for people, and the file in the run that is to hold them."""
 
+    split: str
     figures: Figures
     table: str
     path: Path
+
+    def write(self) -> None:
+        """Not done by `evaluate_run`, so that figures are seen before the disk may refuse them."""
+        write_json({self.split: self.figures}, self.path)
 
 
 def evaluate_run(folder: Path, split: str) -> Evaluation:
@@ -80,6 +85,4 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
         workers=config.train.workers,
         title=split,
     )
-    path = evaluation_file(folder, split)
-    write_json({split: figures}, path)
-    return Evaluation(figures, task.table(figures), path)
+    return Evaluation(split, figures, task.table(figures), evaluation_file(folder, split))

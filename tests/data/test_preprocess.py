@@ -5,14 +5,21 @@ import torch.nn.functional as F
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from samseg.data.config import DataConfig
+from samseg.data.images import as_raster
 from samseg.data.preprocess import network_view, own_size, resized_shape
+from tests.data.arrays import training_item
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+CONFIG = DataConfig(classes={"a": 0}, image_size=64)
 SHAPES = [(1, 1), (1, 64), (63, 64), (64, 63), (64, 64), (65, 64), (200, 31), (5, 3), (4000, 3), (3, 4000)]
 
 
 def textured(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def view_of(image: np.ndarray) -> torch.Tensor:
+    return network_view(as_raster(image), CONFIG)
 
 
 def levels(view: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -31,7 +38,7 @@ def test_resizes_to_the_shape_that_segment_anything_does(size):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_view_is_padded_right_and_bottom_with_zeros_after_normalising(shape):
-    view = network_view(textured(*shape), 64, MEAN, STD)
+    view = view_of(textured(*shape))
     assert view.shape == (3, 64, 64) and view.dtype == torch.float32
     height, width = resized_shape(*shape, 64)
     assert max(height, width) == 64
@@ -42,31 +49,28 @@ def test_view_is_padded_right_and_bottom_with_zeros_after_normalising(shape):
 def test_same_size_is_untouched():
     image = textured(48, 64)
     expected = torch.from_numpy(image).permute(2, 0, 1).float()
-    torch.testing.assert_close(levels(network_view(image, 64, MEAN, STD), 48, 64), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(levels(view_of(image), 48, 64), expected, atol=1e-3, rtol=0)
 
 
 def test_enlarging_is_bilinear():
     image = textured(24, 32)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     expected = F.interpolate(pixels, (48, 64), mode="bilinear", align_corners=False)[0]
-    torch.testing.assert_close(levels(network_view(image, 64, MEAN, STD), 48, 64), expected, atol=1.01, rtol=0)
+    torch.testing.assert_close(levels(view_of(image), 48, 64), expected, atol=1.01, rtol=0)
 
 
 def test_shrinking_averages_instead_of_dropping_pixels():
     image = textured(4 * 40, 4 * 64)
     expected = torch.from_numpy(image.reshape(40, 4, 64, 4, 3).mean((1, 3))).permute(2, 0, 1).float()
-    torch.testing.assert_close(levels(network_view(image, 64, MEAN, STD), 40, 64), expected, atol=0.51, rtol=0)
+    torch.testing.assert_close(levels(view_of(image), 40, 64), expected, atol=0.51, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (130, 77), (300, 200)])
 def test_training_without_augmentation_sees_the_same(shape):
-    from samseg.data.augment import train_transform
-
     image = textured(*shape)
-    config = DataConfig(classes={"a": 0}, image_size=64)
-    item = train_transform(config)(image=image, mask=np.zeros(shape, np.uint8))
-    view = network_view(image, 64, config.mean, config.std)
-    torch.testing.assert_close(item["image"], view, atol=1e-4, rtol=0)
+    item = training_item(CONFIG, image, np.zeros(shape, np.uint8))
+    view = view_of(image)
+    assert torch.equal(item["image"], view)
     height, width = resized_shape(*shape, 64)
     mask = torch.as_tensor(item["mask"])
     assert not mask[:height, :width].any() and (mask[height:] == 255).all() and (mask[:, width:] == 255).all()
@@ -93,6 +97,6 @@ def test_rows_of_own_size_are_the_whole_in_parts(shape, step):
 def test_there_and_back_nothing_moves():
     y, x = np.mgrid[0:90, 0:150]
     image = np.stack([y * 2, x, (x + y) // 2], axis=-1).astype(np.uint8)  # slopes: a shift by half a pixel shows
-    back = own_size(levels(network_view(image, 64, MEAN, STD), 64, 64), (90, 150))
+    back = own_size(levels(view_of(image), 64, 64), (90, 150))
     inner = (slice(None), slice(4, -4), slice(4, -4))
     torch.testing.assert_close(back[inner], torch.from_numpy(image).permute(2, 0, 1).float()[inner], atol=1.0, rtol=0)

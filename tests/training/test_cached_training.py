@@ -13,7 +13,9 @@ from accelerate.utils import set_seed
 from PIL import Image
 
 from samseg.config.load import load_config
+from samseg.data.images import as_raster
 from samseg.data.preprocess import network_view
+from samseg.data.sources import open_source
 from samseg.encoders.vit import SamViT
 from samseg.errors import ConfigError, InputError
 from samseg.features import fill
@@ -128,7 +130,13 @@ def test_what_makes_other_features_has_another_folder(config_file):
         set_seed(config.seed)
         return store_of(config).folder
 
-    changes = ["seed=1", "data.image_size=96", "data.mean=[0.4, 0.4, 0.4]", "data.std=[0.2, 0.2, 0.2]"]
+    changes = [
+        "seed=1",
+        "data.image_size=96",
+        "data.mean=[0.4, 0.4, 0.4]",
+        "data.std=[0.2, 0.2, 0.2]",
+        "data.bands=[3,2,1]",
+    ]
     changes += [f"model.encoder={SMALL_TINY}", "train.precision=bf16", "train.cache_dtype=bfloat16"]
     folders = [folder(), *(folder(change) for change in changes)]
     assert len(set(folders)) == len(folders)
@@ -177,15 +185,15 @@ def test_views_are_those_of_the_turned_image(trained, tmp_path, config_file):
     set_seed(config.seed)
     encoder = build_model(config.model, classes=3).model.eval().encoder
     store = store_of(config, encoder)
-    path = Path(config.data.root) / "train" / "images" / "train1.png"
-    store.add([path])
+    source = open_source(config.data, "train")
+    store.add(source)
     for view, turn in enumerate(turns):
-        picture = Image.open(path)
+        picture = Image.open(source.image_file("train1"))
         picture = picture if turn is None else picture.transpose(Image.Transpose[turn])
-        pixels = network_view(np.array(picture), config.data.image_size, config.data.mean, config.data.std)
+        pixels = network_view(as_raster(np.array(picture)), config.data)
         with torch.inference_mode():
             expected = encoder.taps(pixels[None])
-        for found, tap in zip(store.read(path, view), expected, strict=True):
+        for found, tap in zip(store.read(source, "train1", view), expected, strict=True):
             torch.testing.assert_close(found.permute(2, 0, 1), tap[0], rtol=1e-4, atol=1e-5)
 
 

@@ -30,6 +30,7 @@ class Source(ABC):
         names: of the images, sorted, each once.
         categories: of a ``named`` source: how many objects each has in the split, in the order of the numbers that
             stand for them in labels, from 1; 0 is where there is no object.
+        notes: what a reader should know of the split, such as images without labels; shown when data are checked.
     """
 
     section: ClassVar[str | None] = None
@@ -39,6 +40,7 @@ class Source(ABC):
         self.split = split
         self.names: list[str] = []
         self.categories: dict[str, int] = {}
+        self.notes: list[str] = []
 
     @classmethod  # noqa: B027 (a source may have no keys)
     def complete(cls, settings: Any) -> None:
