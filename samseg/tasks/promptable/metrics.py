@@ -28,15 +28,17 @@ class PromptMetrics(Metrics):
         """``iou``, the mean over `box` and clicks, picks the best; see `_figures`. ``before`` is None without weights.
 
         ``shapes`` are what the box alone tells: the IoU of the box filled, and of the ellipse in it. ``classes`` are
-        those of `SegmentationMetrics`, and None where the model answers to prompts alone.
+        those of `SegmentationMetrics`, ``miou`` among them, and None where the model answers to prompts alone.
         """
         after, objects = self.after.means()
         shapes, _ = self.shapes.means()
+        classes = None if self.classes is None else self.classes.compute()
         return _figures(after) | {
+            "miou": None if classes is None else classes["miou"],
             "objects": objects,
             "before": _figures(before) if (before := self.before.means()[0]) is not None else None,
             "shapes": None if shapes is None else dict(zip(("box", "ellipse"), shapes, strict=True)),
-            "classes": None if self.classes is None else self.classes.compute(),
+            "classes": classes,
         }
 
 

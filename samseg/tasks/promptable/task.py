@@ -176,7 +176,7 @@ class PromptableTask(Task):
         told = ("clicks_3", "clicks_5", "clicks_to_enough", "reached")
         scalars = {f"prompts/{name}": figures[name] for name in told}
         if figures["classes"] is not None:
-            scalars["no_prompt/miou"] = figures["classes"]["miou"]
+            scalars["no_prompt/miou"] = figures["miou"]
             scalars |= {f"no_prompt/iou/{name}": value for name, value in figures["classes"]["iou"].items()}
         return scalars
 
