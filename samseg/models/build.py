@@ -27,6 +27,10 @@ def build_model(config: ModelConfig, classes: int, pretrained: bool = True, in_c
     Raises ConfigError and WeightsError as `create_model` and `add_adapter` do.
     """
     check_adapter(config)
+    if config.adapter is not None and config.adapter.get("decoder"):
+        raise ConfigError(
+            "model.adapter.decoder=true is for task: promptable, whose mask decoder is SAM's; leave it out"
+        )
     weights = config.weights if pretrained else None
     model = create_model(config.arch, config.encoder, weights, in_channels, classes, **config.decoder)
     return ready(model, config, weights)
@@ -45,5 +49,5 @@ def ready(model: nn.Module, config: ModelConfig, weights: str | None) -> Built:
     if config.freeze_encoder:
         freeze_encoder(model)
     if config.adapter is not None:
-        add_adapter(model, **config.adapter)
+        add_adapter(model, **{key: value for key, value in config.adapter.items() if key != "decoder"})
     return Built(model, base_of(model, weights, loaded) if weights is not None else None)

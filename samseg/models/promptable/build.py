@@ -12,6 +12,7 @@ from samseg.models.build import Built, check_adapter, ready
 from samseg.models.class_tokens import ClassTokens
 from samseg.models.config import ModelConfig
 from samseg.models.promptable.config import PromptConfig
+from samseg.models.promptable.decoder_lora import adapt_attention
 from samseg.models.promptable.model import Criterion, PromptableModel
 from samseg.models.sam import prompt_and_mask_decoder, sam_state
 from samseg.models.sam_dense import early_tap
@@ -77,4 +78,6 @@ def build_promptable(
         mask_decoder.load_state_dict({name: state.mask_decoder[name] for name in mask_decoder.state_dict()})
         if class_tokens is not None:
             class_tokens.start_from(state.mask_decoder)
+    if config.adapter is not None and config.adapter.get("decoder"):
+        adapt_attention(mask_decoder, config.adapter["rank"], config.adapter["alpha"])
     return ready(model, config, weights)

@@ -11,6 +11,7 @@ from samseg.encoders.trunk import TrunkEncoder
 from samseg.errors import InputError
 from samseg.models.class_tokens import ClassTokens, class_logits, enlarged, product
 from samseg.models.promptable.config import PromptConfig
+from samseg.models.promptable.decoder_lora import merge_attention
 from samseg.models.promptable.simulate import (
     POSITIVE,
     boxes_of,
@@ -156,7 +157,11 @@ class PromptableModel(nn.Module):
         self.encoder.requires_grad_(True)
 
     def sam(self) -> Sam:
-        """segment-anything's model of these very parts, with everything that runs on it."""
+        """segment-anything's model of these very parts, with everything that runs on it.
+
+        LoRA in the mask decoder is merged for good; in the encoder it stays as it is.
+        """
+        merge_attention(self.mask_decoder)
         image_encoder = ImageEncoder(self.encoder.variant, self.image_size, early=len(self.encoder.kept) > 1)
         image_encoder.trunk = self.encoder.trunk
         return Sam(image_encoder, self.prompt_encoder, self.mask_decoder).train(self.training)

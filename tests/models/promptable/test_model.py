@@ -6,6 +6,7 @@ from segment_anything import SamPredictor
 
 import samseg
 from samseg.errors import InputError
+from samseg.models.promptable.decoder_lora import adapt_attention
 from samseg.models.parts import count_parameters
 
 from .conftest import SIZE, small
@@ -122,3 +123,23 @@ def test_it_is_a_sam_for_segment_anythings_predictor(batch):
         )
     torch.testing.assert_close(torch.from_numpy(low), logits[0], rtol=1e-4, atol=1e-4)
     assert ious[0] == pytest.approx(predicted.item(), abs=1e-4)
+
+
+def test_lora_in_the_attention_learns_alone_and_merges(batch):
+    model, plain = small(rounds=0, box=1.0), small(rounds=0, box=1.0)
+    adapt_attention(model.mask_decoder, rank=2, alpha=None)
+    trained = [name for name, p in model.mask_decoder.named_parameters() if p.requires_grad]
+    assert len(trained) == 2 * 2 * 7 and all("parametrizations" in name for name in trained)  # A and B of q and v
+    embedding, boxes = plain.embed(batch["image"][:1]), torch.tensor([[5.0, 6.0, 30.0, 40.0]])
+    before = plain.decode(embedding, boxes=boxes)[0]
+    assert torch.equal(model.decode(embedding, boxes=boxes)[0], before)
+    with torch.no_grad():
+        for name, parameter in model.mask_decoder.named_parameters():
+            if name.endswith(".b"):
+                parameter.normal_(std=0.1)
+    moved = model.decode(embedding, boxes=boxes)[0]
+    assert not torch.allclose(moved, before, atol=1e-3)
+    state = model.sam().mask_decoder.state_dict()
+    assert state.keys() == plain.mask_decoder.state_dict().keys()
+    plain.mask_decoder.load_state_dict(state)
+    torch.testing.assert_close(plain.decode(embedding, boxes=boxes)[0], moved, rtol=1e-4, atol=1e-4)

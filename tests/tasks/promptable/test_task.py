@@ -153,3 +153,26 @@ def test_a_split_without_any_object_is_one_line(config_file):
     task = task_of(load_config(config_file, ["prompts.min_pixels=1000"]))
     with pytest.raises(InputError, match="train: none of its 4 images holds an object of 1000 pixels"):
         task.check(("train",))
+
+
+def test_a_run_goes_back_to_segment_anything_and_transformers(trained, tmp_path):
+    """With LoRA in encoder and decoder, merged; segment-anything's decoder and transformers load it and agree."""
+    transformers = pytest.importorskip("transformers")
+    adapter = "model.adapter={name: lora, rank: 2, decoder: true}"
+    folder = trained(f"model.weights={whole_checkpoint(tmp_path)}", adapter, "train.epochs=1", "train.lr=0.01")
+    boxes = torch.tensor([[5.0, 6.0, 40.0, 50.0]])
+    model, _ = load_run(folder)
+    with torch.inference_mode():
+        embedding = model.embed(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+        expected, _ = model.decode(embedding, boxes=boxes)
+    state = torch.load(export(folder, "sam", tmp_path / "tuned.pth"), weights_only=True)
+    again = empty_sam(SMALL, image_size=64).mask_decoder
+    again.load_state_dict({k.removeprefix("mask_decoder."): v for k, v in state.items() if k.startswith("mask_decoder.")})
+    prompts = model.sam().prompt_encoder
+    with torch.inference_mode():
+        sparse, dense = prompts(None, boxes, None)
+        answer, _ = again(embedding, prompts.get_dense_pe(), sparse, dense, multimask_output=False)
+    torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)
+    theirs = transformers.SamModel.from_pretrained(export(folder, "transformers", tmp_path / "hub"))
+    name = "mask_decoder.transformer.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(theirs.state_dict()[name], state[name])
