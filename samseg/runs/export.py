@@ -135,13 +135,19 @@ def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
             f"SMP knows no {adapter_name(model)}, and it cannot be merged into the weights: export to safetensors, "
             "onnx or torch-export"
         )
-    # A folder is made beside its place and renamed, as a file would be.
+    with _folder_whole(out) as folder:
+        model.save_pretrained(folder)
+        (folder / NOTES).write_text(json.dumps(notes(config), indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(SMP_CARD.format(name=out.name), encoding="utf-8")
+
+
+@contextmanager
+def _folder_whole(out: Path) -> Iterator[Path]:
+    """A folder that is made beside its place and renamed when the block ends, as a file would be."""
     with refusals_named(out):
         folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
         try:
-            model.save_pretrained(folder)
-            (folder / NOTES).write_text(json.dumps(notes(config), indent=2) + "\n", encoding="utf-8")
-            (folder / "README.md").write_text(SMP_CARD.format(name=out.name), encoding="utf-8")
+            yield folder
             folder.chmod(0o755)
             folder.rename(out)
         finally:

@@ -63,7 +63,7 @@ def test_scores_are_at_the_images_own_size_and_clicks_in_the_networks_pixels():
     points, labels, boxes, masks, three = model.asked[0]
     assert boxes.tolist() == [[5, 5, 10, 10]]
     assert model.asked[1][4] and not any(call[4] for call in model.asked[2:])  # three answers to the first click alone
-    assert model.asked[1][0].tolist() == [[[7.0, 7.0]]] and model.asked[1][1].tolist() == [[POSITIVE]]
+    assert model.asked[1][0].tolist() == [[[6.75, 6.75]]] and model.asked[1][1].tolist() == [[POSITIVE]]
     assert model.asked[2][3].shape == (1, 1, 20, 20) and model.asked[2][0].shape == (1, 2, 2)
     grown = [0.2 * n for n in (3, 1, 2, 3, 4, 5)]
     assert ious[:6].tolist() == pytest.approx(grown, abs=0.03)
