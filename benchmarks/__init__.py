@@ -3,6 +3,13 @@
 One more is a file with a docstring, ``add_arguments(parser)`` and ``run(args)``, and a row.
 """
 
-from benchmarks import cache, encoder, promptable, table, train
+from benchmarks import cache, encoder, faults, promptable, table, train
 
-BENCHMARKS = {"table": table, "encoder": encoder, "cache": cache, "train": train, "promptable": promptable}
+BENCHMARKS = {
+    "table": table,
+    "encoder": encoder,
+    "cache": cache,
+    "train": train,
+    "promptable": promptable,
+    "faults": faults,
+}

@@ -144,6 +144,7 @@ def look_at_all(
 
     def attempt(item: tuple[Source, str]) -> T | InputError:
         try:
+            item[0].check(item[1])
             return look(*item)
         except InputError as error:
             return error

@@ -91,6 +91,12 @@ def image_shape(path: str | Path) -> tuple[int, int]:
         return (width, height) if image.getexif().get(ORIENTATION, 1) > 4 else (height, width)
 
 
+def orientation(path: str | Path) -> int:
+    """How EXIF turns an image: 1 not at all, 2 to 4 mirrored or upside down, 5 to 8 on its side."""
+    with _opened(path) as image:
+        return tiff.orientation(path) if image is None else image.getexif().get(ORIENTATION, 1)
+
+
 def may_lack_data(path: str | Path) -> bool:
     """Whether some pixels may hold no data: the header names a nodata value, or they are of floating point."""
     with _opened(path) as image:

@@ -34,6 +34,11 @@ def may_lack_data(path: str | Path) -> bool:
         return NODATA in page.tags or page.dtype is None or page.dtype.kind == "f"
 
 
+def orientation(path: str | Path) -> int:
+    with _first_page(path) as page:
+        return _orientation(page)
+
+
 def pages(path: str | Path) -> int:
     """Pages that are pictures of their own: not overviews of another, and not what is transparent in it."""
     with _first_page(path) as page:
@@ -85,6 +90,8 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
 def _first_page(path: str | Path) -> Iterator[TiffPage]:
     try:
         with TiffFile(path) as file:
+            if not file.pages:
+                raise InputError(f"{path} is damaged: no picture is in it; replace the file")
             yield file.pages[0]
     except (InputError, MemoryError):
         raise

@@ -47,7 +47,7 @@ def with_features(
         root: the cache's folder.
         dtype: what the taps are stored in, one of `samseg.features.store.DTYPES`.
         precision: what the encoder computes in, as ``train.precision`` names it.
-        batch_size: images that the encoder is given at a time.
+        batch_size: images that are read at a time.
         workers: processes that read images.
     """
     tap_model = on_taps(model, data.image_size).to(accelerator.device)
@@ -149,7 +149,8 @@ def _compute(
 ) -> None:
     """Run the trunk over the ``loader``'s batches of ``entries`` and write what it gives.
 
-    A batch is written while the next is run.
+    Images are encoded one by one, because what comes out depends, in its last bits, on what else is in a batch: an
+    entry is to depend on its image alone. A batch is written while the next is run.
     """
     size, device = loader.batch_size, accelerator.device
     shown = None if accelerator.is_main_process else True
@@ -161,10 +162,11 @@ def _compute(
     ):
         for number, images in enumerate(loader):
             with torch.inference_mode(), accelerator.autocast():
-                taps = [tap.cpu() for tap in encoder.taps(images.to(device, non_blocking=True))]
+                images = images.to(device, non_blocking=True)
+                taps = [[tap[0].cpu() for tap in encoder.taps(image[None])] for image in images]
             _finish(writes, bar)
-            for i, entry in enumerate(entries[number * size : number * size + len(images)]):
-                writes.append(pool.submit(store.write, *entry, [tap[i] for tap in taps]))
+            for entry, of_image in zip(entries[number * size :], taps):
+                writes.append(pool.submit(store.write, *entry, of_image))
         _finish(writes, bar)
 
 

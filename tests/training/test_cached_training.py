@@ -27,6 +27,7 @@ from samseg.training.run import train
 from samseg.training.trainer import Trainer
 from tests.conftest import TINY
 from tests.encoders.conftest import SMALL, SMALL_TINY
+from tests.faults import flipped
 
 CACHED = "train.cache_features=true"
 DECODER = {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32, "decoder_dropout": 0.2}
@@ -270,3 +271,30 @@ def test_two_processes_share_the_work_and_train_as_one(config_file, trained, tmp
     ]
     assert len(entries(tmp_path)) == 9
     assert_close(tmp_path / "two", trained(*given, "train.batch_size=2"), 1e-4)
+
+
+def test_an_entry_depends_on_its_image_alone(trained, tmp_path):
+    """Whatever was missing beside it, and however many images were read at a time."""
+    trained(CACHED, "train.epochs=1", "train.batch_size=4")
+    sound = {path: path.read_bytes() for path in entries(tmp_path)}
+    for path in entries(tmp_path)[1::2]:
+        path.unlink()
+    trained(CACHED, "train.epochs=1", "train.batch_size=3")
+    assert {path: path.read_bytes() for path in entries(tmp_path)} == sound
+
+
+def test_an_entry_altered_during_the_run_is_seen_when_it_is_read(trained, tmp_path, monkeypatch):
+    whole = trained(CACHED, "run_dir=whole")
+    train_epoch = Trainer.train_epoch
+
+    def altered(self, epoch, *rest):
+        if epoch == 2:
+            for path in entries(tmp_path):
+                path.write_bytes(flipped(path.read_bytes(), -300))
+        return train_epoch(self, epoch, *rest)
+
+    monkeypatch.setattr(Trainer, "train_epoch", altered)
+    with pytest.raises(InputError, match="their checksum is another.; train.resume=true computes them again"):
+        trained(CACHED, "run_dir=cut")
+    monkeypatch.setattr(Trainer, "train_epoch", train_epoch)
+    assert history(trained(CACHED, "run_dir=cut", "train.resume=true")) == history(whole)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from samseg.data.images import Window, list_images, read_label
+from samseg.data.images import Window, image_shape, list_images, orientation, read_label
 from samseg.data.sources.files import FileSource, images_in, some
 from samseg.errors import InputError
 
@@ -34,6 +34,24 @@ class FolderSource(FileSource):
     @classmethod
     def images(cls, root: str | Path, split: str, settings: Any = None) -> list[Path]:
         return images_in(Path(root) / split / "images")
+
+    def check(self, name: str) -> None:
+        """Refuse an image that EXIF turns beside a mask that it does not turn, where the sizes do not tell which fits.
+
+        Both are read upright. A mask drawn on the upright image fits; one drawn on the pixels as they are stored does
+        not, and nobody sees it in an image that is square or upside down.
+        """
+        image, mask = self.files[name], self._masks[name]
+        turned = orientation(image)
+        if turned == 1 or turned == orientation(mask):
+            return
+        height, width = image_shape(image)
+        if turned <= 4 or height == width:
+            raise InputError(
+                f"EXIF turns {image} (orientation {turned}) but not {mask}, and their sizes do not tell whether they "
+                "fit: turn the image's pixels (mogrify -auto-orient), or only remove the tag (exiftool -Orientation=) "
+                "if the mask was drawn on the image as it is stored"
+            )
 
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         return read_label(self._masks[name], window, colours)

@@ -51,6 +51,9 @@ class Source(ABC):
     def images(cls, root: str | Path, split: str, settings: Any = None) -> list[Path]:
         """The image files of a split, labelled or not; InputError where there are none to be had."""
 
+    def check(self, name: str) -> None:  # noqa: B027 (there may be nothing)
+        """InputError for what reading an image and its label would not show, before the first step."""
+
     @abstractmethod
     def shape(self, name: str) -> tuple[int, int]:
         """(H, W) of an image, without reading its pixels."""
