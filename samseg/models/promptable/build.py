@@ -15,7 +15,7 @@ from samseg.models.promptable.config import PromptConfig
 from samseg.models.promptable.decoder_lora import adapt_attention
 from samseg.models.promptable.model import Criterion, PromptableModel
 from samseg.models.sam import prompt_and_mask_decoder, sam_state
-from samseg.models.sam_dense import early_tap
+from samseg.models.sam_dense import early_tap, need_sams
 
 HIGH_RESOLUTION = "high_resolution"
 
@@ -42,10 +42,11 @@ def build_promptable(
         pretrained: False leaves all weights random, as a whole checkpoint follows.
 
     Raises:
-        ConfigError: an argument that there is not, an encoder that takes no adapter.
+        ConfigError: an argument that there is not, an encoder that is not SAM's or takes no adapter.
         WeightsError: the weights cannot be had, do not fit, or hold no mask decoder; or SAM-HQ's are asked for and
             these are not.
     """
+    need_sams(config.encoder)
     check_adapter(config)
     for name in config.decoder:
         if name != HIGH_RESOLUTION:

@@ -1,5 +1,6 @@
 """The look at a data set's objects before the first step."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,10 +23,12 @@ class ObjectReport:
     Attributes:
         classes: of the masks; None without classes.
         objects: in each image of each split, those large enough to be learnt.
+        contents: "SPLIT/NAME" -> a digest of the image, its objects and classes.
     """
 
     classes: Report | None
     objects: dict[str, list[int]]
+    contents: dict[str, str]
 
     def images(self, split: str) -> int:
         return len(self.objects[split])
@@ -56,10 +59,15 @@ def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str
         targets[split] = object_target(data, source, class_names)
         return source
 
-    def look(source: Source, name: str) -> int:
-        return countable(targets[source.split](source, name), data.image_size, least, source, name)
+    contents: dict[str, str] = {}
 
-    report = ObjectReport(classes, look_at_all(splits, opened, look))
+    def look(source: Source, name: str) -> int:
+        label = targets[source.split](source, name)
+        content = hashlib.sha256(source.digest(name).encode() + label.tobytes())
+        contents[f"{source.split}/{name}"] = content.hexdigest()[:32]
+        return countable(label, data.image_size, least, source, name)
+
+    report = ObjectReport(classes, look_at_all(splits, opened, look), contents)
     for split, counts in report.objects.items():
         if not any(counts):
             raise InputError(
