@@ -93,3 +93,18 @@ def test_what_cannot_be_is_one_line(objects_root, tmp_path):
         Image.fromarray(np.ones((9, 9), np.uint16)).save(tmp_path / "train" / "instances" / f"{number}.png")
     with pytest.raises(InputError, match="9 x 9 pixels, but .*0.png is 70 x 50"):
         label_of(configured(tmp_path), "0")
+
+
+def test_eight_bits_that_are_all_taken_are_too_few(objects_root, tmp_path):
+    for kind in ("images", "masks", "instances"):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "train" / "images" / "a.png")
+    Image.fromarray(np.full((20, 20), 255, np.uint8)).save(tmp_path / "train" / "masks" / "a.png")
+    for most, said in ((300, "a.png has 8 bits, and all of its 255 numbers are taken"), (254, None)):
+        objects = (np.arange(400) % (most + 1)).reshape(20, 20).astype(np.uint8)
+        Image.fromarray(objects).save(tmp_path / "train" / "instances" / "a.png")
+        if said is None:
+            assert label_of(configured(tmp_path), "a")[0].max() == 254
+        else:
+            with pytest.raises(InputError, match=said):
+                label_of(configured(tmp_path), "a")
