@@ -32,8 +32,10 @@ def object_scores(model: PromptableModel, embedding: Tensor, objects: Tensor, va
         numbers: of the objects to prompt for (N,).
     """
     at_once = max(1, min(model.objects_at_once, PIXELS_AT_ONCE // objects.numel()))
-    rows = [_some_scores(model, embedding, objects == part[:, None, None], valid) for part in numbers.split(at_once)]
-    return torch.cat([torch.zeros(0, CLICKS + 4), *rows])
+    if not len(numbers):
+        return torch.zeros(0, CLICKS + 4)
+    some = [objects == part[:, None, None] for part in numbers.split(at_once)]
+    return torch.cat([_some_scores(model, embedding, truth, valid) for truth in some])
 
 
 def box_answers(model: PromptableModel, embedding: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -195,9 +195,11 @@ class PromptableTask(Task):
             if self.model.weights is not None:
                 models = {"as it came, from the boxes": self._as_it_came(model, device), "now": model}
             for title, network in models.items():
-                with _predicting(network, device, None):
-                    logits, _ = box_answers(network, self._embedding(network, item, device), truth)
-                row.append((title, objects_over(image, logits.cpu().numpy() > 0)))
+                answers = truth  # none, where there is no object
+                if len(truth):
+                    with _predicting(network, device, None):
+                        answers = box_answers(network, self._embedding(network, item, device), truth)[0].cpu() > 0
+                row.append((title, objects_over(image, answers.numpy())))
             rows.append(row)
         return page(rows)
 
