@@ -12,10 +12,12 @@ from tqdm import tqdm
 from samseg.config.load import task_of
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import AUTOCAST
+from samseg.report.run import write_report
+from samseg.runs.facts import save_split
 from samseg.runs.folder import evaluation_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
-from samseg.tasks.task import Figures
+from samseg.tasks.task import Figures, Metrics
 from samseg.training.stopping import outlive_sigterm
 
 
@@ -31,12 +33,12 @@ def evaluate(
     processes: int = 1,
     title: str = "evaluate",
     stopped: Callable[[], bool] = lambda: False,
-) -> Figures:
+) -> Metrics:
     """Predict every image of ``dataset`` (the task's evaluation items) as inference does, and count.
 
     One image at a time, since each has its own size. On several ``processes`` the one of ``rank`` predicts every
-    ``processes``-th image, none twice, and all get the figures of the whole split. Once ``stopped`` says so the
-    remaining images are left out.
+    ``processes``-th image, none twice, and what is computed of the counts is, on all, of the whole split. Once
+    ``stopped`` says so the remaining images are left out.
     """
     metrics = task.metrics().to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
@@ -47,7 +49,7 @@ def evaluate(
         task.measure(metrics, model, item, device, autocast)
         if stopped():
             break
-    return metrics.compute()
+    return metrics
 
 
 def _as_it_is(item: dict) -> dict:
@@ -55,11 +57,12 @@ def _as_it_is(item: dict) -> dict:
 
 
 class Evaluation(NamedTuple):
-    """A run's figures on a split, the same as a table for people, and the file in the run that holds them."""
+    """A run's figures on a split, the same as a table for people, the file in the run that holds them, its report."""
 
     figures: Figures
     table: str
     path: Path
+    report: Path
 
 
 def evaluate_run(folder: Path, split: str) -> Evaluation:
@@ -71,15 +74,18 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
     task = task_of(config)
     task.check((split,))
     predictor = Predictor.from_run(folder)
-    figures = evaluate(
+    dataset = task.dataset(split, train=False, seed=config.seed)
+    metrics = evaluate(
         predictor.model,
-        task.dataset(split, train=False, seed=config.seed),
+        dataset,
         task,
         predictor.device,
         autocast=AUTOCAST[config.train.precision] if predictor.device.type == "cuda" else None,
         workers=config.train.workers,
         title=split,
     )
+    figures, details = metrics.compute(), metrics.details()
     path = evaluation_file(folder, split)
     write_json({split: figures}, path)
-    return Evaluation(figures, task.table(figures), path)
+    save_split(folder, split, figures, details, task.reporter().examples(predictor.model, dataset, details))
+    return Evaluation(figures, task.table(figures), path, write_report(folder))
