@@ -115,7 +115,8 @@ def as_text(options: dict, seconds: dict[str, float], peaks: dict[int, float | N
     lines = [
         f"{' '.join(f'{name} {value}' for name, value in options.items())}; {torch.get_num_threads()} threads",
         f"training epoch: uncached {seconds['uncached']:.2f} s, cached {seconds['cached']:.2f} s, "
-        f"{seconds['uncached'] / seconds['cached']:.1f} times faster; {objects / seconds['cached']:.2f} objects a second",
+        f"{seconds['uncached'] / seconds['cached']:.1f} times faster; "
+        f"{objects / seconds['cached']:.2f} objects a second",
     ]
     lines += [f"{count:>4} objects in a step: {_gib(peak)}" for count, peak in peaks.items()]
     return "\n".join(lines)

@@ -167,7 +167,8 @@ def test_a_run_goes_back_to_segment_anything_and_transformers(trained, tmp_path)
         expected, _ = model.decode(embedding, boxes=boxes)
     state = torch.load(export(folder, "sam", tmp_path / "tuned.pth"), weights_only=True)
     again = empty_sam(SMALL, image_size=64).mask_decoder
-    again.load_state_dict({k.removeprefix("mask_decoder."): v for k, v in state.items() if k.startswith("mask_decoder.")})
+    own = {name.removeprefix("mask_decoder."): v for name, v in state.items() if name.startswith("mask_decoder.")}
+    again.load_state_dict(own)
     prompts = model.sam().prompt_encoder
     with torch.inference_mode():
         sparse, dense = prompts(None, boxes, None)
