@@ -5,7 +5,7 @@ import sys
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 
-from samseg.cli import benchmark, config, evaluate, export, infer, oneshot, sample, train, weights
+from samseg.cli import benchmark, config, evaluate, export, infer, merge, oneshot, sample, train, weights
 from samseg.cli.exit_codes import run
 from samseg.errors import InputError, did_you_mean
 
@@ -14,10 +14,11 @@ COMMANDS = {
     "evaluate": evaluate,
     "infer": infer,
     "oneshot": oneshot,
+    "merge": merge,
     "export": export,
+    "weights": weights,
     "sample": sample,
     "config": config,
-    "weights": weights,
     "benchmark": benchmark,
 }
 EPILOG = """\
