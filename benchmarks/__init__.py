@@ -3,6 +3,6 @@
 One more is a file with a docstring, ``add_arguments(parser)`` and ``run(args)``, and a row.
 """
 
-from benchmarks import cache, encoder, table, train
+from benchmarks import cache, encoder, faults, sam, table, train
 
-BENCHMARKS = {"table": table, "encoder": encoder, "cache": cache, "train": train}
+BENCHMARKS = {"table": table, "encoder": encoder, "cache": cache, "train": train, "sam": sam, "faults": faults}

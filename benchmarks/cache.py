@@ -16,7 +16,7 @@ from samseg.config.load import load_config, task_of
 from samseg.features.store import DTYPES
 from samseg.runs.state import RunState
 from samseg.sample.write import CLASSES, write_sample
-from samseg.training.processes import accelerator_for
+from samseg.training.processes import accelerator_for, prepare_process
 from samseg.training.progress import Progress
 from samseg.training.stopping import StopRequest
 from samseg.training.trainer import Trainer
@@ -54,6 +54,7 @@ def compare(encoder: str, arch: str, decoder: str, size: int, images: int, batch
     ``uncached`` the steady ``epoch``, its ``training`` and its ``validation``; the ``step`` on stored features by part;
     the ``ratio`` of the epochs, ``ratio_training`` without validation, and the disk in bytes an image.
     """
+    prepare_process()
     with TemporaryDirectory(prefix="samseg-benchmark-") as temporary:
         folder = Path(temporary)
         root = folder / "scenes"

@@ -13,6 +13,7 @@ from samseg.models.smp import create_model
 
 __all__ = [
     "__version__",
+    "OneShot",
     "Predictor",
     "add_adapter",
     "build_sam",
@@ -27,6 +28,7 @@ __all__ = [
 
 
 LAZY = {  # what needs more than a network is imported only when it is asked for, so that `import samseg` stays quick
+    "OneShot": "samseg.inference.oneshot",
     "Predictor": "samseg.inference.predictor",
     "build_sam": "samseg.models.sam",
     "load_run": "samseg.runs.load",

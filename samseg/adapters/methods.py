@@ -4,12 +4,13 @@ import inspect
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from samseg.adapters.adapter import Adapter, InputAdapter, Limit
 from samseg.adapters.bottleneck import Bottleneck
 from samseg.adapters.conv_lora import ConvLoRA
 from samseg.adapters.lora import LoRA
+from samseg.adapters.sam_adapter import SamAdapter
 from samseg.errors import ConfigError, did_you_mean
 from samseg.kinds import alternatives, fits, named
 
@@ -17,6 +18,7 @@ METHODS: dict[str, type[Adapter] | type[InputAdapter]] = {
     "lora": LoRA,
     "conv_lora": ConvLoRA,
     "adapter": Bottleneck,
+    "sam_adapter": SamAdapter,
 }
 
 
@@ -39,17 +41,26 @@ BLOCKS = Argument(
 
 def arguments_of(name: str) -> dict[str, Argument]:
     """The arguments of a method by name: `blocks`, then what it declares itself."""
-    hints = typing.get_type_hints(METHODS[name].__init__, include_extras=True)
+    kinds = typing.get_type_hints(METHODS[name].__init__)
+    annotations = typing.get_type_hints(METHODS[name].__init__, include_extras=True)
     found = {"blocks": BLOCKS}
     for parameter in inspect.signature(METHODS[name]).parameters.values():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            kinds = alternatives(hints[parameter.name])
-            limits = [limit for kind in kinds for limit in getattr(kind, "__metadata__", ())]
-            plain = typing.Union[
-                tuple(typing.get_args(k)[0] if typing.get_origin(k) is Annotated else k for k in kinds)
-            ]
-            found[parameter.name] = Argument(plain, tuple(limits), parameter.default)
+            alike = alternatives(annotations[parameter.name])
+            limits = tuple(limit for one in alike for limit in getattr(one, "__metadata__", ()))
+            found[parameter.name] = Argument(kinds[parameter.name], limits, parameter.default)
     return found
+
+
+def described() -> str:
+    """A line a method: what a configuration says under `model.adapter` with its defaults, and its paper."""
+    lines = []
+    for name, method in METHODS.items():
+        arguments = {key: argument.default for key, argument in arguments_of(name).items()}
+        defaults = ", ".join(f"{key}: {'null' if value is None else value}" for key, value in arguments.items())
+        words = " ".join(inspect.getdoc(inspect.getmodule(method)).partition("\n\n")[0].split())
+        lines.append(f"{{name: {name}, {defaults}}}  {words}")
+    return "\n".join(lines)
 
 
 def complete_arguments(name: str, given: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -23,4 +23,6 @@ def run(args: Namespace) -> None:
 
     folder = args.run or newest_run()
     found = evaluate_run(folder, args.split)
-    print(f"{folder} on {args.split}:\n{found.table}\nwritten to {found.path}; report: {found.report}")
+    print(f"{folder} on {args.split}:\n{found.table}")
+    report = found.write()
+    print(f"written to {found.path}; report: {report}")

@@ -2,19 +2,32 @@
 
 import inspect
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would look for a newer version on the net
+from samseg.data.config import DataConfig
+from samseg.errors import ConfigError, nearest
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
-from albumentations.augmentations.crops.transforms import BaseCrop  # noqa: E402
-from albumentations.core.transforms_interface import BaseTransformInitSchema  # noqa: E402
 
-from samseg.data.config import DataConfig  # noqa: E402
-from samseg.errors import ConfigError, nearest  # noqa: E402
+@contextmanager
+def _without_updates() -> Iterator[None]:
+    """For the block albumentations, when it is imported, looks for no newer version on the net."""
+    if "NO_ALBUMENTATIONS_UPDATE" in os.environ:
+        yield
+        return
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["NO_ALBUMENTATIONS_UPDATE"]
 
-cv2.setNumThreads(0)  # the loader's processes are the parallelism, and OpenCV's threads do not survive a fork
+
+with _without_updates():
+    import albumentations as A
+    import cv2
+    from albumentations.augmentations.crops.transforms import BaseCrop
+    from albumentations.core.transforms_interface import BaseTransformInitSchema
 
 OURS = "samseg normalises (data.mean, data.std) and makes tensors itself; leave it out"
 BOXES = "it needs bounding boxes"
@@ -59,10 +72,10 @@ class RandomWindow(BaseCrop):
 def augmentation(data: DataConfig, label_fill: float) -> A.Compose | None:
     """What ``data.augment`` makes of an image (H, W, C), as `samseg.data.preprocess.scaled` gives it, and its label.
 
-    Called with ``image``, ``mask`` (H, W) and, where pixels lack data, ``valid`` (H, W) uint8; they come back as
-    they are given, at a size of their own, or with ``resize: false`` as a random crop of ``image_size``. Labels are only
-    ever resampled by nearest neighbour and are ``label_fill`` where an image is turned or shifted in from beyond its
-    border. None: there is nothing to do. Raises ConfigError for ``augment``.
+    Called with ``image``, ``mask`` (H, W) and, where pixels lack data, ``valid`` (H, W) uint8; they come back at a
+    size of their own, or with ``resize: false`` as a random crop of ``image_size``. Labels are only ever resampled by
+    nearest neighbour, and are ``label_fill`` where something comes in from beyond the image's border. None: there is
+    nothing to do. Raises ConfigError for ``augment``.
     """
     # In the image's own values; what comes in from beyond the border is all but 0 once normalised.
     colour = [round(255 * mean) for mean in data.mean] if data.scale is None else data.mean

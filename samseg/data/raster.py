@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from samseg.data.images import Raster
 from samseg.errors import InputError
 
 try:
@@ -22,11 +23,12 @@ except ImportError as error:
     raise InputError(f"maps need rasterio ({error}): pip install 'samseg[maps]'") from None
 
 CACHE_MB = 64  # of GDAL's blocks; its default, a twentieth of the machine's memory, grows with the machine
+MOST_PIXELS = 2**28  # of an image that is read whole
 ROWS = 256  # read at a time where only their validity is asked for
 METRES_A_DEGREE = math.pi * 6371008.8 / 180
 
 
-class Raster:
+class RasterFile:
     """A raster opened for reading, by the process and the thread that opened it alone.
 
     Args:
@@ -56,7 +58,7 @@ class Raster:
                 self._source = self._dataset = rasterio.open(path)
         except RasterioError as error:
             raise InputError(f"{path} cannot be opened as a raster: {_reason(error)}") from None
-        self.bands = list(bands) if bands else self._colour_bands()
+        self.bands = list(bands) if bands else self.colour_bands
         missing = [band for band in self.bands if not 1 <= band <= self._source.count]
         if missing:
             raise InputError(
@@ -68,7 +70,7 @@ class Raster:
         flags = self._dataset.mask_flag_enums
         self._all_valid = all(flags[band - 1] == [MaskFlags.all_valid] for band in self.bands)
 
-    def __enter__(self) -> "Raster":
+    def __enter__(self) -> "RasterFile":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,8 +104,8 @@ class Raster:
         across, down = pixel_metres(self._dataset)
         return math.sqrt(across * down) if across else None
 
-    def read(self, top: int, left: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """The bands (C, h, w) of a window within the raster, and which of its pixels are valid (h, w) bool.
+    def read(self, top: int, left: int, height: int, width: int) -> Raster:
+        """The bands (C, h, w) of a window within the raster, and its valid pixels (h, w) bool.
 
         A pixel is not valid where it is masked, transparent, nodata in all the bands that are used (in any, for
         floating point, whose nodata are values such as -9999 that no network should see), NaN or infinite. Raises
@@ -141,16 +143,16 @@ class Raster:
         header = [source.shape, source.count, source.dtypes, source.nodatavals, source.crs, tuple(source.transform)]
         return hashlib.sha256(repr([stats, [str(value) for value in header]]).encode()).hexdigest()
 
-    def small(self, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    def small(self, longest: int) -> Raster:
         """The whole raster at ``longest`` pixels on its longest side or its own size: bands (C, h, w), valid (h, w)."""
         scale = min(1.0, longest / max(self.shape))
         shape = tuple(max(1, round(side * scale)) for side in self.shape)
         try:
             return self._read(Window(0, 0, self.shape[1], self.shape[0]), shape)
         except (RasterioError, OSError):  # damaged somewhere, as its reader has said
-            return np.zeros((len(self.bands), *shape), self.dtype), np.zeros(shape, bool)
+            return Raster(np.zeros((len(self.bands), *shape), self.dtype), np.zeros(shape, bool))
 
-    def _read(self, window: Window, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, window: Window, shape: tuple[int, int] | None = None) -> Raster:
         shape = shape or (window.height, window.width)
         out = (len(self.bands), *shape)
         pixels = self._dataset.read(self.bands, window=window, out_shape=out)
@@ -162,9 +164,9 @@ class Raster:
             valid = masks.all(axis=0) if floating else masks.any(axis=0)
         if floating:
             valid &= np.isfinite(pixels).all(axis=0)
-        return pixels, valid
+        return Raster(pixels, valid)
 
-    def _read_blocks(self, top: int, left: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    def _read_blocks(self, top: int, left: int, height: int, width: int) -> Raster:
         """As `read`, block by block; those that cannot be read are nodata."""
         pixels = np.zeros((len(self.bands), height, width), self.dtype)
         valid = np.zeros((height, width), bool)
@@ -178,9 +180,11 @@ class Raster:
                     pixels[:, place[0], place[1]], valid[place] = self._read(Window(x, y, right - x, below - y))
                 except (RasterioError, OSError):
                     self._damaged.add((row * rows, column * columns))
-        return pixels, valid
+        return Raster(pixels, valid)
 
-    def _colour_bands(self) -> list[int]:
+    @property
+    def colour_bands(self) -> list[int]:
+        """All bands but alpha, from 1."""
         interpretations = enumerate(self._source.colorinterp, start=1)
         return [band for band, meaning in interpretations if meaning != ColorInterp.alpha]
 
@@ -223,11 +227,11 @@ def pixel_metres(dataset: Any) -> tuple[float, float] | tuple[None, None]:
     return tuple(math.hypot(step[0] * scale[0], step[1] * scale[1]) for step in (across, down))
 
 
-def is_map(path: Path, most_pixels: int = 2**28) -> bool:
-    """Whether a file has a place on Earth (coordinates, control points, RPCs), or more pixels than fit in memory."""
+def is_map(path: Path) -> bool:
+    """Whether GDAL reads it, and it has a place on Earth (transform, control points, RPCs) or more pixels than fit."""
     try:
-        with Raster(path) as raster:
-            return bool(raster.georeference) or math.prod(raster.shape) > most_pixels
+        with RasterFile(path) as raster:
+            return bool(raster.georeference) or math.prod(raster.shape) > MOST_PIXELS
     except InputError:
         return False
 

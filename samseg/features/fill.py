@@ -15,6 +15,7 @@ from samseg.data.dataset import SegmentationDataset
 from samseg.data.preprocess import fitted, network_input, scaled
 from samseg.data.sources import Source
 from samseg.data.views import seen
+from samseg.data.workers import prepare_worker
 from samseg.errors import InputError
 from samseg.features.store import FeatureStore
 from samseg.files import READERS
@@ -46,7 +47,7 @@ def with_features(
         root: the cache's folder.
         dtype: what the taps are stored in, one of `samseg.features.store.DTYPES`.
         precision: what the encoder computes in, as ``train.precision`` names it.
-        batch_size: images that the encoder is given at a time.
+        batch_size: images that are read at a time.
         workers: processes that read images.
     """
     tap_model = TapModel(model, data.image_size).to(accelerator.device)
@@ -111,6 +112,7 @@ def fill(
             Views(missing, data),
             batch_size,
             num_workers=workers,
+            worker_init_fn=prepare_worker,
             pin_memory=accelerator.device.type == "cuda",
         )
         _compute(store, missing, encoder, loader, accelerator)
@@ -147,7 +149,8 @@ def _compute(
 ) -> None:
     """Run the trunk over the ``loader``'s batches of ``entries`` and write what it gives.
 
-    A batch is written while the next is run.
+    Images are encoded one by one, because what comes out depends, in its last bits, on what else is in a batch: an
+    entry is to depend on its image alone. A batch is written while the next is run.
     """
     size, device = loader.batch_size, accelerator.device
     shown = None if accelerator.is_main_process else True
@@ -159,10 +162,11 @@ def _compute(
     ):
         for number, images in enumerate(loader):
             with torch.inference_mode(), accelerator.autocast():
-                taps = [tap.cpu() for tap in encoder.taps(images.to(device, non_blocking=True))]
+                images = images.to(device, non_blocking=True)
+                taps = [[tap[0].cpu() for tap in encoder.taps(image[None])] for image in images]
             _finish(writes, bar)
-            for i, entry in enumerate(entries[number * size : number * size + len(images)]):
-                writes.append(pool.submit(store.write, *entry, [tap[i] for tap in taps]))
+            for entry, of_image in zip(entries[number * size :], taps):
+                writes.append(pool.submit(store.write, *entry, of_image))
         _finish(writes, bar)
 
 

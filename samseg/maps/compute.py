@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samseg.data.raster import Raster, gdal
+from samseg.data.images import Raster
+from samseg.data.raster import RasterFile, gdal
 from samseg.maps.edges import Edges
 from samseg.maps.parts import PartStore
 from samseg.maps.plan import Box, MapPlan, Tile
@@ -36,8 +37,8 @@ class PartJob(NamedTuple):
 def compute_parts(
     store: PartStore,
     numbers: Iterable[int],
-    open_raster: Callable[[], Raster],
-    view: Callable[[np.ndarray, np.ndarray], Tensor],
+    open_raster: Callable[[], RasterFile],
+    view: Callable[[Raster], Tensor],
     network: Callable[[Tensor], Tensor],
     *,
     batch: int = 1,
@@ -50,7 +51,7 @@ def compute_parts(
     Args:
         numbers: of the parts, ascending.
         open_raster: called in the thread that reads.
-        view: pixels (C, h, w) and valid (h, w) of a tile -> the network's input (C, tile, tile).
+        view: a tile's raster (C, h, w) -> the network's input (C, tile, tile).
         network: inputs (B, C, tile, tile) -> probabilities (B, K, tile, tile) on the CPU; always given ``batch``
             tiles, the last ones repeated, so that its numbers do not depend on how many are left.
         within: which pixels (h, w) of a box are wanted; None: all.
@@ -103,7 +104,7 @@ def _jobs(plan: MapPlan, todo: list[int], open_raster, view, edges: Edges, withi
                 needed.append(tile)
                 if tile not in scheduled and not edges.stored(number, tile):
                     scheduled.add(tile)
-                    yield TileJob(tile, view(*raster.read(*plan.tile(tile))))
+                    yield TileJob(tile, view(raster.read(*plan.tile(tile))))
             yield PartJob(number, needed, valid if needed else None, raster.damaged_in(*part))
 
 

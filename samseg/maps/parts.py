@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 from torch import Tensor
 
-from samseg.data.raster import Raster
+from samseg.data.raster import RasterFile
 from samseg.errors import InputError
 from samseg.files import written_whole
 from samseg.maps.plan import BLOCK, MapPlan
@@ -44,7 +44,8 @@ class PartStore:
     Attributes:
         classes: their names.
         about: the raster, the run and the options, for people; ``digest`` names them.
-        place: georeference of the whole raster (`Raster.georeference`).
+        outputs: what `samseg merge` is to make of the parts (fields of MapOptions).
+        place: georeference of the whole raster (`RasterFile.georeference`).
     """
 
     folder: Path
@@ -55,19 +56,22 @@ class PartStore:
     place: dict[str, Any]
     confidence: bool = False
     probabilities: bool = False
+    outputs: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def opened(cls, folder: Path) -> "PartStore":
         """The store that `prepare` has made in a folder; InputError when there is none."""
         try:
             said = json.loads((folder / SPLIT).read_text(encoding="utf-8"))
-            with Raster(folder / GRID) as grid:
+            with RasterFile(folder / GRID) as grid:
                 shape, place = grid.shape, grid.georeference
         except (OSError, KeyError, ValueError) as error:
             raise InputError(f"{folder} holds no parts of a map ({error}); samseg infer --shard makes them") from None
         plan = MapPlan(TilePlan(*shape, said["tile"], said["overlap"]), said["side"])
         layers = dict(confidence=said["confidence"], probabilities=said["probabilities"])
-        return cls(folder, plan, said["classes"], said["digest"], said["about"], place, **layers)
+        return cls(
+            folder, plan, said["classes"], said["digest"], said["about"], place, outputs=said["outputs"], **layers
+        )
 
     @property
     def bands(self) -> int:
@@ -97,7 +101,7 @@ class PartStore:
         said = dict(
             digest=self.digest, about=self.about, classes=self.classes, tile=self.plan.tiles.tile,
             overlap=self.plan.tiles.overlap, side=self.plan.side, confidence=self.confidence,
-            probabilities=self.probabilities,
+            probabilities=self.probabilities, outputs=self.outputs,
         )  # fmt: skip
         with written_whole(self.folder / SPLIT) as temporary:  # last: it says that the folder is ours
             temporary.write_text(json.dumps(said, indent=1), encoding="utf-8")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samseg.data.raster import Raster, gdal
+from samseg.data.raster import RasterFile, gdal
 from samseg.errors import InputError
 from samseg.files import written_whole
 from samseg.maps.options import MapOptions
@@ -21,7 +21,6 @@ class Products:
     """The outputs of one raster in the folder ``out``."""
 
     store: PartStore
-    raster: Path
     out: Path
     options: MapOptions
 
@@ -59,9 +58,12 @@ class Products:
                 self._overlay(temporary)
 
     def _overlay(self, classes: Path) -> None:
-        with Raster(self.raster, self.options.bands, self.options.resolution) as raster:
-            pixels, valid = raster.small(OVERLAY_PX)
-        with Raster(classes) as raster:
+        try:
+            with RasterFile(self.store.about["raster"], self.options.bands, self.options.resolution) as raster:
+                pixels, valid = raster.small(OVERLAY_PX)
+        except InputError:
+            return  # parts that were computed elsewhere, of a raster that is not here
+        with RasterFile(classes) as raster:
             found = raster.small(OVERLAY_PX)[0][0]
         names = self.store.classes
         background = names.index("background") if "background" in names else None
@@ -72,7 +74,7 @@ class Products:
         return [self._file("_probabilities.tif")] * self.options.probabilities
 
     def _file(self, ending: str) -> Path:
-        return self.out / (self.raster.stem + ending)
+        return self.out / (self.store.folder.stem + ending)
 
 
 def for_looking(pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -1,34 +1,39 @@
-"""Rasters through a trained run: the parts, then the one map with its overlay and polygons."""
+"""Rasters through a trained run: the parts, then what is made of them."""
 
 import hashlib
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import shapely
 from rasterio.errors import RasterioError
-from torch import Tensor
 from tqdm import tqdm
 
-from samseg.data.preprocess import normalised, padded
-from samseg.data.raster import Raster, gdal
-from samseg.data.vectors import Burner, read_vectors
+from samseg.data.config import DataConfig
+from samseg.data.preprocess import check_pixels, tile_view
+from samseg.data.raster import RasterFile, gdal
+from samseg.data.scale import chosen_bands, ranges
 from samseg.errors import InputError
 from samseg.inference.predictor import Predictor
+from samseg.maps.area import wanted
 from samseg.maps.compute import compute_parts
 from samseg.maps.network import tile_network
 from samseg.maps.options import MapOptions, digest
 from samseg.maps.parts import PartStore
-from samseg.maps.plan import Box, MapPlan
+from samseg.maps.plan import MapPlan
 from samseg.maps.products import Products
 from samseg.maps.write import check_space
 from samseg.predict.rows import AUTOCAST
 from samseg.runs.folder import WEIGHTS
 
 TILES_ON_GPU = 4  # predicted at a time
+LOOKED_AT = 8, 64  # windows along each side, and pixels of a window, to compare a raster's values with the run's
+FAR = 0.5  # of the values outside the run's range are worth a warning
+OTHER_SCALE = 1.3  # times the resolution of training is worth one, too
 
 
 @dataclass
@@ -46,41 +51,62 @@ class MapRun:
         """Where the parts of a raster go, and what they are; nothing is written yet. InputError for what cannot be."""
         data = self.predictor.config.data
         with gdal(), self.raster(path, options) as raster:
+            self._check_values(raster)
             overlap = data.image_size // 4 if self.predictor.overlap is None else self.predictor.overlap
             plan = MapPlan.of(raster.shape, data.image_size, overlap, len(self.predictor.classes))
-            about = {"raster": path.name, "run": str(self.path), "weights": self.weights[:16], **options.pixels()}
+            about = {"raster": str(path), "run": str(self.path), "weights": self.weights[:16], **options.pixels()}
             layers = dict(confidence=options.polygons is not None, probabilities=options.probabilities)
             content = {
-                **about,
-                "run": asdict(data),
+                "options": options.pixels(),
+                "data": asdict(self.data(raster)),
                 "raster": raster.digest(),
+                "bands": raster.bands,
                 "weights": self.weights,
                 "plan": [*plan.shape, plan.tiles.tile, plan.tiles.overlap],
             }
-            return PartStore(
-                out / f"{path.stem}.parts", plan, self.predictor.classes, digest(content), about | layers,
-                raster.georeference, **layers,
-            )  # fmt: skip
+            place = raster.georeference
+        folder = out / f"{path.stem}.parts"
+        return PartStore(
+            folder,
+            plan,
+            self.predictor.classes,
+            digest(content),
+            about | layers,
+            place,
+            outputs=options.outputs(),
+            **layers,
+        )
 
-    def raster(self, path: Path, options: MapOptions) -> Raster:
-        """The raster with as many bands as the network takes."""
-        channels = len(self.predictor.config.data.mean)
-        raster = Raster(path, options.bands, options.resolution, options.skip_damaged)
-        if len(raster.bands) < channels or options.bands and len(raster.bands) > channels:
-            found = f"{len(raster.bands)} band{'s' if len(raster.bands) > 1 else ''}"
+    def raster(self, path: Path, options: MapOptions) -> RasterFile:
+        """The raster with the bands that the network is given: the options', or the run's."""
+        data = self.predictor.config.data
+        raster = RasterFile(path, options.bands, options.resolution, options.skip_damaged)
+        try:
+            if options.bands is None:
+                chosen = chosen_bands(data, len(raster.colour_bands), path)
+                raster.bands = [raster.colour_bands[band] for band in dict.fromkeys(chosen)]
+            elif len(options.bands) != data.channels:
+                raise InputError(f"the run takes {data.channels} bands, and --bands names {len(options.bands)}")
+        except InputError:
             raster.close()
-            raise InputError(f"{path}: the run takes {channels} bands and gets {found}; name them with --bands")
-        raster.bands = raster.bands[:channels]
+            raise
         return raster
+
+    def data(self, raster: RasterFile) -> DataConfig:
+        """The run's configuration for a raster of which only the bands that are used are read, in their order."""
+        data = self.predictor.config.data
+        if len(raster.bands) != data.channels:
+            return data  # one band, taken thrice
+        return replace(data, bands=list(range(1, data.channels + 1)))
 
     def compute(self, store: PartStore, path: Path, options: MapOptions, numbers: Iterable[int]) -> None:
         """Compute those of the parts ``numbers`` that are missing, with a progress bar."""
         numbers = list(numbers)
-        predictor, data = self.predictor, self.predictor.config.data
+        predictor = self.predictor
         on_gpu = predictor.device.type == "cuda"
-        autocast = (
-            AUTOCAST[predictor.config.train.precision] if on_gpu else None
-        )  # as trained; CPUs gain little from it
+        autocast = AUTOCAST[predictor.config.train.precision] if on_gpu else None  # CPUs gain little from it
+        with self.raster(path, options) as raster:
+            view = partial(tile_view, data=self.data(raster), name=path)
         store.prepare()
         missing = store.missing(numbers)
         check_space(store, store.folder, len(missing))
@@ -88,16 +114,40 @@ class MapRun:
             store,
             missing,
             partial(self.raster, path, options),
-            partial(network_input, data=data),
+            view,
             tile_network(predictor.model, predictor.device, autocast, options.tta),
             batch=TILES_ON_GPU if on_gpu else 1,
             within=wanted(path, options),
         )
-        with tqdm(
-            total=len(numbers), initial=len(numbers) - len(missing), desc=path.name, unit="part", disable=None
-        ) as bar:
+        done = len(numbers) - len(missing)
+        with tqdm(total=len(numbers), initial=done, desc=path.name, unit="part", disable=None) as bar:
             for _ in computed:
                 bar.update()
+
+    def _check_values(self, raster: RasterFile) -> None:
+        """InputError for values that the run is not for at all; a warning for such as it has hardly seen."""
+        data = self.data(raster)
+        count, side = LOOKED_AT
+        height, width = raster.shape
+        seen = []
+        for top in np.linspace(0, max(0, height - side), count, dtype=int):
+            for left in np.linspace(0, max(0, width - side), count, dtype=int):
+                try:
+                    pixels, valid = raster.read(int(top), int(left), min(side, height), min(side, width))
+                except InputError:
+                    continue  # damaged: told with the window when its turn comes
+                check_pixels(pixels, data, raster.path)
+                seen.append(pixels[:, valid])
+        if data.scale is None or not seen or not (values := np.concatenate(seen, axis=1)).size:
+            return
+        low, high = np.array(ranges(data)).T[:, : len(values), None]
+        outside = (values < low - (high - low)) | (values > high + (high - low))
+        if outside.mean() > FAR:
+            warnings.warn(
+                f"{raster.path}: values from {values.min():g} to {values.max():g}, far outside what the run was "
+                f"trained on (data.scale={data.scale}): are its units others?",
+                stacklevel=3,
+            )
 
 
 def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
@@ -107,14 +157,14 @@ def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
     be read or written.
     """
     store = run.store(path, out, options)
-    products = Products(store, path, out, options)
+    products = Products(store, out, options)
     if not options.overwrite and products.finished():
         store.remove()  # by a call that was stopped before it could
         print(f"{products.classes} is finished already; --overwrite makes it anew")
         return
     if options.overwrite and store.differs():
         store.remove()
-    with _disk(out):
+    with writing(out):
         run.compute(store, path, options, range(store.plan.parts))
         products.write()
     store.remove()
@@ -123,59 +173,10 @@ def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
 def infer_shard(run: MapRun, path: Path, out: Path, options: MapOptions, index: int, count: int) -> None:
     """Compute the ``index``-th of ``count`` shards of a raster's parts into ``out/<stem>.parts``."""
     store = run.store(path, out, options)
-    with _disk(out):
-        run.compute(store, path, options, store.plan.shard(index, count))
-
-
-def wanted(path: Path, options: MapOptions) -> partial | None:
-    """A function from a box to which of its pixels lie in the area or the bounds; None: all do."""
-    if options.area is None and options.bounds is None:
-        return None
-    with gdal(), Raster(path, options.bands, options.resolution) as raster:
-        place = raster.georeference
-    if "transform" not in place:
-        raise InputError(f"{path} has no geotransform, so no area can be cut out of it; leave out --area and --bounds")
-    if options.bounds is not None:
-        areas = np.array([shapely.box(*options.bounds)])
-    else:
-        areas = read_vectors(options.area, place.get("crs")).geometries
-        areas = areas[shapely.get_dimensions(areas) == 2]
-    burner = Burner(areas, np.ones(len(areas)), place["transform"])
-    if not len(burner.touching(0, 0, *raster.shape)):
-        raise InputError(f"{options.area or '--bounds'} does not touch {path}")
-    return partial(_inside, burner)
-
-
-def _inside(burner: Burner, box: Box) -> np.ndarray:
-    return burner(*box) > 0
-
-
-def network_input(pixels: np.ndarray, valid: np.ndarray, data) -> Tensor:
-    """Bands (C, h, w) of a tile as the network's input (C, S, S) float32: what is not valid is 0, as padding is."""
-    if pixels.dtype != np.uint8:
-        raise InputError(f"the raster has pixels of {pixels.dtype}, and the run takes 8 bits")
-    tensor = normalised(pixels.transpose(1, 2, 0), data.mean, data.std)
-    tensor[:, ~valid] = 0
-    return padded(tensor, data.image_size)
-
-
-class _disk:
-    """Errors of the disk and of GDAL while writing as one line."""
-
-    def __init__(self, out: Path):
-        self.out = out
-
-    def __enter__(self) -> None:
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make the folder {self.out} ({error.strerror}); name another with --out") from None
-
-    def __exit__(self, kind, error, _) -> None:
-        if isinstance(error, (OSError, RasterioError)):
-            raise InputError(
-                f"{self.out} cannot be written: {str(error.__cause__ or error).splitlines()[0]}"
-            ) from error
+    numbers = store.plan.shard(index, count)
+    with writing(out):
+        run.compute(store, path, options, numbers)
+    print(f"{len(numbers)} of {store.plan.parts} parts in {store.folder}; samseg merge {store.folder} makes the map")
 
 
 def infer_maps(
@@ -183,18 +184,11 @@ def infer_maps(
 ) -> int:
     """`infer_map` (or a shard) of each raster; returns how many could not be done: they are reported and left out.
 
-    Raises InputError before anything is written for two rasters of one name, and for outputs among the inputs.
+    Raises InputError before anything is written for two rasters of one name, for outputs that would lie among the
+    inputs, and for rasters that differ in their bands.
     """
-    stems: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in stems:
-            raise InputError(
-                f"{path} and {stems[path.stem]} would both be written to {out / path.stem}.tif; rename one, or "
-                "give them to two calls with different --out"
-            )
-        if path.resolve().parent == out.resolve():
-            raise InputError(f"{out} holds the input {path.name}, which could be overwritten; name another --out")
-        stems[path.stem] = path
+    _check_names(paths, out)
+    _check_bands(paths, options)
     failed = 0
     for path in paths:
         try:
@@ -208,3 +202,45 @@ def infer_maps(
             tqdm.write(f"skipped: {error}", file=sys.stderr)
             failed += 1
     return failed
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Make the folder ``out``; what the disk or GDAL cannot do in the block is an InputError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out} ({error.strerror}); name another with --out") from None
+    try:
+        yield
+    except (OSError, RasterioError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise InputError(f"{out} cannot be written: {reason}; the same command goes on where it stopped") from error
+
+
+def _check_names(paths: list[Path], out: Path) -> None:
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in stems:
+            raise InputError(
+                f"{path} and {stems[path.stem]} would both be written to {out / path.stem}.tif; rename one, or give "
+                "them to two calls with different --out"
+            )
+        if path.resolve().parent == out.resolve():
+            raise InputError(f"{out} holds the input {path.name}, which could be overwritten; name another --out")
+        stems[path.stem] = path
+
+
+def _check_bands(paths: list[Path], options: MapOptions) -> None:
+    """Rasters of different bands in one call: one of them is most likely not what the run is for."""
+    counts: dict[Path, int] = {}
+    for path in paths if options.bands is None else ():
+        with suppress(InputError), RasterFile(path) as raster:  # what cannot be opened is told when its turn comes
+            counts[path] = len(raster.colour_bands)
+    for path, count in counts.items():
+        first = next(iter(counts))
+        if count != counts[first]:
+            raise InputError(
+                f"{path} has {count} bands and {first} has {counts[first]}; say which are used with --bands, or give "
+                "them to two calls"
+            )

@@ -21,8 +21,20 @@ class ModelConfig:
     decoder: dict[str, Any] = field(default_factory=dict)  # arguments of arch: {decoder_channels: [64, 32]}
 
 
+OWN = {  # arguments of architectures that a run decides
+    "activation": "the network gives logits, of which loss and predictor make probabilities",
+    "aux_params": "nothing is learnt of an image as a whole",
+    "classes": "data.classes says how many",
+    "in_channels": "data.bands says how many",
+    "encoder_name": "model.encoder says which",
+    "encoder_weights": "model.weights says which",
+}
+
+
 def complete_model(model: ModelConfig) -> None:
     """Check the section and fill in, in place, what follows from other values; ConfigError for what cannot be."""
+    for key in OWN.keys() & model.decoder.keys():
+        raise ConfigError(f"model.decoder cannot hold {key}: {OWN[key]}; leave it out")
     if model.weights is not None and (file := Path(model.weights).expanduser()).is_file():
         model.weights = str(file.resolve())  # the run's readers need the file, too, from wherever they start
     model.adapter = complete_adapter(model.adapter)

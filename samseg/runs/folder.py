@@ -26,6 +26,7 @@ FACTS = "facts.json"  # for the report
 REPORT = "report.html"
 EVENTS = "events.out.tfevents.*"  # TensorBoard's names
 PREDICTIONS = "predictions"  # a folder
+OBJECTS = "objects"  # a folder
 # These may differ on resuming: they do not change the result.
 FREE_KEYS = {"run_dir", "train.resume", "train.workers", "train.cache_dir", "train.accept_changed_data"}
 MOVABLE_KEYS = FREE_KEYS | {"data.root", "model.weights"}  # may be edited in a run's config.yaml: the files may move

@@ -12,6 +12,7 @@ from samseg.data.dataset import SegmentationDataset
 from samseg.data.preprocess import shown
 from samseg.data.sources import open_source
 from samseg.data.target import check_classes, class_target
+from samseg.errors import ConfigError
 from samseg.models.build import Built, build_model
 from samseg.models.config import ModelConfig
 from samseg.predict.draw import coloured, legend
@@ -55,6 +56,12 @@ class SemanticTask(Task):
     @classmethod
     def complete(cls, data: DataConfig, model: ModelConfig, settings: LossConfig) -> None:
         check_classes(data)
+        if len(data.classes) == 1:
+            [only] = data.classes
+            raise ConfigError(
+                f"data.classes names {only} alone, and one class is everywhere: name what lies around it, too, such as "
+                f"data.classes={{background: 0, {only}: 255}}, with the value that the masks have there"
+            )
         complete_loss(settings, list(data.classes))
 
     def check(self, splits: Iterable[str]) -> Report:

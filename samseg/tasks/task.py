@@ -109,7 +109,8 @@ class Task(ABC):
     def check(self, splits: Iterable[str]) -> Any:
         """Look at every file of ``splits``; InputError for what cannot be used.
 
-        Returns a report: ``str(report)`` is shown, ``report.images(split)`` counts, `objective` is given it.
+        Returns a report: ``str(report)`` is shown, ``report.images(split)`` counts, ``report.contents`` maps
+        "SPLIT/NAME" to a digest of the image and what is learnt of it, `objective` is given it.
         """
 
     @abstractmethod

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from samseg.config.load import task_of
+from samseg.data.workers import prepare_worker
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import AUTOCAST
 from samseg.report.run import write_report
@@ -17,8 +18,8 @@ from samseg.runs.facts import save_split
 from samseg.runs.folder import evaluation_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
-from samseg.tasks.task import Figures, Metrics
-from samseg.training.stopping import outlive_sigterm
+from samseg.tasks.sections import Gallery
+from samseg.tasks.task import Details, Figures, Metrics
 
 
 def evaluate(
@@ -43,7 +44,7 @@ def evaluate(
     metrics = task.metrics().to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
     loader = DataLoader(
-        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=outlive_sigterm
+        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=prepare_worker
     )
     for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
         task.measure(metrics, model, item, device, autocast)
@@ -57,12 +58,28 @@ def _as_it_is(item: dict) -> dict:
 
 
 class Evaluation(NamedTuple):
-    """A run's figures on a split, the same as a table for people, the file in the run that holds them, its report."""
+    """What came out of a run on a split, the figures also as a table for people; `write` puts it into the run."""
 
+    folder: Path
+    split: str
     figures: Figures
+    details: Details
+    examples: Gallery | None
     table: str
-    path: Path
-    report: Path
+
+    @property
+    def path(self) -> Path:
+        """The file in the run that is to hold the figures."""
+        return evaluation_file(self.folder, self.split)
+
+    def write(self) -> Path:
+        """Write the figures and the run's report, whose file is returned.
+
+        Not done by `evaluate_run`, so that figures are seen before the disk may refuse them.
+        """
+        write_json({self.split: self.figures}, self.path)
+        save_split(self.folder, self.split, self.figures, self.details, self.examples)
+        return write_report(self.folder)
 
 
 def evaluate_run(folder: Path, split: str) -> Evaluation:
@@ -85,7 +102,5 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
         title=split,
     )
     figures, details = metrics.compute(), metrics.details()
-    path = evaluation_file(folder, split)
-    write_json({split: figures}, path)
-    save_split(folder, split, figures, details, task.reporter().examples(predictor.model, dataset, details))
-    return Evaluation(figures, task.table(figures), path, write_report(folder))
+    examples = task.reporter().examples(predictor.model, dataset, details)
+    return Evaluation(folder, split, figures, details, examples, task.table(figures))

@@ -1,6 +1,7 @@
 """The processes that train together, as `accelerate launch` or torchrun started them."""
 
 import ctypes
+import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,16 +9,32 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from samseg.config.schema import TrainConfig
+from samseg.data.workers import single_threaded
 from samseg.errors import ConfigError, InputError
 
 T = TypeVar("T")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
+
+
+def prepare_process() -> None:
+    """What this process is best set to when training is all it does: to be called when a command of ours starts.
+
+    It holds for the whole process, so `train` leaves it alone. OpenCV's threads do not survive a fork, and the workers
+    are the parallelism. Without a GPU, glibc is to keep what a step frees for the next one: else large tensors go back
+    to the system each time, which clears every page before it gives it out again, a quarter of a step on stored
+    features. Other C libraries are left as they are.
+    """
+    single_threaded()
+    if not torch.accelerator.is_available() and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def processes() -> PartialState:
@@ -25,31 +42,49 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
+@contextmanager
+def own_accelerator() -> Iterator[None]:
+    """For the block accelerate's state, of which there is one in a process, is the run's own; then it is as before.
+
+    An accelerator of the host would else hold the run to its precision, and the run's the host.
+    """
+    kinds = [AcceleratorState, GradientState]
+    if not PartialState._shared_state:  # the processes themselves are the same for all
+        kinds.append(PartialState)
+    before = [kind._shared_state for kind in kinds]
+    for kind in kinds:
+        kind._shared_state = {}
+    try:
+        yield
+    finally:
+        for kind, state in zip(kinds, before):
+            kind._shared_state = state
+
+
 def accelerator_for(settings: TrainConfig) -> Accelerator:
     """Device, processes and precision of a run; ConfigError for a precision that the device does not have."""
     processes()
-    AcceleratorState._reset_state()  # of an earlier run in this process: it would hold us to that run's precision
     try:
         accelerator = Accelerator(mixed_precision="no" if settings.precision == "fp32" else settings.precision)
     except ValueError as error:
         raise ConfigError(f"train.precision={settings.precision} is not possible here: {error}") from error
     if settings.precision == "fp16" and accelerator.scaler is None:  # accelerate would train in fp32 and not say so
         raise ConfigError(f"train.precision=fp16 needs a GPU, this is the {accelerator.device}; set it to bf16 or fp32")
-    if accelerator.device.type == "cpu":
-        _keep_freed_memory()
     return accelerator
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep what a step frees for the next one.
-
-    Otherwise large tensors go back to the system each time, which clears every page before it gives it out again: a
-    quarter of a step on stored features. Other C libraries are left as they are.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+def too_few(accelerator: Accelerator) -> str | None:
+    """A warning where the launcher was asked for more processes than train together; None else."""
+    ours, asked = accelerator.num_processes, int(os.environ.get("WORLD_SIZE", 1))
+    # accelerate launch --cpu leaves only this behind when it starts one process for several.
+    forgotten = "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ
+    if ours >= asked and not (ours == 1 and forgotten):
+        return None
+    many = str(asked) if asked > 1 else "several"
+    return (
+        f"WARNING: the launcher was asked for {many} processes, but {ours} trains here: on a CPU start them with "
+        "torchrun --nproc-per-node=N"
+    )
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:

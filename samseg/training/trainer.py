@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from samseg.adapters.auxiliary import auxiliary_losses
 from samseg.config.load import task_of
 from samseg.config.schema import RunConfig, TrainConfig
+from samseg.data.workers import prepare_worker
 from samseg.errors import Terminated
 from samseg.features.fill import with_features
 from samseg.features.store import cache_folder
@@ -36,7 +37,7 @@ from samseg.training.failures import check_finite, explained
 from samseg.training.processes import agreed, whole_on_each
 from samseg.training.progress import Progress
 from samseg.training.report import Events, draw_curves
-from samseg.training.stopping import StopRequest, outlive_sigterm
+from samseg.training.stopping import StopRequest
 
 SAVE_MINUTES = 15  # the state is saved so often within an epoch
 WHOLE = gathered.StateDictOptions(full_state_dict=True, cpu_offload=True)  # by name, on the main process, unsharded
@@ -61,7 +62,7 @@ class Trainer:
             batch_sampler=self.batches,
             num_workers=settings.workers,
             persistent_workers=settings.workers > 0,
-            worker_init_fn=outlive_sigterm,
+            worker_init_fn=prepare_worker,
             pin_memory=accelerator.device.type == "cuda",
         )
         self.steps = math.ceil(len(self.batches) / settings.accumulate)  # of the optimiser, an epoch

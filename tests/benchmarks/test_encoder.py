@@ -3,8 +3,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import encoder
-from benchmarks.encoder import as_table, compare, encoder_table, gflop
+from benchmarks import peers
+from benchmarks.encoder import as_table, compare
+from benchmarks.table import encoder_table, gflop
 from samseg.encoders.registry import VARIANTS
 from samseg.errors import InputError
 from tests.encoders.reference import segment_anything_encoder
@@ -38,6 +39,6 @@ def test_other_numbers_are_not_timed(monkeypatch):
         def forward(self, x):
             return torch.zeros(1, 256, 4, 4)
 
-    monkeypatch.setitem(encoder.PEERS, "timm", lambda arguments, size, ours: Another())
+    monkeypatch.setitem(peers.PEERS, "timm", lambda arguments, size, ours: Another())
     with pytest.raises(InputError, match="timm disagrees"):
         compare("sam-vit_b", 1, 64, "float32", False, ["timm"], repeats=1)

@@ -23,11 +23,7 @@ def sample(tmp_path_factory):
 def test_shipped_config_runs(name, sample, tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(sample.parent)  # data.root stays the file's own
-<<<<<<< HEAD
-    has_adapter = load_config(shipped()[name]).model.adapter.name is not None  # then it runs with the encoder it names
-=======
-    has_adapter = load_config(config).model.adapter is not None  # then it runs with the encoder it names
->>>>>>> main
+    has_adapter = load_config(shipped()[name]).model.adapter is not None  # then it runs with the encoder it names
     encoder = [] if has_adapter else ["model.encoder=sam-vit_t"]
     assert command("train", name, *SMALLER, *encoder)[0] == 0
     run = tmp_path / "runs" / name

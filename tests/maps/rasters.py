@@ -8,7 +8,8 @@ import torch
 from rasterio.transform import Affine
 from torch import Tensor
 
-from samseg.data.raster import Raster
+from samseg.data.images import Raster
+from samseg.data.raster import RasterFile
 from samseg.maps.compute import compute_parts
 from samseg.maps.parts import PartStore
 from samseg.maps.plan import MapPlan
@@ -31,10 +32,10 @@ def write_raster(path: Path, pixels: np.ndarray, **profile) -> Path:
     return path
 
 
-def view(pixels: np.ndarray, valid: np.ndarray) -> Tensor:
+def view(tile: Raster) -> Tensor:
     """A tile of 32 px from pixels that may be fewer."""
-    tensor = torch.from_numpy(pixels / 255).float()
-    return torch.nn.functional.pad(tensor, (0, 32 - pixels.shape[2], 0, 32 - pixels.shape[1]))
+    tensor = torch.from_numpy(tile.pixels / 255).float()
+    return torch.nn.functional.pad(tensor, (0, 32 - tensor.shape[2], 0, 32 - tensor.shape[1]))
 
 
 def pixelwise(inputs: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def store(folder: Path, shape: tuple[int, int], side: int = 64, overlap: int = 8
 
 def compute(parts: PartStore, raster: Path, network, numbers=None, **options) -> list[int]:
     numbers = range(parts.plan.parts) if numbers is None else numbers
-    return list(compute_parts(parts, numbers, lambda: Raster(raster), view, network, **options))
+    return list(compute_parts(parts, numbers, lambda: RasterFile(raster), view, network, **options))
 
 
 def mosaic(parts: PartStore, band: int = 1) -> np.ndarray:

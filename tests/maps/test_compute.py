@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from samseg.data.images import Raster
 from samseg.maps.plan import MapPlan
 from samseg.predict.tiling import blended_rows
 from tests.maps.rasters import Contextual, compute, mosaic, noise, pixelwise, store, view, write_raster
@@ -32,7 +33,7 @@ def blended(pixels: np.ndarray, plan: MapPlan, network) -> np.ndarray:
     """Classes (H, W) as `predict.tiling` makes them of an image in memory."""
 
     def read(top, left):
-        return view(pixels[:, top : top + 32, left : left + 32], None)
+        return view(Raster(pixels[:, top : top + 32, left : left + 32]))
 
     rows = blended_rows(plan.tiles, read, lambda inputs: network(inputs).log())
     return torch.cat([p for _, p in rows], dim=1).argmax(0).numpy()

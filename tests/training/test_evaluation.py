@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from samseg.config.load import load_config, save_config, task_of
-from samseg.data.dataset import SegmentationDataset
 from samseg.errors import InputError
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
@@ -29,7 +28,7 @@ def test_pixels_are_counted_as_the_predictor_classifies_them(run, tiny_config, r
     metrics, path = found.figures, found.path
     predictor = Predictor.from_run(run)
     right = total = 0
-    for item in SegmentationDataset(config.data.root, "val", config.data, train=False, seed=0):
+    for item in task_of(config).dataset("val", train=False, seed=0):
         counts = item["mask"] != 255
         right += (torch.from_numpy(predictor(item["image"])).long() == item["mask"])[counts].sum().item()
         total += counts.sum().item()

@@ -1,0 +1,37 @@
+"""Which pixels of a raster are asked for: those in an area or in bounds."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from samseg.data.raster import RasterFile, gdal
+from samseg.data.vectors import Burner, read_vectors
+from samseg.errors import InputError
+from samseg.maps.options import MapOptions
+from samseg.maps.plan import Box
+
+
+def wanted(path: Path, options: MapOptions) -> Callable[[Box], np.ndarray] | None:
+    """A function from a box to which of its pixels' centres lie in the area or the bounds; None: all are wanted."""
+    if options.area is None and options.bounds is None:
+        return None
+    with gdal(), RasterFile(path, options.bands, options.resolution) as raster:
+        place = raster.georeference
+    if "transform" not in place:
+        raise InputError(f"{path} has no geotransform, so no area can be cut out of it; leave out --area and --bounds")
+    if options.bounds is not None:
+        areas = np.array([shapely.box(*options.bounds)])
+    else:
+        areas = read_vectors(options.area, place.get("crs")).geometries
+        areas = areas[shapely.get_dimensions(areas) == 2]
+    burner = Burner(areas, np.ones(len(areas)), place["transform"])
+    if not len(burner.touching(0, 0, *raster.shape)):
+        raise InputError(f"{options.area or f'--bounds {options.bounds}'} does not touch {path}")
+    return partial(_inside, burner)
+
+
+def _inside(burner: Burner, box: Box) -> np.ndarray:
+    return burner(*box) > 0
