@@ -31,7 +31,7 @@ def run(args: Namespace) -> None:
 
 
 def _objects(folder: Path, split: str) -> dict | None:
-    """What is found of the objects of maps; None for other sources. Prints a table, writes a GeoPackage into the run."""
+    """What was found of the objects of maps, also as a table and a GeoPackage; None for other sources."""
     from samseg.runs.folder import read_run_config
 
     if read_run_config(folder).data.source != "maps":

@@ -13,7 +13,6 @@ import shapely
 from rasterio.transform import Affine
 from tqdm import tqdm
 
-from samseg.data.images import Raster
 from samseg.data.preprocess import valid_pixels
 from samseg.data.sources import Source, open_source
 from samseg.data.target import class_target
