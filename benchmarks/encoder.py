@@ -56,7 +56,7 @@ def compare(variant: str, batch: int, size: int, kind: str, train: bool, peers: 
     device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, kind)
     torch.manual_seed(0)
     ours = SamViT(**arguments).eval()
-    _randomise(ours)
+    randomise(ours)
     image = torch.randn(batch, 3, size, size)
     with torch.inference_mode():
         exact = ours.to(device)(image.to(device))[-1].float()
@@ -81,7 +81,7 @@ def compare(variant: str, batch: int, size: int, kind: str, train: bool, peers: 
         results[name]["peak_gib"] = memory.gib
     for _ in range(repeats):
         for name, network in networks.items():
-            results[name]["seconds"].append(_timed(lambda network=network: _run(network, image, train)))
+            results[name]["seconds"].append(timed(lambda network=network: _run(network, image, train)))
     peak = gemm_gflops(dtype, device)
     flops = gflop(variant, size) * batch * (3 if train else 1)  # backward: twice the forward
     base = statistics.median(results["samseg"]["seconds"])
@@ -112,7 +112,7 @@ def as_table(found: dict) -> str:
 def gemm_gflops(dtype: torch.dtype, device: str) -> float:
     """The best rate of a matrix product of the shape that fills SAM's MLPs, in GFLOP/s."""
     a, b = (torch.randn(shape, device=device).to(dtype) for shape in ((4096, 3072), (3072, 768)))
-    best = min(_timed(lambda: torch.mm(a, b)) for _ in range(20))
+    best = min(timed(lambda: torch.mm(a, b)) for _ in range(20))
     return 2 * 4096 * 3072 * 768 / best / 1e9
 
 
@@ -125,7 +125,7 @@ def _run(network: nn.Module, image: Tensor, train: bool) -> None:
     network.zero_grad()
 
 
-def _timed(call: Callable[[], object]) -> float:
+def timed(call: Callable[[], object]) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -142,7 +142,7 @@ def _embedding(output) -> Tensor:
     return output if isinstance(output, Tensor) else output.last_hidden_state
 
 
-def _randomise(network: nn.Module) -> None:
+def randomise(network: nn.Module) -> None:
     for name, parameter in network.named_parameters():
         if "rel_pos" in name or name.endswith("bias"):
             nn.init.normal_(parameter, std=0.1)

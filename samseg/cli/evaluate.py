@@ -1,4 +1,4 @@
-"""Print a run's figures on a split, and write them to RUN/metrics_SPLIT.json."""
+"""Print a run's figures on a split, and write them to RUN/metrics_SPLIT.json and its report."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -24,5 +24,5 @@ def run(args: Namespace) -> None:
     folder = args.run or newest_run()
     found = evaluate_run(folder, args.split)
     print(f"{folder} on {args.split}:\n{found.table}")
-    found.write()
-    print(f"written to {found.path}")
+    report = found.write()
+    print(f"written to {found.path}; report: {report}")

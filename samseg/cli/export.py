@@ -9,6 +9,8 @@ formats:
   onnx           model.onnx: ONNX Runtime and others; needs pip install "samseg[export]"
   torch-export   model.pt2: torch.export.load(FILE).module()(images)
   smp            smp/: a folder for smp.from_pretrained(FOLDER), after import samseg
+  sam            sam.pth, of task: promptable: segment-anything's checkpoint, for labelling tools and others
+  transformers   transformers/, of task: promptable: transformers.SamModel.from_pretrained(FOLDER)
 
 onnx and torch-export take normalised images (B, 3, S, S) of data.image_size and give logits (B, classes, S, S). Class
 names, mean, std and size lie in every one of them.
@@ -26,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "run", metavar="RUN", nargs="?", type=Path, help="a run folder; default: the newest under runs/"
     )
     parser.add_argument("--to", required=True, choices=FORMATS, help="see below")
-    parser.add_argument("--out", metavar="PATH", type=Path, help="what to write; default: model.* or smp/ in RUN")
+    parser.add_argument("--out", metavar="PATH", type=Path, help="what to write; default: in RUN, named as below")
 
 
 def run(args: Namespace) -> None:

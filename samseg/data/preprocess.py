@@ -143,8 +143,8 @@ def check_pixels(pixels: np.ndarray, data: DataConfig, name: object = "image") -
         finite = pixels[np.isfinite(pixels)]
         found = f"values from {finite.min():g} to {finite.max():g}" if finite.size else "no finite value"
         raise InputError(
-            f"{name} holds {pixels.dtype}, {found}, and data.scale is null, which is for 8-bit images: set "
-            f"data.scale={PERCENTILE}, or the range that becomes 0..1, such as data.scale=[0,10000]"
+            f"{name} holds {pixels.dtype}, {found}; data.scale is null, which is for 8-bit images: train with "
+            f"data.scale={PERCENTILE}, or with the range that becomes 0..1, such as data.scale=[0,10000]"
         )
 
 

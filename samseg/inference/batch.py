@@ -1,7 +1,7 @@
 """Many images through a predictor, each to its own files."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -12,62 +12,18 @@ from numpy.lib.format import write_array_header_1_0
 from tqdm import tqdm
 
 from samseg.data.classes import IGNORE_INDEX
-from samseg.data.images import SUFFIXES, Raster, image_shape, list_images, read_image
+from samseg.data.images import Raster, image_shape, read_image
 from samseg.data.preprocess import check_pixels, resized_shape, shown, valid_pixels
-from samseg.data.sources import split_images
 from samseg.errors import InputError
 from samseg.files import WriteError, written_whole
 from samseg.inference.predictor import Predictor
 from samseg.machine import memory_bytes
 from samseg.predict.draw import legend, overlay, save_class_map, save_picture
 from samseg.predict.rows import likeliest
-from samseg.runs.folder import is_run, newest_run
-from samseg.runs.load import run_config_of
 
 OVERLAY_PX = 4096  # an overlay is for looking at: larger ones are shrunk to this longest side
-EXPORTED = ".safetensors"
 LEAST_BYTES = 8  # a pixel: three bands, the picture of them, a class and a border
 LEGEND = "legend.png"
-
-
-def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
-    """What the command line means: the run (the newest if ``paths`` does not begin with one) and the images.
-
-    The first path is the run if it holds a config.yaml, or is an exported .safetensors file. The images are files, or
-    those of folders (not of folders inside them), each once; without any, the run's test split. Raises InputError for a
-    path that is neither.
-    """
-    named = bool(paths) and (is_run(paths[0]) or paths[0].suffix == EXPORTED)
-    inputs = paths[1:] if named else paths
-    images = _images(inputs)
-    run = paths[0] if named else newest_run()
-    if not inputs:
-        try:
-            images = split_images(run_config_of(run).data, "test")
-        except InputError as error:
-            raise InputError(f"the test images of {run} are not there ({error}); name images or a folder") from error
-    return run, images
-
-
-def _images(inputs: Iterable[Path]) -> list[Path]:
-    images: dict[Path, Path] = {}
-    for path in inputs:
-        if not path.exists():
-            raise InputError(f"no such image, folder or run: {path}")
-        if is_run(path):
-            raise InputError(f"{path} is a run; give one run, before the images")
-        if path.is_dir():
-            found = list_images(path)
-        elif not path.is_file():
-            raise InputError(f"{path} is neither a file nor a folder")
-        elif path.suffix.lower() in SUFFIXES:
-            found = [path]
-        else:
-            raise InputError(f"{path} is not an image ({', '.join(SUFFIXES)})")
-        if not found:
-            raise InputError(f"{path} holds no images ({', '.join(SUFFIXES)}), and no config.yaml as a run does")
-        images |= {image.resolve(): image for image in found}
-    return list(images.values())
 
 
 def predict_images(predictor: Predictor, images: list[Path], out: Path, probabilities: bool = False) -> int:
@@ -79,7 +35,7 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
     Raises InputError before anything is written when two images would get one name, ``out`` holds an input, or a file
     that is no class map of an earlier call would be lost, such as a mask of the same name.
     """
-    _check_names(images, out)
+    check_names(images, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -112,7 +68,7 @@ def _predict_image(predictor: Predictor, path: Path, out: Path, probabilities: b
     image = read_image(path)
     check_pixels(image.pixels, predictor.config.data, path)
     classes = _classify(predictor, image, out / f"{path.stem}.npy" if probabilities else None)
-    picture = overlay(*_for_looking(shown(image, predictor.config.data), classes), background)
+    picture = overlay(*for_looking(shown(image, predictor.config.data), classes), background)
     save_class_map(out / f"{path.stem}.png", classes)
     save_picture(out / f"{path.stem}_overlay.jpg", picture)
 
@@ -131,7 +87,7 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
 
 
-def _check_names(images: list[Path], out: Path) -> None:
+def check_names(images: list[Path], out: Path) -> None:
     """No output may land on an input, on another output, or on a file that no earlier call has written."""
     ours = (out / LEGEND).exists()
     taken = {Path(LEGEND).stem: "the legend of the colours"}
@@ -187,7 +143,8 @@ def _rows_of(path: Path, shape: tuple[int, int, int]) -> Iterator[Callable[[slic
         yield write
 
 
-def _for_looking(image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def for_looking(image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W, 3) and its classes (H, W), both shrunk if they are too large to be looked at."""
     height, width = classes.shape
     if max(height, width) <= OVERLAY_PX:
         return image, classes

@@ -12,7 +12,6 @@ from torch import Tensor
 from samseg.errors import InputError
 from samseg.inference import persam
 from samseg.models.sam_hq import MaskDecoderHQ
-from samseg.predict.rows import check_image
 
 MASK_STRIDE = 4  # of SAM's own masks in its padded square
 LEAST = 0.8  # a further object resembles its class at least this share of what the first one does
@@ -94,7 +93,7 @@ class OneShot:
     @torch.no_grad()
     def find(self, image: np.ndarray) -> list[Found]:
         """The objects in an image (H, W, 3) uint8, class by class, the most similar first."""
-        check_image(image)
+        _check_image(image, "the image")
         self.predictor.set_image(image)
         return [found for label in sorted(self.targets) for found in self._find(label, self.targets[label])]
 
@@ -208,10 +207,15 @@ def _around(x: int, y: int, predictor: SamPredictor) -> tuple[slice, slice]:
 
 
 def _check_pair(image: np.ndarray, mask: np.ndarray, name: str) -> None:
-    check_image(image)
+    _check_image(image, name)
     if mask.shape != image.shape[:2]:
         raise InputError(
             f"{name}: the mask has shape {mask.shape}, its image {image.shape[:2]}; it must be (H, W) of the same size"
         )
     if not (mask > 0).any():
         raise InputError(f"{name}: the mask is empty; mark what is to be found with values above 0")
+
+
+def _check_image(image: np.ndarray, name: str) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(f"{name} must be an RGB array (H, W, 3) of uint8, got {image.shape} of {image.dtype}")

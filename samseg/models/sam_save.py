@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from samseg.adapters.insert import adapter_name, merge_adapter
+from samseg.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.encoders.registry import MEAN, STD
 from samseg.encoders.tinyvit import TinyViT
 from samseg.errors import InputError
@@ -28,8 +28,8 @@ CLASSIFIER = {  # of TinyViT: nobody runs it, but MobileSAM's model holds it and
 def save_sam(model: Sam, path: str | Path) -> None:
     """Write a checkpoint that segment-anything loads strictly (`sam_model_registry[...](path)`), whole or not at all.
 
-    One with sam-vit_t is for MobileSAM's package, SAM-HQ's for segment-anything-hq. LoRA in the image encoder is merged
-    into the weights written; `model` stays as it is.
+    One with sam-vit_t is for MobileSAM's package, SAM-HQ's for segment-anything-hq. LoRA is merged into
+    the weights written; `model` stays as it is.
 
     Raises:
         InputError: the model is no whole SAM, or has an adapter that cannot be merged.
@@ -66,14 +66,12 @@ def sam_tensors(model: Sam) -> dict[str, Tensor]:
         raise InputError(
             f"{type(model).__name__} is no whole SAM: it has no prompt encoder and mask decoder; build_sam makes one"
         )
-    encoder = model.image_encoder
-    adapter = adapter_name(encoder)
-    if adapter == "lora":
-        encoder = merge_adapter(copy.deepcopy(encoder))
-    elif adapter is not None:
+    if can_be_merged(model):
+        model = merge_adapter(copy.deepcopy(model))
+    if (adapter := adapter_name(model)) is not None:
         raise InputError(f"a {adapter} adapter cannot be merged into SAM's weights: it depends on the image; LoRA can")
     parts: dict[str, nn.Module] = {
-        "image_encoder": encoder.trunk,
+        "image_encoder": model.image_encoder.trunk,
         "prompt_encoder": model.prompt_encoder,
         "mask_decoder": model.mask_decoder,
     }

@@ -3,7 +3,8 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -11,14 +12,19 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from samseg.adapters.insert import adapter_name, can_be_merged, merge_adapter
+from samseg.config.load import task_of
 from samseg.config.schema import RunConfig
 from samseg.errors import InputError
 from samseg.files import refusals_named, write_bytes, written_whole
-from samseg.models.smp import create_model
+from samseg.models.promptable.decoder_lora import merge_attention
+from samseg.models.promptable.model import PromptableModel
+from samseg.models.sam_save import save_sam, save_transformers
 from samseg.runs.load import load_run
+from samseg.runs.sam import tuned_sam
 from samseg.runs.tensors import CONFIG_ENTRY, save_weights
 
 EXTRA = 'pip install "samseg[export]"'
@@ -42,7 +48,7 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
         raise InputError(f"{out} exists already: remove it, or name another with --out")
     if not out.parent.is_dir():
         raise InputError(f"{out.parent} is no folder: make it, or name another file with --out")
-    write(plain(model, config), config, out)
+    write(model if to in WHOLE else plain(model, config), config, out)
     return out
 
 
@@ -51,14 +57,13 @@ def plain(model: nn.Module, config: RunConfig) -> nn.Module:
 
     An adapter that can be is merged into the weights; the others depend on the image, so they stay.
     """
+    if isinstance(model, PromptableModel):
+        merge_attention(model.mask_decoder)
     if can_be_merged(model):
         merge_adapter(model)
     if adapter_name(model) is not None:
         return model
-    settings = config.model
-    bare = create_model(
-        settings.arch, settings.encoder, None, config.data.channels, len(config.data.classes), **settings.decoder
-    )
+    bare = task_of(replace(config, model=replace(config.model, adapter=None))).build_model(pretrained=False).model
     bare.load_state_dict(model.state_dict())
     return bare.eval()
 
@@ -125,19 +130,45 @@ def _torch_export(model: nn.Module, config: RunConfig, out: Path) -> None:
 
 def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
     if config.model.arch.lower() == "sam":
-        raise InputError("SMP has no model.arch=sam: export it to safetensors, onnx or torch-export")
+        raise InputError("SMP has no model.arch=sam: export it to another format")
     if adapter_name(model) is not None:
         raise InputError(
             f"SMP knows no {adapter_name(model)}, and it cannot be merged into the weights: export to safetensors, "
             "onnx or torch-export"
         )
-    # A folder is made beside its place and renamed, as a file would be.
+    with _made_whole(out) as folder:
+        model.save_pretrained(folder)
+        (folder / NOTES).write_text(json.dumps(notes(config), indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(SMP_CARD.format(name=out.name), encoding="utf-8")
+
+
+def _sam(model: nn.Module, config: RunConfig, out: Path) -> None:
+    save_sam(_whole(model, config), out)
+
+
+def _transformers(model: nn.Module, config: RunConfig, out: Path) -> None:
+    sam = _whole(model, config)
+    with _made_whole(out) as folder:
+        save_transformers(sam, folder)
+
+
+def _whole(model: nn.Module, config: RunConfig) -> Sam:
+    sam = tuned_sam(model, config)
+    if sam is None:
+        raise InputError(
+            "this run has no SAM with prompt encoder and mask decoder: only a run of task=promptable can be exported "
+            "to sam and transformers"
+        )
+    return sam
+
+
+@contextmanager
+def _made_whole(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` for the block, which gets its name at the end, as a file would."""
     with refusals_named(out):
         folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
         try:
-            model.save_pretrained(folder)
-            (folder / NOTES).write_text(json.dumps(notes(config), indent=2) + "\n", encoding="utf-8")
-            (folder / "README.md").write_text(SMP_CARD.format(name=out.name), encoding="utf-8")
+            yield folder
             folder.chmod(0o755)
             folder.rename(out)
         finally:
@@ -166,4 +197,7 @@ FORMATS: dict[str, tuple[str, Callable[[nn.Module, RunConfig, Path], None]]] = {
     "onnx": ("model.onnx", _onnx),
     "torch-export": ("model.pt2", _torch_export),
     "smp": ("smp", _smp),
+    "sam": ("sam.pth", _sam),
+    "transformers": ("transformers", _transformers),
 }
+WHOLE = ("sam", "transformers")  # formats of a whole SAM

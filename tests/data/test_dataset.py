@@ -11,8 +11,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from samseg.data.classes import IGNORE_INDEX
+from samseg.data.config import DataConfig
+from samseg.data.dataset import SegmentationDataset
+from samseg.data.images import Raster
 from samseg.errors import ConfigError, InputError
 from tests.conftest import SHARED
+from tests.data.arrays import ArraySource, RawTarget, training_item
 from tests.data.conftest import dataset_of, write_pair
 
 AUGMENT = ["HorizontalFlip", {"Rotate": {"limit": 30, "p": 1}}, {"GaussNoise": {"p": 1}}]
@@ -140,11 +144,62 @@ def test_real_images():
     root = SHARED / "camvid"
     if not root.is_dir():
         pytest.skip("no real images here")
-    from samseg.data.config import DataConfig
-
     config = DataConfig(
         root=str(root), classes={f"class {i}": i for i in range(11)}, ignore=[11], image_size=96, augment=AUGMENT
     )
     item = dataset_of(config, "train", train=True, seed=0)[0]
     assert (item["mask"][72:] == 255).all()  # 480 x 360 becomes 96 x 72
     assert abs(item["image"][:, :72].mean()) < 2 and (item["image"][:, 72:] == 0).all()
+
+
+def test_a_target_of_floating_point_needs_no_other_data_set():
+    """Heights in metres: resampled by nearest neighbour, NaN where nothing is known."""
+    rng = np.random.default_rng(0)
+    heights = rng.random((40, 50), dtype=np.float32) + 5
+    heights[3, 4] = np.nan
+    image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    config = DataConfig(image_size=64, augment=[{"Rotate": {"limit": [40, 40], "p": 1}}])
+    item = training_item(config, image, heights, fill=np.nan)
+    known = item["mask"].isfinite()
+    assert item["mask"].dtype == torch.float32 and item["mask"].shape == (64, 64) and not known[52:].any()
+    assert 500 < known.sum() < 64 * 51 and set(item["mask"][known].tolist()) <= set(heights.ravel().tolist())
+    whole = SegmentationDataset(ArraySource({"a": (image, heights)}), RawTarget(np.nan), config, train=False, seed=0)[0]
+    assert np.array_equal(whole["mask"], heights, equal_nan=True)
+
+
+@pytest.mark.parametrize("resize", [True, False])
+@pytest.mark.parametrize("augment", [[], AUGMENT, ["RandomRotate90", {"RandomBrightnessContrast": {"p": 1}}]])
+def test_pixels_without_data_are_ignored_and_0_also_when_turned(resize, augment):
+    pixels = np.random.default_rng(0).random((4, 80, 60)).astype(np.float32) * 100
+    pixels[2, 10:50, 20:40] = np.nan
+    config = DataConfig(bands=[1, 2, 3, 4], scale=[0, 100], image_size=48, resize=resize, augment=augment)
+    config.mean, config.std = [0.5] * 4, [0.2] * 4
+    lacking = 0
+    for seed in range(5):
+        item = training_item(config, Raster(pixels), np.ones((80, 60), np.uint8), seed)
+        assert item["image"].shape == (4, 48, 48) and item["image"].isfinite().all()
+        known = item["mask"] != 255
+        zero = (item["image"] == 0).all(0)
+        assert not (zero & known).any() and (item["mask"][known] == 1).all()
+        lacking += zero.sum()
+    assert lacking > 300
+    whole = SegmentationDataset(
+        ArraySource({"a": (Raster(pixels), np.ones((80, 60), np.uint8))}), RawTarget(), config, train=False, seed=0
+    )[0]
+    assert (whole["mask"] == 255).sum() == 800 and np.array_equal(whole["image"].pixels, pixels, equal_nan=True)
+
+
+def test_only_a_window_is_read_where_crops_are_trained_on():
+    class Watched(ArraySource):
+        def image(self, name, window=None):
+            read.append(window[2:])
+            return super().image(name, window)
+
+    image = np.zeros((500, 300, 3), np.uint8)
+    for augment, side in (([], 32), (["HorizontalFlip"], 64)):
+        read = []
+        config = DataConfig(image_size=32, resize=False, augment=augment)
+        source = Watched({"a": (image, image[..., 0])})
+        dataset = SegmentationDataset(source, RawTarget(), config, train=True, seed=0)
+        assert all(dataset[index]["image"].shape == (3, 32, 32) for index in range(5))
+        assert read == [(side, side)] * 5 and len(dataset) == round(500 * 300 / 32**2)

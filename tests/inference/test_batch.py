@@ -8,7 +8,8 @@ from PIL import Image
 
 from samseg.errors import InputError
 from samseg.inference import batch
-from samseg.inference.batch import predict_images, run_and_images
+from samseg.inference.batch import predict_images
+from samseg.inference.inputs import run_and_images
 from samseg.inference.predictor import Predictor
 from samseg.predict.draw import palette
 from samseg.runs.export import export

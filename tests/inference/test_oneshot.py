@@ -31,7 +31,7 @@ def square_mask(shape, top=20, left=30, side=40, label=1) -> np.ndarray:
 
 @pytest.mark.filterwarnings("ignore")
 def test_guided_decoder_is_transformers(sam):
-    """transformers' decoder takes both guides; where it differs from the reference code, that is put in from outside."""
+    """transformers' decoder takes both guides; what it does otherwise than the paper is put in from outside."""
     modeling = pytest.importorskip("transformers.models.sam.modeling_sam")
     from transformers import SamMaskDecoderConfig
 

@@ -1,0 +1,146 @@
+"""`samseg infer --objects`: the objects of images as instance maps, COCO annotations and overlays."""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from pycocotools import mask as rle
+from segment_anything.modeling import Sam
+from tqdm import tqdm
+
+from samseg.data.images import Raster, read_image
+from samseg.data.preprocess import check_pixels, shown
+from samseg.errors import InputError, WeightsError
+from samseg.files import written_whole
+from samseg.inference.batch import LEGEND, check_names, for_looking
+from samseg.inference.objects import Objects, by_components, by_generator, by_prompts
+from samseg.inference.predictor import Predictor
+from samseg.predict.draw import MOST, legend, overlay, save_picture
+from samseg.runs.sam import base_sam, tuned_sam
+
+ANNOTATIONS = "annotations.json"
+
+
+class ObjectFinder:
+    """A run's model as a finder of objects.
+
+    Args:
+        predictor: of the run.
+        way: "components", "prompts" or "amg"; None: by prompts where the run trained SAM's decoder, else by components.
+
+    Raises:
+        InputError: the run has no SAM with prompts, which the way needs, or no dense prediction.
+    """
+
+    def __init__(self, predictor: Predictor, way: str | None = None):
+        self.predictor = predictor
+        self.names = predictor.classes or ["background", "object"]  # a run with prompts alone needs no classes
+        tuned = tuned_sam(predictor.model, predictor.config)
+        self.dense = tuned is None or getattr(predictor.model, "class_tokens", None) is not None
+        if way is None:
+            way = "components" if tuned is None else "prompts" if self.dense else "amg"
+        if way != "amg" and not self.dense:
+            raise InputError(
+                f"--objects {way} starts from a prediction of classes, which this run does not give: it was trained "
+                "with prompts alone. Use --objects amg, or train with prompts.none above 0"
+            )
+        self.way = way
+        self.sam = (tuned or self._base()).to(predictor.device) if way != "components" else None
+
+    def _base(self) -> Sam:
+        try:
+            sam = base_sam(self.predictor.config)
+        except WeightsError as error:
+            raise InputError(f"--objects {self.way} needs SAM's mask decoder: {error}") from None
+        if sam is None:
+            raise InputError(
+                f"--objects {self.way} needs SAM's mask decoder, but this run has none and started from none: use "
+                "--objects components"
+            )
+        return sam
+
+    def __call__(self, image: Raster) -> Objects:
+        """The objects of an image of any size."""
+        names, data = self.names, self.predictor.config.data
+        classes = self.predictor(image) if self.dense else None
+        background = names.index("background") if "background" in names else 0
+        if self.way == "components":
+            return by_components(classes, background)
+        if self.way == "prompts":
+            return by_prompts(self.sam, shown(image, data), classes, background)
+        return by_generator(self.sam, shown(image, data), classes, background)
+
+
+def find_in_images(finder: ObjectFinder, images: list[Path], out: Path) -> int:
+    """Write the objects of ``images`` into the folder ``out``; returns how many images could not be read.
+
+    ``<stem>.png`` (16 bits: 0 none, else the object's number) or, with over 65535 objects, ``<stem>.tif`` (32 bits);
+    ``<stem>_overlay.jpg``; and once ``annotations.json``, COCO with RLE.
+    """
+    check_names(images, out)
+    out.mkdir(parents=True, exist_ok=True)
+    names = finder.names
+    save_picture(out / LEGEND, legend(names))
+    coco = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": number + 1, "name": name} for number, name in enumerate(names)],
+    }
+    failed = 0
+    for path in tqdm(images, unit="image", disable=None):
+        try:
+            image = read_image(path)
+            check_pixels(image.pixels, finder.predictor.config.data, path)
+        except InputError as error:
+            tqdm.write(f"skipped: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        objects = finder(image)
+        save_instances(out / path.stem, objects.map)
+        colours = np.where(objects.map > 0, 1 + (objects.map - 1) % (MOST - 1), 0).astype(np.uint8)
+        picture = overlay(*for_looking(shown(image, finder.predictor.config.data), colours))
+        save_picture(out / f"{path.stem}_overlay.jpg", picture)
+        add_to_coco(coco, path.name, objects)
+        tqdm.write(f"{path.name}: {len(objects.classes)} objects")
+    with written_whole(out / ANNOTATIONS) as temporary:
+        temporary.write_text(json.dumps(coco), encoding="utf-8")
+    count = len(coco["annotations"])
+    print(f"{count} objects in {len(images) - failed} of {len(images)} images ({finder.way}), written to {out}")
+    return failed
+
+
+def save_instances(stem: Path, numbers: np.ndarray) -> Path:
+    """Write an object map (H, W): ``stem``.png of 16 bits, or ``stem``.tif of 32 if it has over 65535 objects."""
+    if numbers.max(initial=0) < 2**16:
+        file = stem.with_name(f"{stem.name}.png")
+        with written_whole(file) as temporary:
+            temporary.write_bytes(cv2.imencode(".png", numbers.astype(np.uint16))[1].tobytes())
+    else:
+        file = stem.with_name(f"{stem.name}.tif")
+        with written_whole(file) as temporary:
+            tifffile.imwrite(temporary, numbers.astype(np.uint32), compression="zlib")
+    return file
+
+
+def add_to_coco(coco: dict, name: str, objects: Objects) -> None:
+    """Add an image with its objects to COCO's dict: RLE, boxes (x, y, width, height), areas; ids count from 1."""
+    image_id = len(coco["images"]) + 1
+    height, width = objects.map.shape
+    coco["images"].append({"id": image_id, "file_name": name, "height": height, "width": width})
+    for number, (label, score) in enumerate(zip(objects.classes, objects.scores, strict=True), start=1):
+        encoded = rle.encode(np.asfortranarray(objects.map == number).astype(np.uint8))
+        coco["annotations"].append(
+            {
+                "id": len(coco["annotations"]) + 1,
+                "image_id": image_id,
+                "category_id": label + 1,
+                "iscrowd": 0,
+                "score": score,
+                "area": int(rle.area(encoded)),
+                "bbox": [float(value) for value in rle.toBbox(encoded)],
+                "segmentation": {"size": [height, width], "counts": encoded["counts"].decode()},
+            }
+        )
