@@ -7,6 +7,7 @@ from typing import Any
 
 from samseg.data.sources import SOURCES, source_class, source_settings
 from samseg.data.sources.coco import CocoConfig
+from samseg.data.sources.maps_config import MapsConfig
 from samseg.errors import ConfigError
 
 LEAST_STD = 1e-4  # below a step of 16-bit images' values nothing is left to be told apart
@@ -16,7 +17,8 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # SAM's, which are Ima
 
 @dataclass
 class DataConfig:
-    # folders: root/SPLIT/images and masks, paired by name. coco: root/SPLIT/images and annotations.json, see coco below
+    # folders: root/SPLIT/images and masks, paired by name. coco: root/SPLIT/images and annotations.json, see coco
+    # below. maps: georeferenced rasters with polygons, lines, points or rasters as labels, see maps below.
     source: str = "folders"
     root: str = "data/sample"  # holds train/, val/, test/; relative to the current directory
     # name: mask value, list of values, or for RGB masks a colour as [r, g, b] or "#rrggbb", or a list of colours. The
@@ -36,6 +38,7 @@ class DataConfig:
     mean: list[float] = field(default_factory=lambda: list(MEAN))  # of each band used, on 0..1; SAM's, repeated
     std: list[float] = field(default_factory=lambda: list(STD))
     coco: CocoConfig = field(default_factory=CocoConfig)
+    maps: MapsConfig = field(default_factory=MapsConfig)
 
     @property
     def channels(self) -> int:
@@ -48,6 +51,9 @@ def complete_data(data: DataConfig) -> None:
     data.root = str(Path(data.root).expanduser())
     source_class(data.source).complete(source_settings(data))
     _check_other_sources(data)
+    if data.source == "maps" and data.maps.order is None:
+        entries = [entry if isinstance(entry, list) else [entry] for entry in data.classes.values()]
+        data.maps.order = [name for entry in entries for name in entry if isinstance(name, str)]
     if data.views not in (1, 2, 4, 8):
         raise ConfigError(f"data.views must be 1, 2, 4 or 8 (flips, then quarter turns), got {data.views}")
     if data.bands is not None and (not data.bands or min(data.bands) < 1):

@@ -104,8 +104,8 @@ def widened(geometries: np.ndarray, crs: Any, line_width: float | None, point_ra
 class Burner:
     """Geometries with a value each, burnt into windows of a raster; where they overlap the later one wins."""
 
-    def __init__(self, geometries: np.ndarray, values: Sequence[int], transform: Affine):
-        self.geometries, self.values, self.transform = geometries, values, transform
+    def __init__(self, geometries: np.ndarray, values: Sequence[int], transform: Affine, dtype: str = "uint8"):
+        self.geometries, self.values, self.transform, self.dtype = geometries, values, transform, dtype
         self._tree = shapely.STRtree(geometries)
 
     def touching(self, top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -114,14 +114,14 @@ class Burner:
         return np.sort(self._tree.query(shapely.polygons([self.transform @ corner for corner in corners])))
 
     def __call__(self, top: int, left: int, height: int, width: int, fill: int = 0) -> np.ndarray:
-        """(h, w) uint8: the value of the geometry over each pixel's centre, ``fill`` where there is none."""
+        """(h, w): the value of the geometry over each pixel's centre, ``fill`` where there is none."""
         shapes = [
             (self.geometries[index], int(self.values[index])) for index in self.touching(top, left, height, width)
         ]
         if not shapes:
-            return np.full((height, width), fill, np.uint8)
+            return np.full((height, width), fill, self.dtype)
         place = self.transform @ Affine.translation(left, top)
-        return rasterize(shapes, (height, width), fill=fill, transform=place, dtype="uint8")
+        return rasterize(shapes, (height, width), fill=fill, transform=place, dtype=self.dtype)
 
 
 def _projected(geometries: np.ndarray, source: str, target: str) -> np.ndarray:

@@ -71,7 +71,7 @@ def labelled(classes: np.ndarray, skip: int | None = None) -> tuple[np.ndarray, 
     for index in np.flatnonzero(np.bincount(classes.ravel(), minlength=NODATA + 1)[:NODATA]):
         if index != skip:
             mask = classes == index
-            found, of_class = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+            of_class, found = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
             labels[mask] = found[mask] + count
             count += of_class - 1
     return labels, count

@@ -215,7 +215,8 @@ def writing(out: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"cannot make the folder {out} ({error.strerror}); name another with --out") from None
     try:
-        yield
+        with gdal():
+            yield
     except (OSError, RasterioError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise InputError(f"{out} cannot be written: {reason}; the same command goes on where it stopped") from error

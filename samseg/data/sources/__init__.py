@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from samseg.data.sources.coco import CocoSource
 from samseg.data.sources.folders import FolderSource
+from samseg.data.sources.maps import MapsSource
 from samseg.data.sources.source import Source
 from samseg.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from samseg.data.config import DataConfig
 
-SOURCES: dict[str, type[Source]] = {"folders": FolderSource, "coco": CocoSource}
+SOURCES: dict[str, type[Source]] = {"folders": FolderSource, "coco": CocoSource, "maps": MapsSource}
 
 
 def source_class(name: str) -> type[Source]:

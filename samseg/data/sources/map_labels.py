@@ -1,0 +1,155 @@
+"""Labels of a map, from a vector file or from another raster, burnt a window at a time."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as RasterWindow
+
+from samseg.data.images import Window
+from samseg.data.raster import RasterFile, gdal
+from samseg.data.sources.maps_config import MapsConfig
+from samseg.data.vectors import Burner, read_vectors, widened
+from samseg.errors import InputError
+
+ALL = "object"  # the category of labels whose attribute is not asked for
+RASTERS = (".tif", ".tiff", ".vrt", ".img", ".png", ".jp2")
+
+
+class Labels(ABC):
+    """The labels of one map.
+
+    Attributes:
+        counts: objects by category.
+        notes: what a reader should know.
+    """
+
+    path: Path
+    counts: Counter[str]
+    notes: list[str]
+
+    @abstractmethod
+    def number(self, categories: list[str]) -> None:
+        """From here on categories are numbered so, from 1; the later lie on top."""
+
+    @abstractmethod
+    def burnt(self, box: Window) -> np.ndarray:
+        """The numbers of categories (h, w) in a window of the map, 0 where there is none."""
+
+    def instances(self, box: Window) -> np.ndarray | None:
+        return None
+
+
+class VectorLabels(Labels):
+    """Polygons, lines and points, in the coordinates of the map."""
+
+    def __init__(self, image: Path, path: Path, settings: MapsConfig):
+        with gdal(), RasterFile(image, resolution=settings.resolution) as raster:
+            place, shape = raster.georeference, raster.shape
+        if "transform" not in place:
+            raise InputError(
+                f"{image} has no geotransform, so no labels can be laid over it; assign it, or gdalwarp it"
+            )
+        vectors = read_vectors(path, place.get("crs"))
+        self.path, self.notes = path, []
+        if vectors.mended:
+            self.notes.append(f"{path}: {vectors.mended} invalid geometries were mended")
+        count = len(vectors.geometries)
+        values = np.full(count, ALL) if settings.attribute is None else vectors.column(settings.attribute)
+        geometries = widened(vectors.geometries, place["crs"], settings.line_width, settings.point_radius)
+        self._burner = Burner(geometries, np.ones(count), place["transform"], "uint16")
+        here = self._burner.touching(0, 0, *shape)
+        if not len(here):
+            raise InputError(f"{path} does not overlap {image}: is its coordinate system the right one?")
+        self._names = np.array([str(value) for value in values[here]])
+        self._burner = Burner(geometries[here], np.ones(len(here)), place["transform"], "uint16")
+        self.geometries, self.counts = geometries[here], Counter(self._names.tolist())
+
+    def number(self, categories: list[str]) -> None:
+        numbers = np.array([categories.index(name) + 1 for name in self._names])
+        upwards = np.argsort(numbers, kind="stable")
+        self.geometries, self._names = self.geometries[upwards], self._names[upwards]
+        transform = self._burner.transform
+        self._burner = Burner(self.geometries, numbers[upwards], transform, "uint16")
+        self._objects = Burner(self.geometries, np.arange(1, len(upwards) + 1), transform, "int32")
+
+    def burnt(self, box: Window) -> np.ndarray:
+        return self._burner(*box)
+
+    def instances(self, box: Window) -> np.ndarray:
+        return self._objects(*box)
+
+
+class RasterLabels(Labels):
+    """A raster of class values, brought onto the map's pixels by nearest neighbour. Values are categories."""
+
+    def __init__(self, image: Path, path: Path, settings: MapsConfig):
+        self.path, self.notes, self.counts = path, [], Counter()
+        with gdal(), RasterFile(image, resolution=settings.resolution) as raster:
+            self._grid = raster.georeference | dict(zip(("height", "width"), raster.shape))
+        if "crs" not in self._grid or "transform" not in self._grid:
+            raise InputError(f"{image} has no place on Earth, so labels cannot be laid over it; assign it (gdal_edit)")
+        box = (0, 0, self._grid["height"], self._grid["width"])
+        if not self._touches(box):
+            raise InputError(f"{path} does not overlap {image}: is its coordinate system the right one?")
+
+    def number(self, categories: list[str]) -> None:
+        self._numbers = np.zeros(2**16, np.uint16)
+        for number, name in enumerate(categories, start=1):
+            if not name.isdigit():
+                raise InputError(f"{self.path} is a raster: data.classes names its values in quotes, got {name!r}")
+            self._numbers[int(name)] = number
+
+    def burnt(self, box: Window) -> np.ndarray:
+        values = self._read(box).astype(np.int64)
+        if values.min(initial=0) < 0 or values.max(initial=0) >= 2**16:
+            raise InputError(f"{self.path} holds values that are not whole numbers from 0 to 65535")
+        numbers = self._numbers[values]
+        unlisted = np.unique(values[(numbers == 0) & (values != 0)])
+        if len(unlisted):
+            count = int((values == unlisted[0]).sum())
+            raise InputError(
+                f"{self.path} holds the value {unlisted[0]} ({count} pixels in a window), not declared; add it in "
+                "quotes to data.classes or data.ignore"
+            )
+        return numbers
+
+    def _read(self, box: Window) -> np.ndarray:
+        top, left, height, width = box
+        try:
+            with gdal(), rasterio.open(self.path) as source:
+                with WarpedVRT(source, resampling=Resampling.nearest, **self._warp()) as laid:
+                    return laid.read(1, window=RasterWindow(left, top, width, height))
+        except RasterioError as error:
+            raise InputError(f"{self.path} cannot be read: {str(error).splitlines()[0]}") from None
+
+    def _warp(self) -> dict[str, Any]:
+        return {key: self._grid[key] for key in ("crs", "transform", "height", "width")}
+
+    def _touches(self, box: Window) -> bool:
+        from rasterio.warp import transform_bounds
+
+        try:
+            with gdal(), rasterio.open(self.path) as source:
+                if source.crs is None:
+                    raise InputError(f"{self.path} has no coordinate system; assign one (gdal_edit -a_srs)")
+                left, bottom, right, top = transform_bounds(source.crs, self._grid["crs"], *source.bounds)
+        except RasterioError as error:
+            raise InputError(f"{self.path} cannot be read: {str(error).splitlines()[0]}") from None
+        corners = [self._grid["transform"] @ (x, y) for x in (box[1], box[3]) for y in (box[0], box[2])]
+        (x0, x1), (y0, y1) = ((min(v), max(v)) for v in zip(*corners))
+        return left < x1 and x0 < right and bottom < y1 and y0 < top
+
+
+def open_labels(image: Path, path: Path, settings: MapsConfig) -> Labels:
+    """The labels of a map; a vector file unless its suffix is a raster's. InputError for what cannot be used."""
+    if not path.exists():
+        raise InputError(f"no such labels: {path}")
+    kind = RasterLabels if path.suffix.lower() in RASTERS else VectorLabels
+    return kind(image, path, settings)
