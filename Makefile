@@ -1,34 +1,44 @@
-# make quickstart: from nothing to class maps of generated aerial scenes. make test: the test suite.
+# make quickstart: from nothing to class maps of generated aerial scenes. make test: the test suite. make lint: the style.
+# make test-lowest: the suite on the lowest versions that setup.cfg allows, in an environment of its own.
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 RUN = $(VENV)/bin/python
+SUITE = -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test test-lowest lint clean
 
 quickstart: $(VENV)/.installed
-	$(RUN) tools/train.py configs/quickstart.yaml
-	$(RUN) tools/evaluate.py
-	$(RUN) tools/infer.py
+	$(VENV)/bin/samseg train quickstart
+	$(VENV)/bin/samseg evaluate
+	$(VENV)/bin/samseg infer
 
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+	$(RUN) $(SUITE)
 
-lint: $(VENV)/.installed-test
-	$(RUN) -m pip install --quiet ruff
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python $(SUITE)
+
+lint: $(VENV)/.installed-lint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-$(VENV)/bin/python:
+%/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v >= (3, 10) else "samseg needs Python 3.10 or later, found %d.%d; name another: make PYTHON=python3.12 ..." % v)'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $*
 
 $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(RUN) -m pip install --quiet --editable '.[test]'
+$(VENV)/.installed-test $(VENV)/.installed-lint: $(VENV)/.installed-%: $(VENV)/.installed
+	$(RUN) -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+$(LOWEST)/.installed: setup.cfg pyproject.toml | $(LOWEST)/bin/python
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/python -m uv pip install --quiet --resolution lowest-direct --editable '.[test]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info

@@ -1,8 +1,11 @@
 """The exceptions that are no defects: wrong input, which the user can mend, and a run that was told to stop."""
 
+import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
+
+READER = re.compile(r"\ACaught \w+ in .*^[\w.]+: ", re.DOTALL | re.MULTILINE)  # in the words of torch's DataLoader
 
 
 class InputError(ValueError):
@@ -11,6 +14,10 @@ class InputError(ValueError):
     The message is one line that stands alone: which file or key, what was found, what was expected, how to mend it.
     The command-line tools print it and exit with code 2; library users catch it as a ValueError.
     """
+
+    def __init__(self, message: str = ""):
+        # A process that reads images hands its error on at the end of a traceback's text.
+        super().__init__(READER.sub("", message).rstrip())
 
 
 class ConfigError(InputError):

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read by a few threads."""
+"""Writing files whole or not at all."""
 
 import errno
 import io
@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from samseg.errors import InputError
 
+READERS = min(4, os.cpu_count() or 1)  # threads that read: decoding and checksums leave Python's lock to others
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SYSTEM_ERROR = re.compile(r"os error (\d+)")  # how safetensors' errors name the system's
 
@@ -28,9 +29,6 @@ class WriteError(InputError):
         self.errno, self.full = number, number in FULL
         way_out = "make room there, or name another place" if self.full else "name another place"
         super().__init__(f"{path} cannot be written ({os.strerror(number)}): {way_out}")
-
-
-READERS = min(4, os.cpu_count() or 1)  # threads that read files: decoding and checksums leave Python's lock to others
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from PIL import Image
 
 from samseg.cli.main import main
 
+# Real images, where there are.
+SHARED = Path(os.environ.get("SAMSEG_SHARED", Path(__file__).parents[2] / "shared" / "data"))
 TINY = {
     "model": {
         "encoder": "tu-resnet18",  # timm's builds the stages that are asked for and no more

@@ -13,6 +13,7 @@ CAN_MOUNT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 def flipped(data: bytes, place: int, bit: int = 0) -> bytes:
     """``data`` with one bit of the byte at ``place`` turned over."""
+    place %= len(data)
     return data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
 
 

@@ -85,7 +85,7 @@ folder = train(config, "host")
 same("train")
 samseg.load_run(folder)
 same("load_run")
-predictor = samseg.Predictor(folder)
+predictor = samseg.Predictor.from_run(folder)
 predictor(next((Path(config.data.root) / "test" / "images").iterdir()))
 same("Predictor")
 assert mine is None or mine.mixed_precision == "bf16"

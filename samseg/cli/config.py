@@ -17,12 +17,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    from samseg.adapters.methods import described
     from samseg.config.keys import documented
     from samseg.config.schema import RunConfig
     from samseg.config.shipped import shipped, shipped_config
 
     if args.keys:
         print(documented(RunConfig))
+        print("\n# model.adapter is null or one of these; what is left out has the value given here:")
+        print("\n".join(f"# {line}" for line in described().splitlines()))
     elif args.name:
         print(shipped_config(args.name).read_text(encoding="utf-8"), end="")
     else:

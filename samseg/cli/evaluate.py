@@ -1,4 +1,4 @@
-"""Print a run's figures on a split, and write them to RUN/metrics_SPLIT.json."""
+"""Print a run's figures on a split, and write them to RUN/metrics_SPLIT.json and its report."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -23,4 +23,6 @@ def run(args: Namespace) -> None:
 
     folder = args.run or newest_run()
     found = evaluate_run(folder, args.split)
-    print(f"{folder} on {args.split}:\n{found.table}\nwritten to {found.path}")
+    print(f"{folder} on {args.split}:\n{found.table}")
+    report = found.write()
+    print(f"written to {found.path}; report: {report}")

@@ -1,22 +1,36 @@
-"""What every command-line tool does around its own work: exit codes, and errors as one line."""
+"""What every command does around its own work: exit codes, and errors as one line."""
 
+import errno
+import logging
 import sys
+import warnings
 from collections.abc import Callable
 
 from samseg.errors import InputError, Terminated
 
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # a path that was given, wherever it is read
 
-def run(main: Callable[[], int | None]) -> None:
+
+def run(main: Callable[[], int | None], words: Callable[[str], str] = str) -> None:
     """Call ``main`` and exit: 0 when done, its own code if it returns one, 2 for bad input, 130 when interrupted.
 
     A run that was sent SIGTERM and saved its state ends with 143, as shells name a process that the signal ended.
 
-    Bad input (`InputError`) is one line on stderr and no traceback; anything else is a defect and keeps its traceback.
+    Bad input (`InputError`) is one line on stderr, in the reader's ``words`` (see `samseg.cli`), and no traceback;
+    anything else is a defect and keeps its traceback.
     """
+    # What these say of a damaged file is in the error's one line, in words.
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         code = main() or 0
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {words(str(error))}", file=sys.stderr)
+        code = 2
+    except OSError as error:
+        if error.filename is None or error.errno not in UNUSABLE:
+            raise
+        print(f"error: {error.filename} cannot be used: {error.strerror}; name another, or mend that", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

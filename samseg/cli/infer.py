@@ -1,6 +1,6 @@
-"""Classify every pixel of images with a trained model."""
+"""Classify every pixel of images and maps with a trained model."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 WAYS = ("components", "prompts", "amg")  # to objects
@@ -8,14 +8,19 @@ EPILOG = """\
 examples:
   samseg infer                                     the newest run under runs/, on its test images
   samseg infer runs/buildings photo.jpg scenes/    an image and a folder's images
-  samseg infer runs/buildings map.tif --tile       a large image at its own resolution
+  samseg infer runs/buildings scene.tif --tile     a large image at its own resolution
   samseg infer runs/cells slides/ --objects        each object by itself
+  samseg infer runs/buildings map.tif --out maps   a georeferenced raster of any size, in tiles
+  samseg infer runs/buildings map.tif --out maps --polygons gpkg --min-area 10
 
-Per image: STEM.png (class indices, palette PNG), STEM_overlay.jpg (to look at, 4096 pixels a side at most) and, with
+Per photo: STEM.png (class indices, palette PNG), STEM_overlay.jpg (to look at, 4096 pixels a side at most) and, with
 --probabilities, STEM.npy (classes x height x width, float32: np.load). legend.png says which colour is what.
 With --objects: STEM.png holds the objects' numbers (16 bits; above 65535 objects STEM.tif, 32 bits), and
 annotations.json all of them in COCO's format. The ways: components (connected areas of a class), prompts (SAM's masks
 for points in the middle of these, which parts objects that touch), amg (SAM's automatic mask generator).
+Per map (what has coordinates, control points or RPCs, or 268 million pixels or more): STEM.tif (class indices, 255
+nodata, in the map's place), STEM_overlay.jpg and, with --probabilities, STEM_probabilities.tif (a band a class, 254 is
+1). Stopped at any moment, the same command goes on.
 Exit code: 0 all done, 1 some images could not be read and were skipped, 2 bad arguments.
 """
 
@@ -23,8 +28,8 @@ Exit code: 0 all done, 1 some images could not be read and were skipped, 2 bad a
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "paths", metavar="[RUN] INPUT", nargs="*", type=Path,
-        help="a run folder (default: the newest under runs/), then images or folders of images (default: the run's "
-        "test split; folders inside folders are not searched)",
+        help="a run folder or an exported .safetensors file (default: the newest run under runs/), then images or "
+        "folders of images (default: the run's test split; folders inside folders are not searched)",
     )  # fmt: skip
     parser.add_argument("--out", metavar="DIR", type=Path, help="where to write; default: RUN/predictions")
     parser.add_argument("--probabilities", action="store_true", help="write the probability of each class, too")
@@ -35,18 +40,91 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="objects instead of classes: components, prompts or amg, see below; without WAY: prompts "
                         "for a run that trained SAM's mask decoder, else components")  # fmt: skip
     parser.add_argument("--device", help="cuda, cuda:1, mps, cpu ...; default: a GPU if there is one")
+    maps = parser.add_argument_group("maps")
+    maps.add_argument("--bands", type=_numbers(int), metavar="1,2,3", help="bands to use, from 1; default: the run's")
+    maps.add_argument("--resolution", type=float, metavar="METRES", help="resample to this pixel size on the fly")
+    maps.add_argument("--tta", action="store_true", help="average over the eight flips and turns: 8 times the time")
+    place = maps.add_mutually_exclusive_group()
+    place.add_argument("--area", type=Path, metavar="FILE", help="polygons outside of which all is nodata")
+    place.add_argument(
+        "--bounds", type=float, nargs=4, metavar=("LEFT", "BOTTOM", "RIGHT", "TOP"),
+        help="the same, as a rectangle in the map's coordinates",
+    )  # fmt: skip
+    maps.add_argument(
+        "--polygons", choices=("gpkg", "geojson", "fgb", "parquet"),
+        help="write the connected areas of all classes but 'background' as polygons, too: class, square metres, mean "
+        "probability",
+    )  # fmt: skip
+    maps.add_argument("--min-area", type=float, default=0, metavar="M2", help="leave out smaller polygons")
+    maps.add_argument(
+        "--simplify", type=float, default=0, metavar="METRES", help="let borders move so far, both sides alike"
+    )
+    maps.add_argument("--cog", action="store_true", help="write cloud-optimised GeoTIFFs")
+    maps.add_argument("--skip-damaged", action="store_true", help="what cannot be read is nodata, not an error")
+    maps.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    maps.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="compute the I-th of N shares only; samseg merge makes the map"
+    )
 
 
 def run(args: Namespace) -> int:
-    from samseg.inference.batch import predict_images, run_and_images
+    from samseg.errors import InputError
+    from samseg.inference.batch import predict_images
+    from samseg.inference.inputs import maps_among, run_and_images
     from samseg.inference.predictor import Predictor
     from samseg.runs.folder import OBJECTS, PREDICTIONS
 
     folder, images = run_and_images(args.paths)
+    photos, maps = maps_among(images)
+    given = [name for name in MAP_OPTIONS if getattr(args, name)]
+    if photos and given:
+        raise InputError(f"--{given[0].replace('_', '-')} is for maps, and {photos[0]} has no place on Earth")
+    if maps and args.tile is False:
+        raise InputError(f"{maps[0]} is a map, which is seen in tiles; leave out --whole")
+    if (args.min_area or args.simplify) and not args.polygons:
+        raise InputError("--min-area and --simplify are for --polygons; name a format")
+    if maps and args.objects is not None:
+        raise InputError(f"{maps[0]} is a map, and --objects is for photos; leave it out")
     predictor = Predictor.from_run(folder, args.device, tile=args.tile)
+    place = folder.parent if folder.is_file() else folder
     if args.objects is not None:
         from samseg.inference.object_files import ObjectFinder, find_in_images
 
         finder = ObjectFinder(predictor, None if args.objects == "auto" else args.objects)
-        return 1 if find_in_images(finder, images, args.out or folder / OBJECTS) else 0
-    return 1 if predict_images(predictor, images, args.out or folder / PREDICTIONS, args.probabilities) else 0
+        return 1 if find_in_images(finder, photos, args.out or place / OBJECTS) else 0
+    out, failed = args.out or place / PREDICTIONS, 0
+    if maps:
+        from samseg.maps.options import MapOptions, PolygonOptions
+        from samseg.maps.run import MapRun, infer_maps
+
+        polygons = PolygonOptions(args.polygons, args.min_area, args.simplify) if args.polygons else None
+        given = {name: getattr(args, name) for name in OPTIONS}
+        options = MapOptions(probabilities=args.probabilities, polygons=polygons, **given)
+        failed += infer_maps(MapRun(predictor, folder), maps, out, options, args.shard)
+    if photos:
+        failed += predict_images(predictor, photos, out, args.probabilities)
+    return 1 if failed else 0
+
+
+OPTIONS = ("bands", "resolution", "tta", "area", "bounds", "cog", "skip_damaged", "overwrite")
+MAP_OPTIONS = (*OPTIONS, "shard", "polygons", "min_area", "simplify")
+
+
+def _numbers(kind: type):
+    def parse(text: str) -> tuple:
+        try:
+            return tuple(kind(part) for part in text.split(","))
+        except ValueError:
+            raise ArgumentTypeError(f"numbers with commas between them, got {text!r}") from None
+
+    return parse
+
+
+def _shard(text: str) -> tuple[int, int]:
+    try:
+        index, count = map(int, text.split("/"))
+    except ValueError:
+        raise ArgumentTypeError(f"I/N, such as 1/8, got {text!r}") from None
+    if not 1 <= index <= count:
+        raise ArgumentTypeError(f"1/{count} to {count}/{count}, got {text}")
+    return index, count

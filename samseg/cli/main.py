@@ -5,7 +5,7 @@ import sys
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 
-from samseg.cli import benchmark, config, evaluate, export, infer, oneshot, sample, train, weights
+from samseg.cli import benchmark, config, evaluate, export, infer, merge, oneshot, report, sample, train, weights
 from samseg.cli.exit_codes import run
 from samseg.errors import InputError, did_you_mean
 
@@ -14,6 +14,8 @@ COMMANDS = {
     "evaluate": evaluate,
     "infer": infer,
     "oneshot": oneshot,
+    "merge": merge,
+    "report": report,
     "export": export,
     "weights": weights,
     "sample": sample,
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def tool(name: str) -> None:
     """The file tools/NAME.py: the command of that name, which speaks of itself and its sisters as files of tools/."""
-    run(lambda: _call(name, sys.argv[1:], words_of_tools))
+    run(lambda: _call(name, sys.argv[1:], words_of_tools), words_of_tools)
 
 
 def words_of_tools(text: str) -> str:

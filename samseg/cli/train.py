@@ -11,7 +11,7 @@ examples:
   accelerate launch -m samseg train my.yaml          on several GPUs; torchrun does, too
 
 Exit codes: 0 done; 2 bad input, in one line; 130 stopped by Ctrl-C; 143 stopped by SIGTERM, the state saved at that
-step. After the latter two, and after any kill, train.resume=true goes on.
+step (a launcher's own code is 1 then). After the latter two, and after any kill, train.resume=true goes on.
 All keys and their defaults: samseg config --keys. The run is written to run_dir, by default runs/CONFIG's name.
 """
 

@@ -17,6 +17,7 @@ from samseg.files import written_whole
 from samseg.models.config import complete_model
 from samseg.tasks import TASKS, Task, task_class
 
+MOST = 1_000_000  # epochs, images of a batch ...: more is a slip, and some are no longer numbers to those who count
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -93,8 +94,9 @@ def _complete_train(config: RunConfig) -> None:
     if isinstance(train.batch_size, str) and train.batch_size != "auto":
         raise ConfigError(f"train.batch_size must be an integer or auto, got {train.batch_size!r}")
     for key in ("epochs", "batch_size", "accumulate", "patience"):
-        require(f"train.{key}", getattr(train, key), "at least 1", lambda value: value == "auto" or value >= 1)
-    require("train.workers", train.workers, "at least 0", lambda value: value >= 0)
+        wanted = f"from 1 to {MOST:,}".replace(",", " ")
+        require(f"train.{key}", getattr(train, key), wanted, lambda value: value == "auto" or 1 <= value <= MOST)
+    require("train.workers", train.workers, "from 0 to 1024", lambda value: 0 <= value <= 1024)
     require("seed", config.seed, "in 0 .. 2**32 - 1", lambda value: 0 <= value < 2**32)
     for key in ("lr", "encoder_lr", "pyramid_lr"):
         require(f"train.{key}", getattr(train, key), "above 0", lambda value: 0 < value < math.inf)

@@ -72,10 +72,10 @@ class RandomWindow(BaseCrop):
 def augmentation(data: DataConfig, label_fill: float) -> A.Compose | None:
     """What ``data.augment`` makes of an image (H, W, C), as `samseg.data.preprocess.scaled` gives it, and its label.
 
-    Called with ``image``, ``mask`` (H, W) and, where pixels lack data, ``valid`` (H, W) uint8; they come back as
-    they are given, at a size of their own, or with ``resize: false`` as a random crop of ``image_size``. Labels are only
-    ever resampled by nearest neighbour and are ``label_fill`` where an image is turned or shifted in from beyond its
-    border. None: there is nothing to do. Raises ConfigError for ``augment``.
+    Called with ``image``, ``mask`` (H, W) and, where pixels lack data, ``valid`` (H, W) uint8; they come back at a
+    size of their own, or with ``resize: false`` as a random crop of ``image_size``. Labels are only ever resampled by
+    nearest neighbour, and are ``label_fill`` where something comes in from beyond the image's border. None: there is
+    nothing to do. Raises ConfigError for ``augment``.
     """
     # In the image's own values; what comes in from beyond the border is all but 0 once normalised.
     colour = [round(255 * mean) for mean in data.mean] if data.scale is None else data.mean

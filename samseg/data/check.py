@@ -1,5 +1,6 @@
 """The look at every file of a data set before the first step, and the table of what it holds."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Report:
 
     classes: list[str]
     splits: dict[str, SplitReport]
+    contents: dict[str, str]  # "SPLIT/NAME": a digest of the image and its classes
     warnings: list[str] = field(default_factory=list)
 
     def class_pixels(self, split: str) -> list[int]:
@@ -67,14 +69,18 @@ class Found:
     """What one image and its label hold.
 
     Attributes:
+        name: the image's in its source.
         file: the image's.
         digest: of the image.
+        content: digest of the image and its classes.
         kind: how many bands of which dtype, as text.
         pixels: counts by class index, 256 of them.
     """
 
+    name: str
     file: str
     digest: str
+    content: str
     kind: str
     pixels: np.ndarray
 
@@ -86,10 +92,12 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
     one.
     """
     targets: dict[str, ClassTarget] = {}
+    notes: list[str] = []
 
     def opened(split: str) -> Source:
         source = open_source(data, split)
         targets[split] = class_target(data, source)
+        notes.extend(source.notes)
         return source
 
     def look(source: Source, name: str) -> Found:
@@ -101,14 +109,19 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
         pixels = sum(np.bincount(rows.ravel(), minlength=256) for rows in np.array_split(mask, 1 + mask.size // 2**24))
         bands = len(image.pixels)
         kind = f"{bands} band{'s' if bands > 1 else ''} of {image.pixels.dtype}"
-        return Found(str(file), source.digest(name), kind, pixels)
+        digest = source.digest(name)
+        content = hashlib.sha256(digest.encode() + mask.tobytes()).hexdigest()[:32]
+        return Found(name, str(file), digest, content, kind, pixels)
 
     found = look_at_all(splits, opened, look)
     if data.scale is not None:
         _check_kinds([one for some in found.values() for one in some])
     classes = list(data.classes)
-    report = Report(classes, {split: _add_up(some, len(classes)) for split, some in found.items()})
-    report.warnings = _missing(report) + _leaks(found)
+    contents = {f"{split}/{one.name}": one.content for split, some in found.items() for one in some}
+    report = Report(classes, {split: _add_up(some, len(classes)) for split, some in found.items()}, contents)
+    if "train" in found and not any(report.class_pixels("train")):
+        raise InputError("every pixel of train is ignored, so there is nothing to learn: see data.classes, data.ignore")
+    report.warnings = notes + _missing(report) + _leaks(found)
     return report
 
 
@@ -131,6 +144,7 @@ def look_at_all(
 
     def attempt(item: tuple[Source, str]) -> T | InputError:
         try:
+            item[0].check(item[1])
             return look(*item)
         except InputError as error:
             return error

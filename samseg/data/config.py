@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from samseg.data.sources import SOURCES, source_class, source_settings
+from samseg.data.sources.coco import CocoConfig
 from samseg.errors import ConfigError
 
+LEAST_STD = 1e-4  # below a step of 16-bit images' values nothing is left to be told apart
 PERCENTILE = "percentile"
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # SAM's, which are ImageNet's, of R, G, B on 0..1
 
 
 @dataclass
 class DataConfig:
-    source: str = "folders"  # folders: root/SPLIT/images and masks, paired by name
+    # folders: root/SPLIT/images and masks, paired by name. coco: root/SPLIT/images and annotations.json, see coco below
+    source: str = "folders"
     root: str = "data/sample"  # holds train/, val/, test/; relative to the current directory
     # name: mask value, list of values, or for RGB masks a colour as [r, g, b] or "#rrggbb", or a list of colours. The
-    # order gives the class index. Entries that are all lists of three numbers are colours.
+    # order gives the class index. Entries that are all lists of three numbers are colours. With source: coco the name
+    # of a category or a list of names, and null where there is no object: {background: null, nucleus: nucleus}.
     classes: dict[str, Any] = field(default_factory=dict)
     ignore: list[Any] = field(default_factory=list)  # mask values (or colours) that count neither in loss nor metrics
     bands: list[int] | None = None  # the image's bands that are used, from 1; null: the first three, or one thrice
@@ -31,6 +35,7 @@ class DataConfig:
     augment: list[Any] = field(default_factory=list)  # albumentations: HorizontalFlip, or {RandomScale: {p: 0.5}}
     mean: list[float] = field(default_factory=lambda: list(MEAN))  # of each band used, on 0..1; SAM's, repeated
     std: list[float] = field(default_factory=lambda: list(STD))
+    coco: CocoConfig = field(default_factory=CocoConfig)
 
     @property
     def channels(self) -> int:
@@ -55,8 +60,12 @@ def complete_data(data: DataConfig) -> None:
         if len(values) != data.channels:
             names = "R, G, B" if data.bands is None else f"data.bands={data.bands}"
             raise ConfigError(f"data.{key} must hold {data.channels} numbers ({names}), got {values}")
-        if not all(math.isfinite(value) and 0 <= value <= 1 for value in values) or (key == "std" and 0 in values):
-            raise ConfigError(f"data.{key} is given on the scale 0..1 (std above 0), got {values}; divide by 255?")
+        if not all(math.isfinite(value) and 0 <= value <= 1 for value in values) or (
+            key == "std" and min(values) < LEAST_STD
+        ):
+            raise ConfigError(
+                f"data.{key} is given on the scale 0..1 (std at least {LEAST_STD:g}), got {values}; divide by 255?"
+            )
 
 
 def _check_other_sources(data: DataConfig) -> None:

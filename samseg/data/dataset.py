@@ -127,7 +127,7 @@ class SegmentationDataset(Dataset):
 
     def _augmented(self, layers: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
         try:
-            return self._augment(**layers)
+            layers = self._augment(**layers)
         except Exception as error:  # a crop larger than this image, or whatever else a transform cannot do with it
             picture = layers["image"]
             reason = str(error).strip().split("\n")[0] or type(error).__name__
@@ -137,6 +137,10 @@ class SegmentationDataset(Dataset):
             raise InputError(
                 f"data.augment cannot be applied to {self.source.image_file(name)} ({size}): {reason}"
             ) from error
+        bands = layers["image"].shape[2] if layers["image"].ndim == 3 else 1
+        if bands != self.data.channels:
+            raise InputError(f"data.augment makes {bands} channels of {self.data.channels}; leave out what does")
+        return layers
 
     def _padded(self, mask: np.ndarray) -> Tensor:
         return _tensor(padded_label(mask, self.data.image_size, self.target.fill))

@@ -1,6 +1,7 @@
 """Reading images and labels from PNG, TIFF and JPEG files; what cannot be read is an InputError that names the file."""
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,11 @@ LOSSY = ("JPEG", "MPO", "jpeg", "tiff_jpeg")
 BANDS = {"1": "L", "LA": "L", "RGBX": "RGBX"} | {mode: mode for mode in ("L", "RGB", "RGBA")}  # others are made RGB
 ORIENTATION = 0x0112  # EXIF's tag
 
+OTHERS = {rb"RIFF....WEBP": "WebP", rb"BM": "BMP", rb"GIF8": "GIF", rb"%PDF": "PDF", rb"....ftyp": "HEIF or video"} | {
+    rb"\0\0\0\x0cjP": "JPEG 2000",
+    rb"\x89HDF": "HDF5",
+}
+
 Window = tuple[int, int, int, int]  # top, left, height, width in pixels, within the image
 
 
@@ -31,6 +37,15 @@ class Raster(NamedTuple):
 
     pixels: np.ndarray
     valid: np.ndarray | None = None
+
+
+def as_raster(image: "Raster | np.ndarray") -> Raster:
+    """A raster as it is; an array, which is (H, W, C) or (H, W), as a raster. InputError for other arrays."""
+    if isinstance(image, Raster):
+        return image
+    if image.ndim not in (2, 3):
+        raise InputError(f"image must be an array (H, W, bands) or (H, W), got {image.shape}")
+    return Raster(_as_bands(image))
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -45,22 +60,23 @@ def list_images(folder: str | Path) -> list[Path]:
 def read_image(path: str | Path, window: Window | None = None) -> Raster:
     """All bands of an image, or of a window of it: upright by EXIF, the first of several pages.
 
-    Palettes and CMYK become RGB. TIFF's nodata value (GDAL_NODATA) marks a pixel where all of its bands hold it. Only
-    TIFF files that PIL does not decode (deep ones, those of many bands) are read in parts; others are read and cut.
-    Raises InputError for files that are missing or damaged.
+    Palettes and CMYK become RGB. A pixel is not valid where all of its bands hold TIFF's nodata value (GDAL_NODATA);
+    for floating point, whose nodata are values such as -9999 that no network should see, where any does. Only TIFF
+    files that PIL does not decode (deep ones, those of many bands) are read in parts; others are read and cut. Raises
+    InputError for files that are missing or damaged.
     """
     with _opened(path) as image:
         if image is None:
             pixels, nodata = tiff.read(path, window)
             return Raster(pixels, _valid(pixels, nodata))
+        is_tiff = image.format == "TIFF"
+        nodata = tiff.nodata(image.tag_v2.get(tiff.NODATA)) if is_tiff and image.mode != "P" else None
         if _is_deep(image):
-            pixels, nodata = as_bands(_deep_png(image, path)), None
+            pixels = _deep(image, path)
         else:
-            palette = image.mode not in BANDS
-            mode = "LA" if image.mode == "LA" and image.format == "TIFF" else BANDS.get(image.mode, "RGB")
-            nodata = None if palette or image.format != "TIFF" else tiff.nodata(image.tag_v2.get(tiff.NODATA))
-            pixels = as_bands(np.array(ImageOps.exif_transpose(image).convert(mode)))
-    pixels = cut(pixels, window)
+            mode = "LA" if image.mode == "LA" and is_tiff else BANDS.get(image.mode, "RGB")
+            pixels = np.array(ImageOps.exif_transpose(image).convert(mode))
+    pixels = cut(_as_bands(pixels), window)
     return Raster(pixels, _valid(pixels, nodata))
 
 
@@ -69,8 +85,16 @@ def image_shape(path: str | Path) -> tuple[int, int]:
     with _opened(path) as image:
         if image is None:
             return tiff.shape(path)
-        turned = image.getexif().get(ORIENTATION, 1) > 4
-        return (image.width, image.height) if turned else (image.height, image.width)
+        width, height = image.size
+        if image.format == "TIFF":  # PIL may have turned the size
+            width, height = image.tag_v2[tiff.WIDTH], image.tag_v2[tiff.HEIGHT]
+        return (width, height) if image.getexif().get(ORIENTATION, 1) > 4 else (height, width)
+
+
+def orientation(path: str | Path) -> int:
+    """How EXIF turns an image: 1 not at all, 2 to 4 mirrored or upside down, 5 to 8 on its side."""
+    with _opened(path) as image:
+        return tiff.orientation(path) if image is None else image.getexif().get(ORIENTATION, 1)
 
 
 def may_lack_data(path: str | Path) -> bool:
@@ -92,14 +116,18 @@ def read_label(path: str | Path, window: Window | None = None, colours: bool = F
         if label is None:
             if tiff.is_lossy(path):
                 raise InputError(_lossy(path))
+            if (pages := tiff.pages(path)) > 1:
+                raise InputError(_many_pages(path, pages))
             values = tiff.read(path, window)[0]
             if len(values) != 1 or colours:
                 raise InputError(_deep_colours(path, f"{len(values)} channels of {values.dtype}"))
             return values[0]
+        if label.format == "TIFF" and getattr(label, "n_frames", 1) > 1 and (pages := tiff.pages(path)) > 1:
+            raise InputError(_many_pages(path, pages))
         if label.format in LOSSY or label.info.get("compression") in LOSSY:
             raise InputError(_lossy(path))
         if _is_deep(label):
-            values = _deep_png(label, path)
+            values = _deep(label, path)
             if values.ndim == 3 or colours:
                 raise InputError(_deep_colours(path, label.mode))
             return cut(values, window)
@@ -137,14 +165,14 @@ def _opened(path: str | Path) -> Iterator[Image.Image | None]:
     """The file as PIL opens it, or None for a TIFF that PIL cannot decode, or not at its full depth."""
     try:
         with open(path, "rb") as file, _open_image(file, path) as image:
-            yield None if image.format == "TIFF" and (_is_deep(image) or _has_more_bands(image)) else image
+            yield None if image.format == "TIFF" and _is_for_tifffile(image) else image
     except (InputError, MemoryError):
         raise
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None
     except Image.UnidentifiedImageError as error:
         if not tiff.is_tiff(path):
-            raise InputError(f"{path} cannot be read: it is damaged, or no PNG, TIFF or JPEG image") from error
+            raise InputError(f"{path} {_what_it_is(path)}") from error
     except Exception as error:  # on damaged files PIL's decoders raise anything from SyntaxError to struct.error
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(f"{path} cannot be read: {reason}; replace the file") from error
@@ -153,26 +181,49 @@ def _opened(path: str | Path) -> Iterator[Image.Image | None]:
     yield None
 
 
+def _what_it_is(path: str | Path) -> str:
+    """What is wrong with a file that is none of the formats read here."""
+    with open(path, "rb") as file:
+        start = file.read(512)
+    found = next((name for magic, name in OTHERS.items() if re.match(magic, start, re.DOTALL)), None)
+    if not start:
+        return "is empty; replace the file"
+    if found is not None:
+        return f"is a {found} file; PNG, TIFF and JPEG images are read: convert it"
+    if not start.strip(b"\0"):
+        return "begins with zeros, as files do that were cut off while they were copied; replace the file"
+    if start.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        return "is damaged; replace the file"
+    if all(byte > 31 or byte in b"\t\r\n" for byte in start):
+        return "holds text, not an image; replace the file"
+    return "is no PNG, TIFF or JPEG image; replace the file"
+
+
 def _is_deep(image: Image.Image) -> bool:
     """Whether a channel has more than 8 bits. For RGB only the decoder's arguments tell: PIL keeps the high byte."""
     return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in image.tile)
 
 
-def _has_more_bands(image: Image.Image) -> bool:
-    """Whether a TIFF holds bands that PIL leaves out."""
-    return image.tag_v2.get(tiff.SAMPLES, 1) > len(image.getbands())
+def _is_for_tifffile(image: Image.Image) -> bool:
+    """Whether PIL would leave out bands or bits of a TIFF, or read all of it where a window would do."""
+    bands = image.tag_v2.get(tiff.SAMPLES, 1)
+    return bands > len(image.getbands()) or (
+        _is_deep(image) and (bands > 1 or image.info.get("compression") in tiff.COMPRESSIONS)
+    )
 
 
-def _deep_png(image: Image.Image, path: str | Path) -> np.ndarray:
-    """A PNG of 16 bits a channel as (H, W) or (H, W, C) uint16, upright. OpenCV keeps the low byte, PIL does not."""
-    image.load()  # raises for a damaged file, which OpenCV would read in part
+def _deep(image: Image.Image, path: str | Path) -> np.ndarray:
+    """A TIFF of one deep band (H, W), or a PNG of 16 bits a channel, (H, W) or (H, W, C) uint16; upright."""
+    if image.format == "TIFF":
+        return np.array(ImageOps.exif_transpose(image))
+    image.load()  # raises for a damaged file, which OpenCV would read in part; PIL in turn keeps the high byte alone
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if values.ndim == 3:
         values = values[..., [2, 1, 0, 3][: values.shape[2]]]
     return tiff.upright(values, image.getexif().get(ORIENTATION, 1))
 
 
-def as_bands(pixels: np.ndarray) -> np.ndarray:
+def _as_bands(pixels: np.ndarray) -> np.ndarray:
     """(H, W) or (H, W, C) -> (C, H, W)."""
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
@@ -180,7 +231,8 @@ def as_bands(pixels: np.ndarray) -> np.ndarray:
 def _valid(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
     if nodata is None:
         return None
-    valid = (pixels != nodata).any(0)
+    differs = pixels != nodata
+    valid = differs.all(0) if pixels.dtype.kind == "f" else differs.any(0)
     return None if valid.all() else valid
 
 
@@ -216,6 +268,10 @@ def _opaque(label: Image.Image, path: str | Path) -> Image.Image:
 
 def _lossy(path: str | Path) -> str:
     return f"{path} is JPEG-compressed, which smooths labels into others; save masks as PNG"
+
+
+def _many_pages(path: str | Path, pages: int) -> str:
+    return f"{path} has {pages} pages, and a mask has one; save the one that is meant as a file of its own"
 
 
 def _deep_colours(path: str | Path, found: str) -> str:

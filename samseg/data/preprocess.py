@@ -22,15 +22,15 @@ from samseg.errors import InputError
 def network_view(image: Raster, data: DataConfig, name: object = "image") -> Tensor:
     """The whole image, raw (C, H, W), as the network's input (bands, S, S) float32, S = ``data.image_size``.
 
-    Bands are chosen and scaled (``data.bands``, ``data.scale``), the longest side is resized to S, values are normalised
-    (``data.mean`` and ``data.std`` on 0..1) and padded right and bottom with zeros, as in SAM. Pixels without data are
-    0. InputError, naming the image as ``name``, for bands or values that the configuration is not for.
+    Bands are chosen and scaled (``data.bands``, ``data.scale``), the longest side is resized to S, values are
+    normalised (``data.mean`` and ``data.std`` on 0..1) and padded right and bottom with zeros, as in SAM. Pixels
+    without data are 0. InputError, naming the image as ``name``, for bands or values that the configuration is not for.
     """
     return network_input(*fitted(*scaled(image, data, name), data.image_size), data)
 
 
 def tile_view(window: Raster, data: DataConfig, name: object = "image") -> Tensor:
-    """A window of an image, raw (C, h, w), h and w at most S, at its own resolution: (bands, S, S) as `network_view`."""
+    """A window of an image, raw (C, h, w), h and w at most S, at its own resolution, as `network_view`."""
     return network_input(*scaled(window, data, name), data)
 
 
@@ -95,7 +95,7 @@ def fitted_label(label: np.ndarray, size: int) -> np.ndarray:
 
 
 def network_input(picture: np.ndarray, valid: np.ndarray | None, data: DataConfig) -> Tensor:
-    """A scaled image (H, W, C), H and W at most S, normalised and padded: (C, S, S) float32, 0 where it is not valid."""
+    """A scaled image (H, W, C), H and W at most S, normalised and padded: (C, S, S) float32, 0 where not valid."""
     pixels = normalised(picture, data.mean, data.std)
     if valid is not None:
         pixels.mul_(torch.from_numpy(valid))
@@ -105,9 +105,9 @@ def network_input(picture: np.ndarray, valid: np.ndarray | None, data: DataConfi
 def normalised(picture: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(H, W, C), uint8 on 0..255 or float32 on 0..1, -> (C, H, W) float32; ``mean`` and ``std`` are on 0..1."""
     pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float()
-    if picture.dtype == np.uint8:
-        pixels = pixels / 255
-    return (pixels - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
+    unit = 255 if picture.dtype == np.uint8 else 1
+    mean, std = (unit * torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+    return (pixels - mean) * std.reciprocal()  # to the last bit as albumentations normalises
 
 
 def padded(pixels: Tensor, size: int) -> Tensor:
@@ -135,7 +135,7 @@ def shown(image: Raster, data: DataConfig) -> np.ndarray:
 
 
 def check_pixels(pixels: np.ndarray, data: DataConfig, name: object = "image") -> None:
-    """InputError unless raw pixels are (C, H, W), hold the bands that ``data`` chooses, and are what its scale is for."""
+    """InputError unless raw pixels are (C, H, W), hold the bands that ``data`` chooses, and are of its scale."""
     if pixels.ndim != 3 or 0 in pixels.shape or pixels.dtype.kind not in "uif":
         raise InputError(f"{name} must be bands (C, H, W) of numbers, got {pixels.shape} of {pixels.dtype}")
     chosen_bands(data, len(pixels), name)
@@ -143,8 +143,8 @@ def check_pixels(pixels: np.ndarray, data: DataConfig, name: object = "image") -
         finite = pixels[np.isfinite(pixels)]
         found = f"values from {finite.min():g} to {finite.max():g}" if finite.size else "no finite value"
         raise InputError(
-            f"{name} holds {pixels.dtype}, {found}, and data.scale is null, which is for 8-bit images: set "
-            f"data.scale={PERCENTILE}, or the range that becomes 0..1, such as data.scale=[0,10000]"
+            f"{name} holds {pixels.dtype}, {found}; data.scale is null, which is for 8-bit images: train with "
+            f"data.scale={PERCENTILE}, or with the range that becomes 0..1, such as data.scale=[0,10000]"
         )
 
 

@@ -23,7 +23,7 @@ def chosen_bands(data: DataConfig, count: int, name: object = "image") -> list[i
     if data.bands is not None:
         if max(data.bands) > count:
             has = f"{count} bands" if count > 1 else "one band"
-            raise InputError(f"{name} has {has}, but data.bands={data.bands} asks for band {max(data.bands)}")
+            raise InputError(f"{name} has {has}; data.bands={data.bands} asks for band {max(data.bands)}")
         return [band - 1 for band in data.bands]
     if count == 2:
         raise InputError(f"{name} has two bands; say which are used: data.bands=[1,2], or one of them")

@@ -4,10 +4,11 @@ from typing import Protocol
 
 import numpy as np
 
+from samseg.data.categories import category_map, parse_categories
 from samseg.data.classes import IGNORE_INDEX, ClassMap, parse_classes
 from samseg.data.config import DataConfig
 from samseg.data.images import Window
-from samseg.data.sources import Source
+from samseg.data.sources import Source, source_class
 
 
 class Target(Protocol):
@@ -37,9 +38,12 @@ class ClassTarget:
 
 def class_target(data: DataConfig, source: Source) -> ClassTarget:
     """The classes of ``data`` in the labels of ``source``. Raises ConfigError and InputError."""
+    if source.named:
+        return ClassTarget(category_map(data.classes, data.ignore, source.categories, source.split))
     return ClassTarget(parse_classes(data.classes, data.ignore))
 
 
 def check_classes(data: DataConfig) -> None:
     """What of ``data.classes`` and ``data.ignore`` can be told without the labels; ConfigError."""
-    parse_classes(data.classes, data.ignore)
+    parse = parse_categories if source_class(data.source).named else parse_classes
+    parse(data.classes, data.ignore)

@@ -9,8 +9,8 @@ from tifffile import COMPRESSION, TiffFile, TiffPage
 
 from samseg.errors import InputError
 
-SAMPLES = 277  # tags: samples a pixel
-NODATA = 42113  # GDAL_NODATA, a number as text
+WIDTH, HEIGHT, SAMPLES, NODATA = 256, 257, 277, 42113  # tags; the last is GDAL_NODATA, a number as text
+COMPRESSIONS = ("raw", "packbits", "tiff_adobe_deflate", "tiff_deflate")  # PIL's names; others need imagecodecs
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
 EXTRA = 'pip install "samseg[tiff]"'
 LOSSY = (COMPRESSION.OJPEG, COMPRESSION.JPEG)
@@ -32,6 +32,17 @@ def may_lack_data(path: str | Path) -> bool:
     """Whether the file names a nodata value or holds floating point, which has NaN."""
     with _first_page(path) as page:
         return NODATA in page.tags or page.dtype is None or page.dtype.kind == "f"
+
+
+def orientation(path: str | Path) -> int:
+    with _first_page(path) as page:
+        return _orientation(page)
+
+
+def pages(path: str | Path) -> int:
+    """Pages that are pictures of their own: not overviews of another, and not what is transparent in it."""
+    with _first_page(path) as page:
+        return sum(not (one.is_reduced or one.is_mask) for one in page.parent.pages)
 
 
 def is_lossy(path: str | Path) -> bool:
@@ -79,6 +90,8 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
 def _first_page(path: str | Path) -> Iterator[TiffPage]:
     try:
         with TiffFile(path) as file:
+            if not file.pages:
+                raise InputError(f"{path} is damaged: no picture is in it; replace the file")
             yield file.pages[0]
     except (InputError, MemoryError):
         raise

@@ -15,11 +15,11 @@ from samseg.data.dataset import SegmentationDataset
 from samseg.data.preprocess import fitted, network_input, scaled
 from samseg.data.sources import Source
 from samseg.data.views import seen
-from samseg.data.workers import single_threaded
+from samseg.data.workers import prepare_worker
 from samseg.errors import InputError
 from samseg.features.store import FeatureStore
 from samseg.files import READERS
-from samseg.models.cached import TapModel
+from samseg.models.cached import on_taps
 from samseg.models.pretrained import digest
 
 Entry = tuple[Source, str, int]  # an image of a source, and the number of its view
@@ -37,7 +37,7 @@ def with_features(
     precision: str,
     batch_size: int,
     workers: int,
-) -> TapModel:
+) -> nn.Module:
     """The model that is trained on stored taps, and both data sets giving them; what is missing is computed before.
 
     ``model`` has the weights it will have, and is not yet wrapped for several processes: they compute different images.
@@ -47,10 +47,10 @@ def with_features(
         root: the cache's folder.
         dtype: what the taps are stored in, one of `samseg.features.store.DTYPES`.
         precision: what the encoder computes in, as ``train.precision`` names it.
-        batch_size: images that the encoder is given at a time.
+        batch_size: images that are read at a time.
         workers: processes that read images.
     """
-    tap_model = TapModel(model, data.image_size).to(accelerator.device)
+    tap_model = on_taps(model, data.image_size).to(accelerator.device)
     store = feature_store(tap_model.encoder, data, root=root, dtype=dtype, precision=precision)
     entries = [(training.source, name, view) for name in training.source.names for view in range(data.views)]
     entries += [(validation.source, name, 0) for name in validation.source.names]
@@ -112,7 +112,7 @@ def fill(
             Views(missing, data),
             batch_size,
             num_workers=workers,
-            worker_init_fn=single_threaded,
+            worker_init_fn=prepare_worker,
             pin_memory=accelerator.device.type == "cuda",
         )
         _compute(store, missing, encoder, loader, accelerator)
@@ -149,7 +149,8 @@ def _compute(
 ) -> None:
     """Run the trunk over the ``loader``'s batches of ``entries`` and write what it gives.
 
-    A batch is written while the next is run.
+    Images are encoded one by one, because what comes out depends, in its last bits, on what else is in a batch: an
+    entry is to depend on its image alone. A batch is written while the next is run.
     """
     size, device = loader.batch_size, accelerator.device
     shown = None if accelerator.is_main_process else True
@@ -161,10 +162,11 @@ def _compute(
     ):
         for number, images in enumerate(loader):
             with torch.inference_mode(), accelerator.autocast():
-                taps = [tap.cpu() for tap in encoder.taps(images.to(device, non_blocking=True))]
+                images = images.to(device, non_blocking=True)
+                taps = [[tap[0].cpu() for tap in encoder.taps(image[None])] for image in images]
             _finish(writes, bar)
-            for i, entry in enumerate(entries[number * size : number * size + len(images)]):
-                writes.append(pool.submit(store.write, *entry, [tap[i] for tap in taps]))
+            for entry, of_image in zip(entries[number * size :], taps):
+                writes.append(pool.submit(store.write, *entry, of_image))
         _finish(writes, bar)
 
 

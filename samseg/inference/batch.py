@@ -1,73 +1,37 @@
 """Many images through a predictor, each to its own files."""
 
 import sys
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.lib.format import open_memmap
+import torch
+from numpy.lib.format import write_array_header_1_0
 from tqdm import tqdm
 
 from samseg.data.classes import IGNORE_INDEX
-from samseg.data.images import SUFFIXES, Raster, list_images, read_image
+from samseg.data.images import Raster, image_shape, read_image
 from samseg.data.preprocess import check_pixels, resized_shape, shown, valid_pixels
-from samseg.data.sources import split_images
 from samseg.errors import InputError
-from samseg.files import written_whole
+from samseg.files import WriteError, written_whole
 from samseg.inference.predictor import Predictor
+from samseg.machine import memory_bytes
 from samseg.predict.draw import legend, overlay, save_class_map, save_picture
 from samseg.predict.rows import likeliest
-from samseg.runs.folder import is_run, newest_run, read_run_config
 
 OVERLAY_PX = 4096  # an overlay is for looking at: larger ones are shrunk to this longest side
+LEAST_BYTES = 8  # a pixel: three bands, the picture of them, a class and a border
 LEGEND = "legend.png"
-
-
-def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
-    """What the command line means: the run (the newest if ``paths`` does not begin with one) and the images.
-
-    The first path is the run if it holds a config.yaml. The images are files, or those of folders (not of folders
-    inside them), each once; without any, the run's test split. Raises InputError for a path that is neither.
-    """
-    named = bool(paths) and is_run(paths[0])
-    inputs = paths[1:] if named else paths
-    images = images_of(inputs)
-    run = paths[0] if named else newest_run()
-    if not inputs:
-        try:
-            images = split_images(read_run_config(run).data, "test")
-        except InputError as error:
-            raise InputError(f"the test images of {run} are not there ({error}); name images or a folder") from error
-    return run, images
-
-
-def images_of(inputs: Iterable[Path]) -> list[Path]:
-    """The images that paths of files and folders name, each once; InputError for a path that is neither."""
-    images: dict[Path, Path] = {}
-    for path in inputs:
-        if not path.exists():
-            raise InputError(f"no such image, folder or run: {path}")
-        if is_run(path):
-            raise InputError(f"{path} is a run; give one run, before the images")
-        if path.is_dir():
-            found = list_images(path)
-        elif path.suffix.lower() in SUFFIXES:
-            found = [path]
-        else:
-            raise InputError(f"{path} is not an image ({', '.join(SUFFIXES)})")
-        if not found:
-            raise InputError(f"{path} holds no images ({', '.join(SUFFIXES)}), and no config.yaml as a run does")
-        images |= {image.resolve(): image for image in found}
-    return list(images.values())
 
 
 def predict_images(predictor: Predictor, images: list[Path], out: Path, probabilities: bool = False) -> int:
     """Classify ``images`` into the folder ``out``; returns how many could not be read: they are reported and skipped.
 
-    For each image ``<stem>.png`` (class indices at the image's own size, 255 where it has no data, palette PNG), ``<stem>_overlay.jpg`` and, if
-    asked for, ``<stem>.npy`` (probabilities (C, H, W) float32); and once ``legend.png``, the colours of the classes.
+    For each image ``<stem>.png`` (class indices at the image's own size, 255 where it has no data, palette PNG),
+    ``<stem>_overlay.jpg`` and, if asked for, ``<stem>.npy`` (probabilities (C, H, W) float32); and once
+    ``legend.png``, the colours of the classes. An image that does not fit into memory is skipped, too.
     Raises InputError before anything is written when two images would get one name, ``out`` holds an input, or a file
     that is no class map of an earlier call would be lost, such as a mask of the same name.
     """
@@ -82,21 +46,45 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
     done = []
     for path in tqdm(images, unit="image", disable=None):
         try:
-            image = read_image(path)
-            check_pixels(image.pixels, predictor.config.data, path)
-        except InputError as error:
-            tqdm.write(f"skipped: {error}", file=sys.stderr)
-            continue
-        classes = _classify(predictor, image, out / f"{path.stem}.npy" if probabilities else None)
-        save_class_map(out / f"{path.stem}.png", classes)
-        picture = shown(image, predictor.config.data)
-        save_picture(out / f"{path.stem}_overlay.jpg", overlay(*for_looking(picture, classes), background))
-        done.append(path)
+            _predict_image(predictor, path, out, probabilities, background)
+        except WriteError:
+            raise  # what one file cannot have the others will not have
+        except (InputError, MemoryError, RuntimeError, cv2.error) as error:
+            if not isinstance(error, InputError) and not _out_of_memory(error):
+                raise
+            reason = error if isinstance(error, InputError) else f"{path} is too large for this machine's memory"
+            tqdm.write(f"skipped: {reason}", file=sys.stderr)
+        else:
+            done.append(path)
     failed = len(images) - len(done)
     print(f"{len(done)} of {len(images)} images classified in {out}" + (f"; {failed} skipped" if failed else ""))
     if done:
         print(f"open {out / f'{done[0].stem}_overlay.jpg'} ({LEGEND} beside it says which colour is what)")
     return failed
+
+
+def _predict_image(predictor: Predictor, path: Path, out: Path, probabilities: bool, background: int | None) -> None:
+    _check_memory(path)
+    image = read_image(path)
+    check_pixels(image.pixels, predictor.config.data, path)
+    classes = _classify(predictor, image, out / f"{path.stem}.npy" if probabilities else None)
+    picture = overlay(*for_looking(shown(image, predictor.config.data), classes), background)
+    save_class_map(out / f"{path.stem}.png", classes)
+    save_picture(out / f"{path.stem}_overlay.jpg", picture)
+
+
+def _check_memory(path: Path) -> None:
+    """MemoryError for an image whose pixels and classes alone are more than the machine has: it would end us."""
+    height, width = image_shape(path)
+    total = memory_bytes()
+    if total is not None and LEAST_BYTES * height * width > total:
+        raise MemoryError
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether numpy, torch or OpenCV say so."""
+    words = ("can't allocate memory", "Insufficient memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
 
 
 def check_names(images: list[Path], out: Path) -> None:
@@ -122,22 +110,37 @@ def _classify(predictor: Predictor, image: Raster, file: Path | None) -> np.ndar
     height, width = image.pixels.shape[1:]
     classes = np.empty((height, width), np.uint8)
     with (
-        written_whole(file) if file else nullcontext() as temporary,
+        _rows_of(file, (len(predictor.classes), height, width)) if file else nullcontext() as write_rows,
         tqdm(total=height, unit="row", leave=False, delay=2, disable=None) as bar,
     ):
-        shape = (len(predictor.classes), height, width)
-        probabilities = open_memmap(temporary, "w+", np.float32, shape) if temporary else None
         for rows, logits in predictor.rows(image):
             classes[rows] = likeliest(logits)
-            if probabilities is not None:
-                probabilities[:, rows] = logits.softmax(dim=0).cpu().numpy()
+            if write_rows is not None:
+                write_rows(rows, logits.softmax(dim=0).cpu().numpy())
             bar.update(rows.stop - rows.start)
-        if probabilities is not None:
-            probabilities.flush()
     valid = valid_pixels(image, predictor.config.data)
     if valid is not None:
         classes[~valid] = IGNORE_INDEX
     return classes
+
+
+@contextmanager
+def _rows_of(path: Path, shape: tuple[int, int, int]) -> Iterator[Callable[[slice, np.ndarray], None]]:
+    """Write an .npy file of ``shape`` (C, H, W) float32, some rows (C, h, W) at a time.
+
+    Not mapped into memory: on a full disk that ends the process.
+    """
+    _, height, width = shape
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        start = file.tell()
+
+        def write(rows: slice, values: np.ndarray) -> None:
+            for index, plane in enumerate(values):
+                file.seek(start + 4 * width * (index * height + rows.start))
+                file.write(np.ascontiguousarray(plane, "<f4"))
+
+        yield write
 
 
 def for_looking(image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

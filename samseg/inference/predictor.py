@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from samseg.config.schema import RunConfig
-from samseg.data.images import Raster, as_bands, read_image
+from samseg.data.images import Raster, as_raster, read_image
 from samseg.errors import InputError
 from samseg.predict.rows import AUTOCAST, likeliest, predict_rows
 from samseg.runs.load import load_run
@@ -68,7 +68,7 @@ class Predictor:
 
     def __call__(self, image: AnyImage) -> np.ndarray:
         """Class indices (H, W) uint8 at the image's own size."""
-        raster = as_raster(image)
+        raster = _read(image)
         classes = np.empty(raster.pixels.shape[1:], np.uint8)
         for rows, logits in self.rows(raster):
             classes[rows] = likeliest(logits)
@@ -76,7 +76,7 @@ class Predictor:
 
     def probabilities(self, image: AnyImage) -> np.ndarray:
         """Class probabilities (C, H, W) float32 at the image's own size; over the classes they add up to 1."""
-        raster = as_raster(image)
+        raster = _read(image)
         probabilities = np.empty((len(self.classes), *raster.pixels.shape[1:]), np.float32)
         for rows, logits in self.rows(raster):
             probabilities[:, rows] = logits.softmax(dim=0).cpu().numpy()
@@ -87,7 +87,7 @@ class Predictor:
         on_gpu = self.device.type == "cuda"
         return predict_rows(
             self.model,
-            as_raster(image),
+            _read(image),
             self.config.data,
             tile=self.tile,
             overlap=self.overlap,
@@ -97,19 +97,15 @@ class Predictor:
         )
 
 
-def as_raster(image: AnyImage) -> Raster:
+def _read(image: AnyImage) -> Raster:
     """All bands (C, H, W) of a raster (as it is), an array (H, W, C) or (H, W), a PIL image or an image file."""
-    if isinstance(image, Raster):
-        return image
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
         deep = image.mode.startswith(("I", "F"))
         upright = ImageOps.exif_transpose(image)
         image = np.asarray(upright if deep else upright.convert("RGB"))
-    if image.ndim not in (2, 3):
-        raise InputError(f"image must be an array (H, W, bands) or (H, W), got {image.shape}")
-    return Raster(as_bands(image))
+    return as_raster(image)
 
 
 def find_device(device: str | torch.device | None) -> torch.device:

@@ -2,11 +2,34 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from samseg.errors import InputError
+
+FORMATS = {"gpkg": "GPKG", "geojson": "GeoJSON", "fgb": "FlatGeobuf", "parquet": "Parquet"}
+
+
+@dataclass(frozen=True)
+class PolygonOptions:
+    """How polygons are written.
+
+    Attributes:
+        suffix: of the file, one of `FORMATS`.
+        min_area: square metres; smaller polygons are left out.
+        simplify: metres that a border may move; borders between classes stay shared.
+    """
+
+    suffix: str
+    min_area: float = 0.0
+    simplify: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.suffix not in FORMATS:
+            raise InputError(f"polygons are written as {', '.join(FORMATS)}; got {self.suffix}")
+        if self.min_area < 0 or self.simplify < 0:
+            raise InputError("--min-area (square metres) and --simplify (metres) must not be negative")
 
 
 @dataclass(frozen=True)
@@ -21,7 +44,7 @@ class MapOptions:
             nodata.
         skip_damaged: what cannot be read is nodata.
         probabilities: write them, too.
-        polygons: the suffix of the vector file to write, or None; the fields after it say how.
+        polygons: how they are written; None: they are not.
         cog: write a cloud-optimised GeoTIFF.
         overwrite: replace an earlier result.
     """
@@ -33,7 +56,7 @@ class MapOptions:
     bounds: tuple[float, float, float, float] | None = None
     skip_damaged: bool = False
     probabilities: bool = False
-    polygons: str | None = None
+    polygons: PolygonOptions | None = None
     cog: bool = False
     overwrite: bool = False
 
@@ -59,6 +82,17 @@ class MapOptions:
             "bounds": self.bounds and list(self.bounds),
             "skip_damaged": self.skip_damaged,
         }
+
+    def outputs(self) -> dict[str, Any]:
+        """The options that say what is made of the pixels, for `from_outputs`."""
+        keys = ("bands", "resolution", "probabilities", "polygons")
+        return {key: value for key, value in asdict(self).items() if key in keys}
+
+    @classmethod
+    def from_outputs(cls, outputs: dict[str, Any], **others: Any) -> "MapOptions":
+        polygons = outputs["polygons"]
+        polygons = None if polygons is None else PolygonOptions(**polygons)
+        return cls(**outputs | {"polygons": polygons}, **others)
 
 
 def digest(content: dict[str, Any]) -> str:

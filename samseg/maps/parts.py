@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class PartStore:
     Attributes:
         classes: their names.
         about: the raster, the run and the options, for people; ``digest`` names them.
+        outputs: what `samseg merge` is to make of the parts (fields of MapOptions).
         place: georeference of the whole raster (`RasterFile.georeference`).
     """
 
@@ -55,6 +56,7 @@ class PartStore:
     place: dict[str, Any]
     confidence: bool = False
     probabilities: bool = False
+    outputs: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def opened(cls, folder: Path) -> "PartStore":
@@ -67,7 +69,9 @@ class PartStore:
             raise InputError(f"{folder} holds no parts of a map ({error}); samseg infer --shard makes them") from None
         plan = MapPlan(TilePlan(*shape, said["tile"], said["overlap"]), said["side"])
         layers = dict(confidence=said["confidence"], probabilities=said["probabilities"])
-        return cls(folder, plan, said["classes"], said["digest"], said["about"], place, **layers)
+        return cls(
+            folder, plan, said["classes"], said["digest"], said["about"], place, outputs=said["outputs"], **layers
+        )
 
     @property
     def bands(self) -> int:
@@ -97,7 +101,7 @@ class PartStore:
         said = dict(
             digest=self.digest, about=self.about, classes=self.classes, tile=self.plan.tiles.tile,
             overlap=self.plan.tiles.overlap, side=self.plan.side, confidence=self.confidence,
-            probabilities=self.probabilities,
+            probabilities=self.probabilities, outputs=self.outputs,
         )  # fmt: skip
         with written_whole(self.folder / SPLIT) as temporary:  # last: it says that the folder is ours
             temporary.write_text(json.dumps(said, indent=1), encoding="utf-8")

@@ -10,6 +10,8 @@ from samseg.errors import InputError
 from samseg.files import written_whole
 from samseg.maps.options import MapOptions
 from samseg.maps.parts import PartStore
+from samseg.maps.polygons import areas
+from samseg.maps.vector_files import Place, write_polygons
 from samseg.maps.write import digest_of, write_classes, write_probabilities
 from samseg.predict.draw import legend, overlay, save_picture
 
@@ -55,7 +57,20 @@ class Products:
                 write_probabilities(self.store, self._file("_probabilities.tif"), self.options.cog)
             with written_whole(self.classes) as temporary:
                 write_classes(self.store, temporary, self.options.cog)
+                if self.options.polygons is not None:
+                    self._polygons()
                 self._overlay(temporary)
+
+    def _polygons(self) -> None:
+        place = Place(self.store.place, self.store.about["raster"])
+        found = areas(self.store, self._background)
+        file = self._file(f".{self.options.polygons.suffix}")
+        count = write_polygons(file, found, self.store.classes, place, self.options.polygons)
+        print(f"{count} polygons in {file}")
+
+    @property
+    def _background(self) -> int | None:
+        return self.store.classes.index("background") if "background" in self.store.classes else None
 
     def _overlay(self, classes: Path) -> None:
         try:
@@ -65,13 +80,12 @@ class Products:
             return  # parts that were computed elsewhere, of a raster that is not here
         with RasterFile(classes) as raster:
             found = raster.small(OVERLAY_PX)[0][0]
-        names = self.store.classes
-        background = names.index("background") if "background" in names else None
-        save_picture(self._file("_overlay.jpg"), overlay(for_looking(pixels, valid), found, background))
-        save_picture(self.out / "legend.png", legend(names))
+        save_picture(self._file("_overlay.jpg"), overlay(for_looking(pixels, valid), found, self._background))
+        save_picture(self.out / "legend.png", legend(self.store.classes))
 
     def _files(self) -> list[Path]:
-        return [self._file("_probabilities.tif")] * self.options.probabilities
+        files = [self._file("_probabilities.tif")] if self.options.probabilities else []
+        return files + ([self._file(f".{self.options.polygons.suffix}")] if self.options.polygons else [])
 
     def _file(self, ending: str) -> Path:
         return self.out / (self.store.folder.stem + ending)

@@ -26,6 +26,7 @@ from samseg.maps.options import MapOptions, digest
 from samseg.maps.parts import PartStore
 from samseg.maps.plan import MapPlan
 from samseg.maps.products import Products
+from samseg.maps.vector_files import Place
 from samseg.maps.write import check_space
 from samseg.predict.rows import AUTOCAST
 from samseg.runs.folder import WEIGHTS
@@ -66,7 +67,16 @@ class MapRun:
             }
             place = raster.georeference
         folder = out / f"{path.stem}.parts"
-        return PartStore(folder, plan, self.predictor.classes, digest(content), about | layers, place, **layers)
+        return PartStore(
+            folder,
+            plan,
+            self.predictor.classes,
+            digest(content),
+            about | layers,
+            place,
+            outputs=options.outputs(),
+            **layers,
+        )
 
     def raster(self, path: Path, options: MapOptions) -> RasterFile:
         """The raster with the bands that the network is given: the options', or the run's."""
@@ -148,6 +158,8 @@ def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
     be read or written.
     """
     store = run.store(path, out, options)
+    if options.polygons is not None:
+        Place(store.place, path)  # before hours of computing
     products = Products(store, out, options)
     if not options.overwrite and products.finished():
         store.remove()  # by a call that was stopped before it could

@@ -16,13 +16,26 @@ class ModelConfig:
     freeze_encoder: bool = True  # train the decoder (and SAM's pyramid and the adapter) only
     # Small trainable parts in SAM's frozen encoder (sam-vit_b, sam-vit_l, sam-vit_h), which learn at train.lr: a method
     # by name, its arguments (see samseg.adapters) and `blocks`, the indices of the blocks that get one (null: all), as
-    # in {name: lora, rank: 8, blocks: [8, 9, 10, 11]}. null: none.
+    # in {name: lora, rank: 8, blocks: [8, 9, 10, 11]}. null: none. For task: promptable `decoder: true` beside lora's
+    # adapts the mask decoder's attention, too, and freezes the rest of it.
     adapter: dict[str, Any] | None = None
     decoder: dict[str, Any] = field(default_factory=dict)  # arguments of arch: {decoder_channels: [64, 32]}
 
 
+OWN = {  # arguments of architectures that a run decides
+    "activation": "the network gives logits, of which loss and predictor make probabilities",
+    "aux_params": "nothing is learnt of an image as a whole",
+    "classes": "data.classes says how many",
+    "in_channels": "data.bands says how many",
+    "encoder_name": "model.encoder says which",
+    "encoder_weights": "model.weights says which",
+}
+
+
 def complete_model(model: ModelConfig) -> None:
     """Check the section and fill in, in place, what follows from other values; ConfigError for what cannot be."""
+    for key in OWN.keys() & model.decoder.keys():
+        raise ConfigError(f"model.decoder cannot hold {key}: {OWN[key]}; leave it out")
     if model.weights is not None and (file := Path(model.weights).expanduser()).is_file():
         model.weights = str(file.resolve())  # the run's readers need the file, too, from wherever they start
     model.adapter = complete_adapter(model.adapter)

@@ -62,7 +62,7 @@ def create_model(
         ) from error
     except ConfigError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:  # whatever a value of theirs runs into
         raise ConfigError(f"{arch} with {encoder_name} cannot be built: {' '.join(str(error).split())}") from error
     if file is not None:
         _load_file(model, encoder_name, file)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from samseg.data.config import DataConfig
-from samseg.data.images import Raster, cut
+from samseg.data.images import Raster, as_raster, cut
 from samseg.data.preprocess import check_pixels, network_view, own_size, tile_view
 from samseg.predict.tiling import TilePlan, blended_rows
 
@@ -24,7 +24,7 @@ def predict_logits(
     tile: bool | None = None,
     device: str | torch.device | None = None,
 ) -> Tensor:
-    """Logits (C, H, W) float32 for an image (bands, H, W) at its own size, on ``device``. See `predict_rows`."""
+    """Logits (C, H, W) float32 for an image at its own size, on ``device``. See `predict_rows`."""
     return torch.cat([logits for _, logits in predict_rows(model, image, data_config, tile=tile, device=device)], dim=1)
 
 
@@ -41,7 +41,8 @@ def predict_rows(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield (rows, logits (C, len(rows), W) float32) from the image's top to its bottom, so that any size fits.
 
-    ``image`` is raw, as a source reads it: all bands (bands, H, W) of any dtype, alone or with its valid pixels.
+    ``image`` is a Raster as a source reads it, (bands, H, W) with its valid pixels, or an array (H, W, bands) or
+    (H, W); all bands, as they are stored, of any dtype.
 
     With ``tile`` the image is seen at native resolution in tiles of ``data_config.image_size``, ``overlap`` px (None: a
     quarter of a tile) shared by neighbours, ``batch`` tiles at a time; without, as a whole at the network's size; None:
@@ -51,8 +52,7 @@ def predict_rows(
     ``device``: where ``model`` is (None: asked of its parameters). The model is in evaluation mode meanwhile; after it
     each of its modules is in the mode it was in. InputError for an image that ``data_config`` is not for.
     """
-    image = image if isinstance(image, Raster) else Raster(image)
-    pixels, valid = image
+    pixels, valid = image = as_raster(image)
     check_pixels(pixels, data_config)
     device = device or next((parameter.device for parameter in model.parameters()), "cpu")
     size = data_config.image_size

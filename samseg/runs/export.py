@@ -6,7 +6,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -14,11 +16,13 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from samseg.adapters.insert import adapter_name, can_be_merged, merge_adapter
+from samseg.config.load import task_of
 from samseg.config.schema import RunConfig
 from samseg.errors import InputError
-from samseg.files import written_whole
+from samseg.files import refusals_named, write_bytes, written_whole
+from samseg.models.promptable.decoder_lora import merge_attention
+from samseg.models.promptable.model import PromptableModel
 from samseg.models.sam_save import save_sam, save_transformers
-from samseg.models.smp import create_model
 from samseg.runs.load import load_run
 from samseg.runs.sam import tuned_sam
 from samseg.runs.tensors import CONFIG_ENTRY, save_weights
@@ -32,8 +36,8 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     """Write the best model of ``run`` in the format ``to``, a key of `FORMATS`; returns the file or folder written.
 
     ``out`` defaults to ``model.<suffix>`` (for smp: ``smp/``) in the run folder. It is written whole or not at all.
-    ONNX and torch-export take normalised images (B, bands, S, S) float32, S = ``data.image_size``, any B, and give logits
-    (B, classes, S, S); class names, mean, std (on 0..1) and size lie within.
+    ONNX and torch-export take normalised images (B, bands, S, S) float32, S = ``data.image_size``, any B, and give
+    logits (B, classes, S, S); class names, bands, scale, mean, std (on 0..1) and size lie within.
 
     Raises InputError for what is no run, for an ``out`` that exists, and for a format that cannot hold the model.
     """
@@ -53,14 +57,13 @@ def plain(model: nn.Module, config: RunConfig) -> nn.Module:
 
     An adapter that can be is merged into the weights; the others depend on the image, so they stay.
     """
+    if isinstance(model, PromptableModel):
+        merge_attention(model.mask_decoder)
     if can_be_merged(model):
         merge_adapter(model)
     if adapter_name(model) is not None:
         return model
-    settings = config.model
-    bare = create_model(
-        settings.arch, settings.encoder, None, config.data.channels, len(config.data.classes), **settings.decoder
-    )
+    bare = task_of(replace(config, model=replace(config.model, adapter=None))).build_model(pretrained=False).model
     bare.load_state_dict(model.state_dict())
     return bare.eval()
 
@@ -80,11 +83,20 @@ def notes(config: RunConfig) -> dict[str, str]:
 
 
 def _safetensors(model: nn.Module, config: RunConfig, out: Path) -> None:
-    # The path of the weights it started from means nothing elsewhere, and all weights are inside.
+    # All weights are inside; where they and the data lay means nothing elsewhere, and is nobody's business there.
     adapter = config.model.adapter if adapter_name(model) else None  # it was merged
     config = replace(config, model=replace(config.model, weights=None, adapter=adapter), run_dir=None)
-    text = OmegaConf.to_yaml(OmegaConf.structured(config))
+    text = OmegaConf.to_yaml(_without_folders(OmegaConf.to_container(OmegaConf.structured(config))))
     save_weights(model.state_dict(), out, {CONFIG_ENTRY: text, **notes(config)})
+
+
+def _without_folders(value: Any) -> Any:
+    """A tree of settings with the last name of each absolute path in place of it."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _onnx(model: nn.Module, config: RunConfig, out: Path) -> None:
@@ -111,13 +123,14 @@ def _onnx(model: nn.Module, config: RunConfig, out: Path) -> None:
 
 def _torch_export(model: nn.Module, config: RunConfig, out: Path) -> None:
     program = torch.export.export(model, (_image(config),), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    with written_whole(out) as temporary:
-        torch.export.save(program, temporary, extra_files={NOTES: json.dumps(notes(config))})
+    archive = BytesIO()  # to a file torch would write with an abort where the disk is full
+    torch.export.save(program, archive, extra_files={NOTES: json.dumps(notes(config))})
+    write_bytes(out, archive.getvalue())
 
 
 def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
     if config.model.arch.lower() == "sam":
-        raise InputError("SMP has no model.arch=sam: export it to safetensors, onnx or torch-export")
+        raise InputError("SMP has no model.arch=sam: export it to another format")
     if adapter_name(model) is not None:
         raise InputError(
             f"SMP knows no {adapter_name(model)}, and it cannot be merged into the weights: export to safetensors, "
@@ -152,13 +165,14 @@ def _whole(model: nn.Module, config: RunConfig) -> Sam:
 @contextmanager
 def _made_whole(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` for the block, which gets its name at the end, as a file would."""
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with refusals_named(out):
+        folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+        try:
+            yield folder
+            folder.chmod(0o755)
+            folder.rename(out)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _image(config: RunConfig) -> Tensor:

@@ -25,10 +25,7 @@ def load_run(path: str | Path) -> tuple[nn.Module, RunConfig]:
     damaged or of another model, or a base that is gone or another. No pickled code is executed.
     """
     path = Path(path)
-    if path.is_file():
-        file, config = path, _config_in(path)
-    else:
-        file, config = path / WEIGHTS, read_run_config(path)
+    file, config = path if path.is_file() else path / WEIGHTS, run_config_of(path)
     if not file.is_file():
         raise InputError(f"{path} has no {WEIGHTS}: no epoch of this run was finished; go on with train.resume=true")
     state, metadata = read_weights(file)
@@ -58,8 +55,14 @@ def rebuild(config: RunConfig, metadata: Mapping[str, str], source: object) -> B
         ) from error
 
 
+def run_config_of(path: Path) -> RunConfig:
+    """The configuration of a run folder, or of a file that `load_run` takes."""
+    if path.is_file():
+        return _config_in(path)
+    return read_run_config(path)
+
+
 def _config_in(file: Path) -> RunConfig:
-    """The configuration in the metadata of an exported file, or of a run's weights."""
     text = read_metadata(file).get(CONFIG_ENTRY)
     if text is None:
         raise InputError(f"{file} is not an exported model: name a run folder, or a file that samseg export made")

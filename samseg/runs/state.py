@@ -17,6 +17,7 @@ from samseg.runs.folder import HISTORY, METRICS, STATE, WEIGHTS, check_config
 from samseg.runs.seal import broken, sealed
 from samseg.runs.tensors import CONFIG_ENTRY, save_weights
 
+NAMED = 3  # so many images are named in an error
 START = {"images": 0, "steps": 0, "loss": 0.0, "seconds": 0.0}  # in an epoch; the loss is the sum of its steps'
 
 
@@ -50,6 +51,21 @@ class RunState:
     def position(self) -> str:
         steps = self.part["steps"]
         return f"epoch {self.epoch}" + (f" and {steps} steps of the next" if steps else "")
+
+    def changed_data(self, now: dict[str, str]) -> str:
+        """How the data of ``now`` differ from those before, with some names; "" if they do not.
+
+        As in states of older versions, which keep nothing of their data.
+        """
+        before = self.data
+        if not before or now == before:
+            return ""
+        kinds = {
+            "gone": before.keys() - now.keys(),
+            "new": now.keys() - before.keys(),
+            "changed": {name for name in before.keys() & now.keys() if before[name] != now[name]},
+        }
+        return ", ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names)
 
     def improved(self) -> bool:
         return self.best_epoch == self.epoch
@@ -113,6 +129,10 @@ def load_state(folder: Path) -> RunState | None:
         raise InputError(f"{path} holds NaN or infinity in {bad}: {damaged}")
     check_config(folder, state.config, path)
     return state
+
+
+def _some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:NAMED]) + (" ..." if len(names) > NAMED else "")
 
 
 def _misfit(content: object) -> str | None:

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import torch
 from safetensors import SafetensorError
 
-from samseg.config.schema import TrainConfig
+from samseg.config.schema import RunConfig, TrainConfig
 from samseg.errors import ConfigError, InputError
+from samseg.files import WriteError
+from samseg.machine import memory_bytes
 
 
 @contextmanager
@@ -17,10 +19,10 @@ def explained(config: TrainConfig) -> Iterator[None]:
     """Turn what an epoch can run into (memory, a batch of one, an image gone, a full disk) into an InputError."""
     try:
         yield
-    except InputError as error:
-        if "\n" not in str(error):
-            raise
-        raise InputError(str(error).strip().splitlines()[-1]) from error  # a reading process prepends its traceback
+    except WriteError as error:
+        raise InputError(f"{error}; train.resume=true goes on after that") from error
+    except InputError:
+        raise
     except (RuntimeError, ValueError, OSError, SafetensorError) as error:
         line = _explanation(error, config)
         if line is None:
@@ -45,9 +47,24 @@ def _explanation(error: Exception, config: TrainConfig) -> str | None:
             f"a process that reads images was killed, most likely for memory: lower train.workers ({config.workers}) "
             "or train.batch_size"
         )
-    if os.strerror(errno.ENOSPC) in text or "unexpected pos" in text:  # the latter is torch.save's way to say it
+    if os.strerror(errno.ENOSPC) in text:  # TensorBoard's events
         return "the disk of the run folder is full; make room, then go on with train.resume=true"
     return None
+
+
+def check_memory(config: RunConfig) -> None:
+    """Raise ConfigError for an image size at which one image alone is more than the machine's memory.
+
+    The system would end the process without a word. Counted are an image, its logits and their gradient: the least
+    that any network needs.
+    """
+    data, total = config.data, memory_bytes()
+    needed = 4 * data.image_size**2 * (data.channels + 2 * max(1, len(data.classes)))
+    if total is not None and needed > total:
+        raise ConfigError(
+            f"data.image_size={data.image_size}: one image and its logits take {needed / 2**30:.0f} GiB, this machine "
+            f"has {total / 2**30:.0f} GiB: lower it; larger images are trained on in crops, with data.resize=false"
+        )
 
 
 def check_finite(loss: float, epoch: int, step: int, config: TrainConfig) -> None:

@@ -1,6 +1,7 @@
 """The processes that train together, as `accelerate launch` or torchrun started them."""
 
 import ctypes
+import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,20 @@ def accelerator_for(settings: TrainConfig) -> Accelerator:
     if settings.precision == "fp16" and accelerator.scaler is None:  # accelerate would train in fp32 and not say so
         raise ConfigError(f"train.precision=fp16 needs a GPU, this is the {accelerator.device}; set it to bf16 or fp32")
     return accelerator
+
+
+def too_few(accelerator: Accelerator) -> str | None:
+    """A warning where the launcher was asked for more processes than train together; None else."""
+    ours, asked = accelerator.num_processes, int(os.environ.get("WORLD_SIZE", 1))
+    # accelerate launch --cpu leaves only this behind when it starts one process for several.
+    forgotten = "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ
+    if ours >= asked and not (ours == 1 and forgotten):
+        return None
+    many = str(asked) if asked > 1 else "several"
+    return (
+        f"WARNING: the launcher was asked for {many} processes, but {ours} trains here: on a CPU start them with "
+        "torchrun --nproc-per-node=N"
+    )
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:

@@ -11,7 +11,9 @@ from samseg.config.load import task_of
 from samseg.config.schema import RunConfig
 from samseg.data.config import PERCENTILE
 from samseg.data.scale import measured_scale
-from samseg.errors import InputError
+from samseg.errors import ConfigError, InputError
+from samseg.report.run import write_report
+from samseg.runs.facts import save_facts
 from samseg.runs.folder import (
     CONFIG,
     CURVES,
@@ -28,8 +30,9 @@ from samseg.runs.lock import held
 from samseg.runs.state import RunState, load_state
 from samseg.tasks import Task
 from samseg.training.batch_size import AUTO, find_batch_size
-from samseg.training.failures import explained
-from samseg.training.processes import accelerator_for, on_main, own_accelerator
+from samseg.training.failures import check_memory, explained
+from samseg.training.machine import machine, peak_memory
+from samseg.training.processes import accelerator_for, on_main, own_accelerator, too_few
 from samseg.training.stopping import sigterm_noted
 from samseg.training.trainer import Trainer, write_results
 
@@ -42,7 +45,10 @@ def train(config: RunConfig, name: str) -> Path:
     the model have proved sound. InputError, in one line, for everything the user can mend; Terminated when SIGTERM
     stopped it.
     """
+    check_memory(config)
     accelerator, task = accelerator_for(config.train), task_of(config)
+    if warning := too_few(accelerator):
+        accelerator.print(warning)
     with ExitStack() as lock:  # one process holds the folder for all, until the run ends
 
         def claimed(folder: Path | None) -> Path | None:
@@ -67,6 +73,15 @@ def train(config: RunConfig, name: str) -> Path:
 
         report = on_main(accelerator, lambda: task.check(("train", "val")))
         accelerator.print(report)
+        changed = state.changed_data(report.contents)
+        if changed and not config.train.accept_changed_data:
+            raise ConfigError(
+                f"the data are not those that {folder} was begun with: {changed}; put them back, or go on with those "
+                "of now with train.accept_changed_data=true"
+            )
+        if changed:
+            accelerator.print(f"WARNING: going on with other data than before: {changed}")
+        state.data = report.contents
         if config.data.scale == PERCENTILE:
             scale = (
                 read_run_config(folder).data.scale
@@ -83,6 +98,8 @@ def train(config: RunConfig, name: str) -> Path:
         accelerator.print(trainer.summary())
         if folder is None:
             folder = on_main(accelerator, lambda: new_run(config, name, lock))
+        facts = {"parameters": trainer.parameters, **machine(accelerator), "precision": config.train.precision}
+        on_main(accelerator, lambda: save_facts(folder, facts, task.reporter().data(report)))
         state.config = (folder / CONFIG).read_text(encoding="utf-8")
         try:
             with explained(config.train), sigterm_noted() as stop:
@@ -95,6 +112,8 @@ def train(config: RunConfig, name: str) -> Path:
             if accelerator.is_main_process:
                 discard_unless_begun(folder, lock)
             raise
+        facts["most memory"] = peak_memory(accelerator.device)
+        on_main(accelerator, lambda: save_facts(folder, facts, task.reporter().data(report)))
         early = f" (stopped early: no better {task.score_name})" if state.epoch < config.train.epochs else ""
         _finish(accelerator, state, task, folder, f"finished after {state.epoch} epochs{early}")
         accelerator.end_training()
@@ -107,3 +126,5 @@ def _finish(accelerator: Accelerator, state: RunState, task: Task, folder: Path,
         f"{title}; the best is epoch {state.best_epoch}, on the validation images:\n{task.table(state.best)}\n"
         f"weights: {folder / WEIGHTS}; curves: {folder / CURVES}; pictures: {folder / PICTURES}"
     )
+    if accelerator.is_main_process:
+        accelerator.print(f"report: {write_report(folder)}")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.faults import make_read_only, small_disk
 from tests.random_run import write_run
 
 TOOL = Path(__file__).parents[2] / "tools" / "infer.py"
@@ -72,3 +73,16 @@ def test_bad_input_is_one_line_and_exit_code_2(work, infer, arguments, message):
     assert code == 2
     assert len(stderr.splitlines()) == 1 and message in stderr
     assert {file.name for file in (work / "data/test/images").iterdir()} == {"a.png", "b.tif"}
+
+
+def test_figures_are_printed_before_a_disk_may_refuse_them(command, scenes, tmp_path):
+    with small_disk(tmp_path / "disk", 64 * 1024) as disk:
+        run = write_run(disk / "run", root=str(scenes))
+        text = (run / "config.yaml").read_text()
+        for name, value in (("background", "ground"), ("roof", "green"), ("tree", "blue")):
+            text = text.replace(f"{name}:", f"{value}:")
+        (run / "config.yaml").write_text(text.replace("ignore: []", "ignore: [9, 3]"))
+        make_read_only(disk)
+        code, out, errors = command("evaluate", run)
+        assert code == 2 and "mean / all" in out
+        assert errors.startswith("error: ") and "metrics_test.json cannot be written (Read-only file system)" in errors

@@ -7,12 +7,20 @@ import pytest
 from PIL import Image
 
 from samseg.data.config import DataConfig
+from samseg.data.dataset import SegmentationDataset
+from samseg.data.sources import open_source
+from samseg.data.target import class_target
 
 
 def write_pair(folder: Path, name: str, image: np.ndarray, mask: np.ndarray, suffix: str = ".png") -> None:
     for kind, array in (("images", image), ("masks", mask)):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         Image.fromarray(array).save(folder / kind / (name + suffix))
+
+
+def dataset_of(data: DataConfig, split: str, **settings) -> SegmentationDataset:
+    source = open_source(data, split)
+    return SegmentationDataset(source, class_target(data, source), data, **settings)
 
 
 @pytest.fixture

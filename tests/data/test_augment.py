@@ -3,15 +3,15 @@
 import random
 import warnings
 
-import albumentations as A
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from samseg.data.augment import REFUSED, TRANSFORMS, train_transform
+from samseg.data.augment import REFUSED, TRANSFORMS, augmentation
 from samseg.data.config import DataConfig
 from samseg.errors import ConfigError
+from tests.data.arrays import training_item
 
 RNG = np.random.default_rng(0)
 # Arguments for the transforms that have no defaults for all of them.
@@ -37,12 +37,6 @@ def config(augment=(), size=64, **settings) -> DataConfig:
     return DataConfig(classes={"a": 0}, image_size=size, augment=list(augment), **settings)
 
 
-def seeded(transform: A.Compose, seed: int, **item) -> dict:
-    generator = np.random.default_rng(seed)
-    transform.set_random_state(generator, random.Random(seed))
-    return transform(**item)
-
-
 def usable() -> list[str]:
     """The names that can be used with an image and a mask alone."""
     names = []
@@ -50,7 +44,7 @@ def usable() -> list[str]:
         warnings.simplefilter("ignore")  # some call themselves slow, or an alias
         for name in sorted(set(TRANSFORMS) - set(REFUSED)):
             try:
-                train_transform(config([{name: NEEDED.get(name, {})}]))
+                augmentation(config([{name: NEEDED.get(name, {})}]), 255)
             except ConfigError as error:
                 assert "it needs" in str(error), error
             else:
@@ -64,7 +58,7 @@ def usable() -> list[str]:
 def test_an_image_is_resized_normalised_and_padded_as_sam_does_it(height, width):
     image = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
     mask = RNG.integers(0, 5, (height, width), dtype=np.uint8)
-    item = train_transform(config())(image=image, mask=mask)
+    item = training_item(config(), image, mask)
     assert item["image"].shape == (3, 64, 64) and item["image"].dtype == torch.float32
     scale = 64 / max(height, width)
     inner = [max(1, round(side * scale)) for side in (height, width)]
@@ -85,10 +79,10 @@ def test_an_image_is_resized_normalised_and_padded_as_sam_does_it(height, width)
 def test_without_resizing_a_window_is_cut_at_native_resolution(height, width):
     image = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
     mask = (np.arange(height * width).reshape(height, width) % 251).astype(np.uint8)
-    transform = train_transform(config(resize=False, mean=[0.0] * 3, std=[1.0] * 3))
+    native = config(resize=False, mean=[0.0] * 3, std=[1.0] * 3)
     corners = set()
     for seed in range(20):
-        item = seeded(transform, seed, image=image, mask=mask)
+        item = training_item(native, image, mask, seed)
         inner = min(64, height), min(64, width)
         got = (item["image"].numpy().transpose(1, 2, 0)[: inner[0], : inner[1]] * 255).round().astype(np.uint8)
         windows = np.lib.stride_tricks.sliding_window_view(image, (*inner, 3))[:, :, 0]
@@ -117,9 +111,9 @@ def test_every_usable_transform_invents_no_class_and_no_pixel_of_another():
     for name in names:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            transform = train_transform(config([{name: {**NEEDED.get(name, {}), "p": 1.0}}]))
+            augmented = config([{name: {**NEEDED.get(name, {}), "p": 1.0}}])
             for seed in range(5):
-                item = seeded(transform, seed, image=image, mask=mask)
+                item = training_item(augmented, image, mask, seed)
                 assert set(item["mask"].unique().tolist()) <= {3, 200, 255}, name
                 assert item["image"].shape == (3, 64, 64), name
 
@@ -130,22 +124,21 @@ def test_every_usable_transform_draws_from_the_given_generator_alone():
     for name in usable():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            transform = train_transform(config([{name: {**NEEDED.get(name, {}), "p": 1.0}}]))
+            augmented = config([{name: {**NEEDED.get(name, {}), "p": 1.0}}])
             items = []
             for global_seed in (1, 2):
                 random.seed(global_seed)
                 np.random.seed(global_seed)
                 cv2.setRNGSeed(global_seed)
                 torch.manual_seed(global_seed)
-                items.append(seeded(transform, 5, image=image, mask=mask))
+                items.append(training_item(augmented, image, mask, 5))
         assert torch.equal(items[0]["image"], items[1]["image"]), name
         assert torch.equal(items[0]["mask"], items[1]["mask"]), name
 
 
 def test_what_rotates_in_is_ignored_and_all_but_zero():
     image = np.full((64, 64, 3), 255, np.uint8)
-    transform = train_transform(config([{"Rotate": {"limit": [45, 45], "p": 1}}]))
-    item = transform(image=image, mask=np.zeros((64, 64), np.uint8))
+    item = training_item(config([{"Rotate": {"limit": [45, 45], "p": 1}}]), image, np.zeros((64, 64), np.uint8))
     for corner in ((0, 0), (0, 63), (63, 0), (63, 63)):
         assert item["mask"][corner] == 255
         assert item["image"][(slice(None), *corner)].abs().max() < 0.01
@@ -154,15 +147,13 @@ def test_what_rotates_in_is_ignored_and_all_but_zero():
 
 def test_what_the_user_asks_for_is_kept():
     augment = [{"Rotate": {"limit": [45, 45], "p": 1, "fill": 0, "fill_mask": 7}}]
-    item = train_transform(config(augment))(
-        image=np.full((64, 64, 3), 255, np.uint8), mask=np.zeros((64, 64), np.uint8)
-    )
+    item = training_item(config(augment), np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64), np.uint8))
     assert item["mask"][0, 0] == 7 and item["image"][0, 0, 0] < -2
 
 
 def test_dropout_leaves_the_mask_unless_told_otherwise():
     image, mask = np.full((64, 64, 3), 255, np.uint8), np.full((64, 64), 3, np.uint8)
-    item = train_transform(config([{"CoarseDropout": {"p": 1}}]))(image=image, mask=mask)
+    item = training_item(config([{"CoarseDropout": {"p": 1}}]), image, mask)
     assert (item["mask"] == 3).all() and (item["image"] < 0).any()
 
 
@@ -170,12 +161,12 @@ def test_choices_nest():
     one = {
         "OneOf": {"transforms": ["HorizontalFlip", {"Sequential": {"transforms": ["VerticalFlip"], "p": 1}}], "p": 1}
     }
-    transform = train_transform(config([one, {"SomeOf": {"transforms": ["Blur", "ToSepia"], "n": 1}}]))
+    nested = config([one, {"SomeOf": {"transforms": ["Blur", "ToSepia"], "n": 1}}])
     image = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    first, again = (seeded(transform, 3, image=image, mask=image[..., 0]) for _ in range(2))
+    first, again = (training_item(nested, image, image[..., 0], 3) for _ in range(2))
     assert torch.equal(first["image"], again["image"])
     with pytest.raises(ConfigError, match="HorizontalFlip has no argument pp; did you mean p?"):
-        train_transform(config([{"OneOf": {"transforms": [{"HorizontalFlip": {"pp": 1}}]}}]))
+        augmentation(config([{"OneOf": {"transforms": [{"HorizontalFlip": {"pp": 1}}]}}]), 255)
 
 
 @pytest.mark.parametrize(
@@ -209,5 +200,5 @@ def test_choices_nest():
 def test_augmentations_that_cannot_be_are_refused_in_one_line(spec, message):
     with warnings.catch_warnings(), pytest.raises(ConfigError, match=message) as raised:
         warnings.simplefilter("error")  # albumentations only warns of unknown arguments
-        train_transform(config([spec]))
+        augmentation(config([spec]), 255)
     assert "\n" not in str(raised.value) and str(raised.value).startswith("data.augment: ")

@@ -10,6 +10,7 @@ from PIL import Image
 from samseg.data.check import balanced_weights, check_dataset
 from samseg.data.config import DataConfig
 from samseg.errors import InputError
+from tests.conftest import SHARED
 from tests.data.conftest import write_pair
 
 
@@ -18,7 +19,7 @@ def masks(data: DataConfig, split: str) -> list[np.ndarray]:
 
 
 def test_pixels_and_images_are_counted_per_class(data):
-    report = check_dataset(data.root, ["train", "val"], data)
+    report = check_dataset(data, ["train", "val"])
     for split in ("train", "val"):
         arrays = masks(data, split)
         counts = report.splits[split]
@@ -32,7 +33,7 @@ def test_pixels_and_images_are_counted_per_class(data):
 def test_the_table_shows_the_shares(data):
     for number, array in enumerate(([[0, 0], [0, 7]], [[9, 0], [0, 0]])):
         write_pair(Path(data.root) / "small", str(number), np.full((2, 2, 3), number, np.uint8), np.uint8(array))
-    lines = str(check_dataset(data.root, ["small"], data)).splitlines()
+    lines = str(check_dataset(data, ["small"])).splitlines()
     assert [line.split("  ")[-1].strip() for line in lines] == ["small", "85.71 % (2)", "14.29 % (1)", "12.50 %", "2"]
     assert len({len(line) for line in lines}) == 1
 
@@ -44,7 +45,7 @@ def test_every_file_is_read_before_anything_is_raised(data):
     Image.new("L", (3, 3)).save(root / "val/masks/val0.png")
     (root / "test/masks/test0.png").unlink()
     with pytest.raises(InputError) as raised:
-        check_dataset(root, ["train", "val", "test"], data)
+        check_dataset(data, ["train", "val", "test"])
     text = str(raised.value)
     assert "\n" not in text and "(and 3 more: " in text
     for part in (
@@ -61,33 +62,33 @@ def test_many_problems_stay_one_readable_line(data):
         for kind in ("images", "masks"):
             (Path(data.root) / "train" / kind / f"bad{number:02}.png").touch()
     with pytest.raises(InputError, match=r"bad00.png .* \(and 19 more: .*bad05.png .* and 14 more\)$"):
-        check_dataset(data.root, ["train"], data)
+        check_dataset(data, ["train"])
 
 
 def test_a_class_that_is_not_in_train_is_warned_of(data):
     data.classes = {"ground": 0, "roof": 7, "lake": 3}
-    report = check_dataset(data.root, ["train", "val"], data)
+    report = check_dataset(data, ["train", "val"])
     assert report.warnings == ["class lake never occurs in train, so it cannot be learnt"]
     assert "warning: class lake" in str(report)
-    assert check_dataset(data.root, ["val"], data).warnings == []
+    assert check_dataset(data, ["val"]).warnings == []
 
 
 def test_an_image_in_two_splits_is_warned_of(data):
     root = Path(data.root)
     for kind in ("images", "masks"):
         shutil.copy(root / f"train/{kind}/train1.png", root / f"val/{kind}/again.png")
-    warnings = check_dataset(root, ["train", "val", "test"], data).warnings
+    warnings = check_dataset(data, ["train", "val", "test"]).warnings
     assert warnings == ["train and val share 1 image(s), so the scores of one flatter: train1.png = again.png"]
 
 
 def test_masks_in_colours(data):
     table = np.zeros((10, 3), np.uint8)
     table[7], table[9] = (255, 0, 0), (1, 1, 1)
-    counted = check_dataset(data.root, ["train"], data)
+    counted = check_dataset(data, ["train"])
     for path in (Path(data.root) / "train/masks").iterdir():
         Image.fromarray(table[np.array(Image.open(path))]).save(path)
     data.classes, data.ignore = {"ground": "#000000", "roof": [255, 0, 0]}, [[1, 1, 1]]
-    assert check_dataset(data.root, ["train"], data).splits == counted.splits
+    assert check_dataset(data, ["train"]).splits == counted.splits
 
 
 def test_balanced_weights_make_every_class_weigh_the_same():
@@ -107,8 +108,8 @@ def test_balanced_weights_make_every_class_weigh_the_same():
     ],
 )
 def test_real_data(name, classes, ignore, images):
-    root = Path(__file__).parents[2] / "../shared/data" / name
+    root = SHARED / name
     if not root.is_dir():
         pytest.skip("no real images here")
-    report = check_dataset(root, ["train", "val", "test"], DataConfig(classes=classes, ignore=ignore))
+    report = check_dataset(DataConfig(root=str(root), classes=classes, ignore=ignore), ["train", "val", "test"])
     assert [split.images for split in report.splits.values()] == images and not report.warnings

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from samseg.config.load import load_config
-from samseg.data.dataset import SegmentationDataset
 from samseg.data.views import VIEWS, drawn_view, seen
+from tests.data.conftest import dataset_of
 
 PICTURE = np.arange(6).reshape(2, 3)
 
@@ -35,11 +35,11 @@ def test_each_view_is_as_likely(views):
     assert [drawn_view(views, 3, 1, 5) for _ in range(3)] == 3 * [drawn_view(views, 3, 1, 5)]
 
 
-def test_image_and_mask_are_turned_together(tiny_config, scenes):
+def test_image_and_mask_are_turned_together(tiny_config):
     """The squares of the scenes are bright in the channel that is their label."""
     config = load_config(tiny_config, ["data.views=8"]).data
-    dataset = SegmentationDataset(scenes, "train", config, train=True, seed=0)
-    plain = SegmentationDataset(scenes, "train", load_config(tiny_config).data, train=True, seed=0)
+    dataset = dataset_of(config, "train", train=True, seed=0)
+    plain = dataset_of(load_config(tiny_config).data, "train", train=True, seed=0)
     turned = 0
     for epoch in range(4):
         dataset.set_epoch(epoch)

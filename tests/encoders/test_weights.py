@@ -189,9 +189,19 @@ class Bomb:
 
 def test_runs_no_code_of_a_checkpoint(tmp_path):
     torch.save({"model": Bomb()}, tmp_path / "bomb.pth")
-    assert "pickled Python objects" in refusal(tmp_path / "bomb.pth")
-    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Bomb()))
-    refusal(tmp_path / "bare.pth")
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "module.pth")
+    for protocol in (2, 4):
+        (tmp_path / f"bare{protocol}.pth").write_bytes(pickle.dumps(Bomb(), protocol))
+    for file in tmp_path.iterdir():
+        message = refusal(file)
+        assert "pickled Python objects" in message and "weights_only" not in message and "\n" not in message
+    assert "torch.nn.modules.linear.Linear" in refusal(tmp_path / "module.pth")
+
+
+def test_refuses_weights_that_are_not_finite(reference, tmp_path):
+    state = prefixed(reference.state_dict(), "")
+    state["pos_embed"] = state["pos_embed"].log()  # of what is not positive
+    assert "NaN or infinity in pos_embed" in refusal(saved(state, tmp_path / "nan.pth"))
 
 
 def test_refuses_a_trained_samseg_model(tmp_path):

@@ -11,11 +11,24 @@ from pathlib import Path
 import pytest
 import torch
 
+from samseg.data.sources.folders import FolderSource
 from samseg.errors import InputError
 from samseg.features.store import DAY_S, FeatureStore, cache_folder
 
 RECIPE = {"encoder": "e", "weights": "w", "image_size": 64, "mean": [0.1], "dtype": "float16"}
 TAPS = [torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0)), torch.randn(3, 2, 2)]
+
+
+class Files(FolderSource):
+    """Files by name, none of which need be an image."""
+
+    def __init__(self, *files: Path):
+        self.split, self.names = "train", [file.name for file in files]
+        self.files = {file.name: file for file in files}
+
+
+def key(image: Path) -> tuple[Files, str]:
+    return Files(image), image.name
 
 
 @pytest.fixture
@@ -27,49 +40,49 @@ def image(tmp_path) -> Path:
 
 def store_of(image: Path, **changes) -> FeatureStore:
     store = FeatureStore(image.parent / "cache", "e-64", RECIPE | changes)
-    store.add([image])
+    store.add(Files(image))
     return store
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_what_is_written_is_read(image, dtype):
     store = store_of(image, dtype=dtype)
-    store.write(image, 0, TAPS)
+    store.write(*key(image), 0, TAPS)
     again = pickle.loads(pickle.dumps(store))  # as reading processes get it
-    for found, tap in zip(again.read(image, 0), TAPS, strict=True):
+    for found, tap in zip(again.read(*key(image), 0), TAPS, strict=True):
         assert found.dtype == getattr(torch, dtype)
         assert found.permute(2, 0, 1).equal(tap.to(found.dtype))
-    assert again.state(image, 0) == "sound"
+    assert again.state(*key(image), 0) == "sound"
 
 
 def test_the_key_is_the_content(image):
     store = store_of(image)
-    store.write(image, 0, TAPS)
+    store.write(*key(image), 0, TAPS)
     twin = image.with_name("twin.png")
     twin.write_bytes(image.read_bytes())
-    store.add([twin])
-    assert store.state(twin, 0) == "sound"
-    assert store.state(image, 1) == "missing"
+    store.add(Files(twin))
+    assert store.state(*key(twin), 0) == "sound"
+    assert store.state(*key(image), 1) == "missing"
     for change in ({"weights": "x"}, {"image_size": 80}, {"mean": [0.2]}, {"dtype": "bfloat16"}, {"encoder": "f"}):
-        assert store_of(image, **change).state(image, 0) == "missing"
+        assert store_of(image, **change).state(*key(image), 0) == "missing"
     image.write_bytes(b"another image")
-    assert store_of(image).state(image, 0) == "missing"
+    assert store_of(image).state(*key(image), 0) == "missing"
 
 
 def test_every_damage_is_seen(image):
     store = store_of(image)
-    store.write(image, 0, TAPS)
-    path, sound = store.path(image, 0), store.path(image, 0).read_bytes()
+    store.write(*key(image), 0, TAPS)
+    path, sound = store.path(*key(image), 0), store.path(*key(image), 0).read_bytes()
     start = 8 + int.from_bytes(sound[:8], "little")
     for length in (0, 5, start - 1, start, len(sound) - 1):
         path.write_bytes(sound[:length])
-        assert store.state(image, 0) == "damaged"
+        assert store.state(*key(image), 0) == "damaged"
     for place in range(start, len(sound), 7):
         path.write_bytes(sound[:place] + bytes([sound[place] ^ 4]) + sound[place + 1 :])
-        assert store.state(image, 0) == "damaged"
+        assert store.state(*key(image), 0) == "damaged"
     path.unlink()
     with pytest.raises(InputError, match="train.resume=true computes them again"):
-        store.read(image, 0)
+        store.read(*key(image), 0)
 
 
 KILLED = """
@@ -77,6 +90,7 @@ import sys, time
 from pathlib import Path
 import torch
 from samseg.features.store import FeatureStore
+from tests.features.test_store import Files
 def half(path, data):
     with open(path, "wb") as file:
         file.write(data[: len(data) // 2])
@@ -86,8 +100,8 @@ def half(path, data):
 Path.write_bytes = half
 image = Path(sys.argv[1])
 store = FeatureStore(image.parent / "cache", "e-64", {recipe})
-store.add([image])
-store.write(image, 0, [torch.zeros(64, 32, 32)])
+store.add(Files(image))
+store.write(Files(image), image.name, 0, [torch.zeros(64, 32, 32)])
 """
 
 
@@ -99,14 +113,14 @@ def test_a_killed_process_leaves_no_half_entry(image):
     process.wait()
     store = store_of(image)
     (left,) = store.folder.iterdir()
-    assert store.state(image, 0) == "missing" and left.stat().st_size > 1000
-    store.write(image, 0, TAPS)
-    assert store.state(image, 0) == "sound"
+    assert store.state(*key(image), 0) == "missing" and left.stat().st_size > 1000
+    store.write(*key(image), 0, TAPS)
+    assert store.state(*key(image), 0) == "sound"
     store.sweep()
     assert left.exists()  # another process may be at it
     os.utime(left, (0, left.stat().st_mtime - DAY_S - 60))
     store.sweep()
-    assert list(store.folder.iterdir()) == [store.path(image, 0)]
+    assert list(store.folder.iterdir()) == [store.path(*key(image), 0)]
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(image, monkeypatch):
@@ -118,7 +132,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(image, monkeypatch):
     with pytest.raises(
         InputError, match=r"\(No space left on device\); make room there, or .*train.cache_dir"
     ) as error:
-        store.write(image, 0, TAPS)
+        store.write(*key(image), 0, TAPS)
     assert "\n" not in str(error.value)
     assert not any(store.folder.iterdir())
 
@@ -126,13 +140,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(image, monkeypatch):
 def test_a_folder_that_cannot_be_written(image):
     image.with_name("cache").write_text("a file")
     with pytest.raises(InputError, match="name another folder with train.cache_dir"):
-        store_of(image).write(image, 0, TAPS)
+        store_of(image).write(*key(image), 0, TAPS)
 
 
 def test_values_beyond_float16(image):
     with pytest.raises(InputError, match="train.cache_dtype=bfloat16"):
-        store_of(image).write(image, 0, [torch.full((1, 2, 2), 1e5)])
-    store_of(image, dtype="bfloat16").write(image, 0, [torch.full((1, 2, 2), 1e5)])
+        store_of(image).write(*key(image), 0, [torch.full((1, 2, 2), 1e5)])
+    store_of(image, dtype="bfloat16").write(*key(image), 0, [torch.full((1, 2, 2), 1e5)])
 
 
 def test_where_the_cache_is(monkeypatch):

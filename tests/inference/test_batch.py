@@ -7,9 +7,13 @@ import pytest
 from PIL import Image
 
 from samseg.errors import InputError
-from samseg.inference.batch import predict_images, run_and_images
+from samseg.inference import batch
+from samseg.inference.batch import predict_images
+from samseg.inference.inputs import run_and_images
 from samseg.inference.predictor import Predictor
 from samseg.predict.draw import palette
+from samseg.runs.export import export
+from tests.faults import make_read_only, small_disk
 from tests.random_run import write_run
 
 
@@ -46,7 +50,7 @@ def test_the_newest_run_and_its_test_split_are_the_default(tmp_path, monkeypatch
     for age, name in enumerate(["newest", "older"]):
         write_run(tmp_path / "runs" / name, root="my data")
         os.utime(tmp_path / "runs" / name / "best.safetensors", (1e9 - age, 1e9 - age))
-    with pytest.raises(InputError, match="my data/test/images, the test images of runs/newest, is not there"):
+    with pytest.raises(InputError, match="the test images of runs/newest are not there .*my data/test/images"):
         run_and_images([])
     tested, other = picture(tmp_path / "my data/test/images/a.png"), picture(tmp_path / "b.jpg")
     newest = Path("runs/newest")
@@ -144,3 +148,64 @@ def test_masks_of_the_same_name_are_not_lost_but_earlier_class_maps_are_renewed(
     assert mask.read_bytes() == before and contents(tmp_path / "masks") == {"a.png"}
     for _ in range(2):
         assert predict_images(predictor, [image], tmp_path / "out") == 0
+
+
+def test_an_exported_file_stands_for_a_run(tmp_path):
+    run, image = write_run(tmp_path / "run"), picture(tmp_path / "a.png")
+    file = export(run, "safetensors", tmp_path / "town.safetensors")
+    assert run_and_images([file, image]) == (file, [image])
+    with pytest.raises(InputError, match="test images of .*town.safetensors are not there"):
+        run_and_images([file])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match="pipe.png is neither a file nor a folder"):
+        run_and_images([write_run(tmp_path / "run"), tmp_path / "pipe.png"])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_an_image_too_large_for_memory_is_skipped_and_the_next_one_is_not(predictor, tmp_path, capsys, error):
+    images = [picture(tmp_path / "in" / "large.png"), picture(tmp_path / "in" / "small.png")]
+
+    def rows(image):
+        if image is not small:
+            raise error
+        return Predictor.rows(predictor, image)
+
+    small = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor, "rows", rows)
+        assert predict_images(predictor, images[:1], tmp_path / "out") == 1
+    assert "skipped: " in (told := capsys.readouterr().err) and "large.png is too large for this machine's" in told
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "memory_bytes", lambda: 40 * 56 * 8 - 1)
+        assert predict_images(predictor, [*images, picture(tmp_path / "in" / "tiny.png", 8, 8)], tmp_path / "out") == 2
+    assert contents(tmp_path / "out") == {"tiny.png", "tiny_overlay.jpg", "legend.png"}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="a defect"):
+        error = RuntimeError("a defect")
+        patch.setattr(predictor, "rows", rows)
+        predict_images(predictor, images, tmp_path / "out")
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+@pytest.mark.parametrize("kib", [8, 12, 20])
+def test_a_full_disk_leaves_no_part_of_a_file(predictor, tmp_path, kib, probabilities):
+    path = picture(tmp_path / "in" / "a.png", 150, 70)
+    with small_disk(tmp_path / "disk", kib) as disk:
+        with pytest.raises(InputError, match=r"cannot be written \(No space left on device\): make room there"):
+            predict_images(predictor, [path], disk, probabilities)
+        for file in disk.iterdir():
+            assert not file.name.startswith(".")
+            if file.suffix == ".npy":
+                np.testing.assert_allclose(np.load(file).sum(0), 1, atol=1e-5)
+            else:
+                Image.open(file).load()  # raises for a part
+
+
+def test_a_read_only_disk(predictor, tmp_path):
+    with small_disk(tmp_path / "disk", 64) as disk:
+        make_read_only(disk)
+        with pytest.raises(InputError, match="legend.png cannot be written .Read-only file system"):
+            predict_images(predictor, [picture(tmp_path / "a.png")], disk)

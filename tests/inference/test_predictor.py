@@ -110,13 +110,13 @@ def test_prediction_in_training_changes_nothing_in_the_model(image, run_folder):
 
 
 @pytest.mark.parametrize("wrong", [
-    np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((3, 8, 8), np.uint8),
-    np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint16), np.zeros((0, 8, 3), np.uint8),
+    np.zeros((8, 8, 2), np.uint8), np.zeros(8, np.uint8), np.zeros((8, 8, 3), np.float32),
+    np.zeros((8, 8, 3), np.uint16), np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8, 3), complex),
 ])  # fmt: skip
-def test_arrays_that_are_no_rgb_images_are_refused(wrong):
-    with pytest.raises(InputError, match="RGB array") as error:
+def test_arrays_that_the_model_is_not_for_are_refused(wrong):
+    with pytest.raises(InputError, match=r"^image (must be|has two bands|holds)") as error:
         predict_logits(Colours(), wrong, data())
-    assert str(wrong.dtype) in str(error.value) and str(wrong.shape) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_predictor_gives_classes_and_probabilities_at_the_images_size(image, run_folder):
@@ -144,7 +144,7 @@ def test_predictor_takes_paths_pil_images_and_arrays_alike(image, run_folder, tm
         np.testing.assert_array_equal(predictor.probabilities(form), expected)
     grey = Image.fromarray(image[..., 0])
     np.testing.assert_array_equal(predictor(grey), predictor(np.repeat(image[..., :1], 3, axis=2)))
-    with pytest.raises(InputError, match="8 bits"):
+    with pytest.raises(InputError, match="uint16, .*8-bit images"):
         predictor(Image.fromarray(np.zeros((8, 8), np.uint16)))
     with pytest.raises(InputError, match="missing.png"):
         predictor(tmp_path / "missing.png")

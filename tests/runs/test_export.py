@@ -10,8 +10,9 @@ import segmentation_models_pytorch as smp
 import torch
 
 from samseg.adapters.insert import adapter_parameters, is_adapter_tensor
+from samseg.adapters.methods import METHODS
 from samseg.config.load import save_config
-from samseg.errors import InputError
+from samseg.errors import InputError, WeightsError
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
 from samseg.models.config import ModelConfig
@@ -19,8 +20,9 @@ from samseg.models.pretrained import trained_part
 from samseg.runs.export import EXTRA, export, plain
 from samseg.runs.folder import WEIGHTS, read_run_config
 from samseg.runs.load import load_run
-from samseg.runs.tensors import read_weights, save_weights
+from samseg.runs.tensors import read_metadata, read_weights, save_weights
 from tests.encoders.conftest import SMALL
+from tests.faults import flipped, small_disk
 from tests.random_run import CLASSES, write_run
 
 
@@ -181,7 +183,7 @@ def adapted_run(folder, method: str) -> Path:
     return run
 
 
-@pytest.mark.parametrize("method", ["lora", "conv_lora", "adapter"])
+@pytest.mark.parametrize("method", list(METHODS))
 def test_an_adapter_is_stored_without_its_base_and_exported_with_it(method, tmp_path, images):
     run = adapted_run(tmp_path, method)
     expected = logits_of(run, images)
@@ -200,3 +202,39 @@ def test_an_adapter_is_stored_without_its_base_and_exported_with_it(method, tmp_
         with torch.inference_mode():
             found = smp.from_pretrained(folder).eval()(images)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("to", ["safetensors", "torch-export", "smp"])
+def test_a_full_disk_leaves_nothing(run, tmp_path, to):
+    with small_disk(tmp_path / "disk", 256) as disk:
+        with pytest.raises(InputError, match="town cannot be written .No space left on device.: make room"):
+            export(run, to, disk / "town")
+        assert not list(disk.iterdir())
+
+
+def test_the_folders_of_the_makers_machine_stay_there(tmp_path, scenes):
+    run = write_run(tmp_path / "somebody" / "run", root=str(scenes))
+    file = export(run, "safetensors", tmp_path / "town.safetensors")
+    text = read_metadata(file)["config"]
+    assert str(tmp_path) not in text and str(scenes.parent) not in text
+    assert load_run(file)[1].data.root == scenes.name
+
+
+def test_an_export_is_damaged_or_made_by_hand(run, tmp_path):
+    file = export(run, "safetensors", tmp_path / "town.safetensors")
+    data = file.read_bytes()
+    for place in (data.index(b"image_size") + 14, len(data) // 2, len(data) - 1):
+        file.write_bytes(flipped(data, place))
+        with pytest.raises(InputError, match="town.safetensors"):
+            load_run(file)
+    state, metadata = read_weights(run / WEIGHTS)
+    text = (run / "config.yaml").read_text()
+    save_weights(state, file, metadata | {"config": text, "base": "sa-1b"})
+    with pytest.raises(WeightsError, match="town.safetensors names its base weights, sa-1b, but not their sha256"):
+        load_run(file)
+    save_weights(state, file, metadata | {"config": text.replace("arch: unet", "arch: nonsense")})
+    with pytest.raises(InputError, match="nonsense"):
+        load_run(file)
+    save_weights(state, file, metadata | {"config": text.replace("seed: 0", "seed: ${oc.env:HOME}")})
+    with pytest.raises(InputError, match=r"town.safetensors holds \$\{oc.env:HOME\}"):
+        load_run(file)

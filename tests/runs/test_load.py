@@ -86,3 +86,14 @@ def test_the_newest_run_is_the_one_with_the_latest_weights(run, tmp_path):
     assert newest_run(tmp_path / "runs") == run[0]
     with pytest.raises(InputError, match="no trained run under .*: train one"):
         newest_run(tmp_path / "elsewhere")
+
+
+def test_a_run_whose_config_was_changed(run):
+    folder, model = run
+    text = (folder / "config.yaml").read_text()
+    save_weights(model.state_dict(), folder / "best.safetensors", {"config": text})
+    (folder / "config.yaml").write_text(text.replace("- 0.485", "- 0.5"))
+    with pytest.raises(InputError, match=r"changed since .*best.safetensors.*: data.mean was \[0.485.*, is \[0.5"):
+        load_run(folder)
+    loaded, config = load_run(folder / "best.safetensors")  # which knows its own
+    assert config.data.mean[0] == 0.485

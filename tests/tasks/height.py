@@ -57,6 +57,8 @@ class HeightMetrics(Metrics):
 
 
 class Report:
+    contents: dict[str, str] = {}
+
     def __init__(self, counts: dict[str, int]):
         self.counts = counts
 

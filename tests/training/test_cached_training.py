@@ -13,7 +13,9 @@ from accelerate.utils import set_seed
 from PIL import Image
 
 from samseg.config.load import load_config
+from samseg.data.images import as_raster
 from samseg.data.preprocess import network_view
+from samseg.data.sources import open_source
 from samseg.encoders.vit import SamViT
 from samseg.errors import ConfigError, InputError
 from samseg.features import fill
@@ -25,6 +27,7 @@ from samseg.training.run import train
 from samseg.training.trainer import Trainer
 from tests.conftest import TINY
 from tests.encoders.conftest import SMALL, SMALL_TINY
+from tests.faults import flipped
 
 CACHED = "train.cache_features=true"
 DECODER = {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32, "decoder_dropout": 0.2}
@@ -128,7 +131,13 @@ def test_what_makes_other_features_has_another_folder(config_file):
         set_seed(config.seed)
         return store_of(config).folder
 
-    changes = ["seed=1", "data.image_size=96", "data.mean=[0.4, 0.4, 0.4]", "data.std=[0.2, 0.2, 0.2]"]
+    changes = [
+        "seed=1",
+        "data.image_size=96",
+        "data.mean=[0.4, 0.4, 0.4]",
+        "data.std=[0.2, 0.2, 0.2]",
+        "data.bands=[3,2,1]",
+    ]
     changes += [f"model.encoder={SMALL_TINY}", "train.precision=bf16", "train.cache_dtype=bfloat16"]
     folders = [folder(), *(folder(change) for change in changes)]
     assert len(set(folders)) == len(folders)
@@ -177,15 +186,15 @@ def test_views_are_those_of_the_turned_image(trained, tmp_path, config_file):
     set_seed(config.seed)
     encoder = build_model(config.model, classes=3).model.eval().encoder
     store = store_of(config, encoder)
-    path = Path(config.data.root) / "train" / "images" / "train1.png"
-    store.add([path])
+    source = open_source(config.data, "train")
+    store.add(source)
     for view, turn in enumerate(turns):
-        picture = Image.open(path)
+        picture = Image.open(source.image_file("train1"))
         picture = picture if turn is None else picture.transpose(Image.Transpose[turn])
-        pixels = network_view(np.array(picture), config.data.image_size, config.data.mean, config.data.std)
+        pixels = network_view(as_raster(np.array(picture)), config.data)
         with torch.inference_mode():
             expected = encoder.taps(pixels[None])
-        for found, tap in zip(store.read(path, view), expected, strict=True):
+        for found, tap in zip(store.read(source, "train1", view), expected, strict=True):
             torch.testing.assert_close(found.permute(2, 0, 1), tap[0], rtol=1e-4, atol=1e-5)
 
 
@@ -262,3 +271,30 @@ def test_two_processes_share_the_work_and_train_as_one(config_file, trained, tmp
     ]
     assert len(entries(tmp_path)) == 9
     assert_close(tmp_path / "two", trained(*given, "train.batch_size=2"), 1e-4)
+
+
+def test_an_entry_depends_on_its_image_alone(trained, tmp_path):
+    """Whatever was missing beside it, and however many images were read at a time."""
+    trained(CACHED, "train.epochs=1", "train.batch_size=4")
+    sound = {path: path.read_bytes() for path in entries(tmp_path)}
+    for path in entries(tmp_path)[1::2]:
+        path.unlink()
+    trained(CACHED, "train.epochs=1", "train.batch_size=3")
+    assert {path: path.read_bytes() for path in entries(tmp_path)} == sound
+
+
+def test_an_entry_altered_during_the_run_is_seen_when_it_is_read(trained, tmp_path, monkeypatch):
+    whole = trained(CACHED, "run_dir=whole")
+    train_epoch = Trainer.train_epoch
+
+    def altered(self, epoch, *rest):
+        if epoch == 2:
+            for path in entries(tmp_path):
+                path.write_bytes(flipped(path.read_bytes(), -300))
+        return train_epoch(self, epoch, *rest)
+
+    monkeypatch.setattr(Trainer, "train_epoch", altered)
+    with pytest.raises(InputError, match="their checksum is another.; train.resume=true computes them again"):
+        trained(CACHED, "run_dir=cut")
+    monkeypatch.setattr(Trainer, "train_epoch", train_epoch)
+    assert history(trained(CACHED, "run_dir=cut", "train.resume=true")) == history(whole)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from samseg.config.load import load_config, save_config, task_of
-from samseg.data.dataset import SegmentationDataset
 from samseg.errors import InputError
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
@@ -29,7 +28,7 @@ def test_pixels_are_counted_as_the_predictor_classifies_them(run, tiny_config, r
     metrics, path = found.figures, found.path
     predictor = Predictor.from_run(run)
     right = total = 0
-    for item in SegmentationDataset(config.data.root, "val", config.data, train=False, seed=0):
+    for item in task_of(config).dataset("val", train=False, seed=0):
         counts = item["mask"] != 255
         right += (torch.from_numpy(predictor(item["image"])).long() == item["mask"])[counts].sum().item()
         total += counts.sum().item()
@@ -42,9 +41,9 @@ def test_reading_processes_and_shares_count_the_same_pixels(run, tiny_config):
     dataset = task.dataset("val", train=False, seed=0)
     model = Predictor.from_run(run, "cpu").model
     device = torch.device("cpu")
-    whole = evaluate(model, dataset, task, device)
-    assert evaluate(model, dataset, task, device, workers=2) == whole
-    shares = [evaluate(model, dataset, task, device, rank=rank, processes=2) for rank in (0, 1)]
+    whole = evaluate(model, dataset, task, device).compute()
+    assert evaluate(model, dataset, task, device, workers=2).compute() == whole
+    shares = [evaluate(model, dataset, task, device, rank=rank, processes=2).compute() for rank in (0, 1)]
     pixels = [
         sum((item["mask"] != 255).sum().item() for item in map(dataset.__getitem__, part)) for part in ([0, 2], [1])
     ]

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -6,7 +7,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from samseg.config.schema import TrainConfig
 from samseg.errors import ConfigError, InputError
+from samseg.runs.state import RunState
 from samseg.training.failures import check_finite, explained
+from samseg.training.processes import too_few
+from tests.faults import small_disk
 
 
 class Unreadable(Dataset):
@@ -42,22 +46,38 @@ def test_batch_normalisation_of_one_value():
 
 def test_an_image_that_a_reading_process_cannot_read():
     message = explanation(lambda: next(iter(DataLoader(Unreadable(), num_workers=1))))
-    assert message.endswith("a.png is truncated; copy it again")
+    assert message == "a.png is truncated; copy it again"
 
 
-def write_text():
+def write_events():
     with open("/dev/full", "w") as file:
         file.write("x")
 
 
-def write_state():
-    torch.save({"weight": torch.zeros(10**6)}, "/dev/full")
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
-@pytest.mark.parametrize("write", [write_text, write_state])
-def test_a_full_disk(write):
-    assert "disk of the run folder is full" in explanation(write)
+def test_a_full_disk():
+    assert "disk of the run folder is full" in explanation(write_events)
+
+
+def test_a_full_disk_while_a_state_is_saved(tmp_path):
+    with small_disk(tmp_path / "disk", 64) as disk:
+        state = RunState(model={"a": torch.zeros(10**6)})
+        message = explanation(lambda: state.save(disk))
+    assert "state.pt cannot be written (No space left on device)" in message and "train.resume=true goes on" in message
+
+
+def test_the_launcher_was_asked_for_more(monkeypatch):
+    for name in ("WORLD_SIZE", "MASTER_ADDR", "ACCELERATE_USE_CPU"):
+        monkeypatch.delenv(name, raising=False)
+    accelerator = SimpleNamespace(num_processes=1)
+    assert too_few(accelerator) is None
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    assert too_few(accelerator) is None
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert "asked for several processes, but 1 trains" in too_few(accelerator)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "asked for 2 processes, but 1 trains" in too_few(accelerator)
+    assert too_few(SimpleNamespace(num_processes=2)) is None
 
 
 def test_defects_keep_their_traceback():

@@ -15,8 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from samseg import files
 from samseg.adapters.insert import is_adapter_tensor
-from samseg.config.load import load_config
-from samseg.data.dataset import SegmentationDataset
+from samseg.config.load import load_config, task_of
 from samseg.errors import ConfigError, InputError, Terminated, WeightsError
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
@@ -76,9 +75,9 @@ def test_a_run_folder(trained):
 
 def test_metrics_are_those_of_the_predictor_at_each_images_own_size(trained, tiny_config):
     folder = trained()
-    config = load_config(tiny_config).data
+    config = load_config(tiny_config)
     predictor = Predictor.from_run(folder)
-    dataset = SegmentationDataset(config.root, "val", config, train=False, seed=0)
+    dataset = task_of(config).dataset("val", train=False, seed=0)
     truth = np.concatenate([item["mask"].numpy().ravel() for item in dataset])
     found = np.concatenate([predictor(item["image"]).ravel() for item in dataset])[truth != 255]
     truth = truth[truth != 255]
@@ -189,7 +188,8 @@ def test_an_interrupted_run_says_how_to_go_on(trained, monkeypatch, capsys):
     monkeypatch.setattr("samseg.training.trainer.Trainer.validate", interrupt)
     with pytest.raises(KeyboardInterrupt):
         trained()
-    assert "stopped in epoch 1; the same command with train.resume=true goes on" in capsys.readouterr().out
+    assert "stopped in epoch 1; no state was saved, nothing is kept" in capsys.readouterr().out
+    assert not os.path.exists("runs/tiny")
 
 
 RANDOM = ["train.epochs=2", "data.augment=[HorizontalFlip]"]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samseg.data.sources.coco import CocoSource
 from samseg.data.sources.folders import FolderSource
 from samseg.data.sources.source import Source
 from samseg.errors import ConfigError, did_you_mean
@@ -10,7 +11,7 @@ from samseg.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from samseg.data.config import DataConfig
 
-SOURCES: dict[str, type[Source]] = {"folders": FolderSource}
+SOURCES: dict[str, type[Source]] = {"folders": FolderSource, "coco": CocoSource}
 
 
 def source_class(name: str) -> type[Source]:

@@ -3,7 +3,46 @@
 import hashlib
 from pathlib import Path
 
+from samseg.data.images import Raster, Window, image_shape, list_images, may_lack_data, read_image
+from samseg.data.sources.source import Source
 from samseg.errors import InputError
+
+NAMED = 3  # so many files are named in an error
+
+
+class FileSource(Source):
+    """A source whose images are PNG, TIFF or JPEG files.
+
+    Attributes:
+        files: the image files by name.
+    """
+
+    files: dict[str, Path]
+
+    def shape(self, name: str) -> tuple[int, int]:
+        return image_shape(self.files[name])
+
+    def image(self, name: str, window: Window | None = None) -> Raster:
+        return read_image(self.files[name], window)
+
+    def may_lack_data(self, name: str) -> bool:
+        return may_lack_data(self.files[name])
+
+    def digest(self, name: str) -> str:
+        return file_digest(self.files[name])
+
+    def image_file(self, name: str) -> Path:
+        return self.files[name]
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted; InputError for a folder that is not there or holds none."""
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}")
+    found = list_images(folder)
+    if not found:
+        raise InputError(f"{folder} is empty: it must hold PNG, TIFF or JPEG images")
+    return found
 
 
 def file_digest(file: Path) -> str:
@@ -12,3 +51,9 @@ def file_digest(file: Path) -> str:
         return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}; replace the file") from error
+
+
+def some(names: list[str], kind: str) -> str:
+    """ "2 images (a.png, b.png)"; of many, the first few."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{len(names)} {kind}{'s' if len(names) > 1 else ''} ({', '.join(names[:NAMED])}{more})"

@@ -1,21 +1,17 @@
 """Pairs of files: the folders images/ and masks/ of a split, paired by stem; instances/ beside them if there are."""
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from samseg.data.images import Raster, Window, image_shape, list_images, may_lack_data, read_image, read_label
-from samseg.data.sources.files import file_digest
-from samseg.data.sources.source import Source
+from samseg.data.images import Window, image_shape, list_images, orientation, read_label
+from samseg.data.sources.files import FileSource, images_in, some
 from samseg.errors import InputError
 
-NAMED = 3  # so many files are named in an error
 
-
-class FolderSource(Source):
+class FolderSource(FileSource):
     """The pairs of ``root/split/images`` and ``root/split/masks``.
 
     Raises InputError for a folder that is missing or empty, two files of one stem, and an image or a mask left alone.
@@ -25,35 +21,37 @@ class FolderSource(Source):
     def __init__(self, root: str | Path, split: str, settings: Any = None):
         super().__init__(root, split, settings)
         folder = Path(root) / split
-        self._images, self._masks = (_by_stem(folder / kind) for kind in ("images", "masks"))
-        _check_partners(folder, "image", self._images, "mask", self._masks)
-        _check_partners(folder, "mask", self._masks, "image", self._images)
-        if not self._images:
-            raise _empty(folder / "images")
+        self.files, self._masks = (_by_stem(folder / kind) for kind in ("images", "masks"))
+        _check_partners(folder, "image", self.files, "mask", self._masks)
+        _check_partners(folder, "mask", self._masks, "image", self.files)
+        images_in(folder / "images")
         self._instances = None
         if (folder / "instances").is_dir():
             self._instances = _by_stem(folder / "instances")
-            _check_partners(folder, "image", self._images, "instance", self._instances)
-        self.names = sorted(self._images)
+            _check_partners(folder, "image", self.files, "instance", self._instances)
+        self.names = sorted(self.files)
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: Any = None) -> list[Path]:
-        folder = Path(root) / split / "images"
-        if not folder.is_dir():
-            raise InputError(f"no such folder: {folder}")
-        found = list_images(folder)
-        if not found:
-            raise _empty(folder)
-        return found
+        return images_in(Path(root) / split / "images")
 
-    def shape(self, name: str) -> tuple[int, int]:
-        return image_shape(self._images[name])
+    def check(self, name: str) -> None:
+        """Refuse an image that EXIF turns beside a mask that it does not turn, where the sizes do not tell which fits.
 
-    def image(self, name: str, window: Window | None = None) -> Raster:
-        return read_image(self._images[name], window)
-
-    def may_lack_data(self, name: str) -> bool:
-        return may_lack_data(self._images[name])
+        Both are read upright. A mask drawn on the upright image fits; one drawn on the pixels as they are stored does
+        not, and nobody sees it in an image that is square or upside down.
+        """
+        image, mask = self.files[name], self._masks[name]
+        turned = orientation(image)
+        if turned == 1 or turned == orientation(mask):
+            return
+        height, width = image_shape(image)
+        if turned <= 4 or height == width:
+            raise InputError(
+                f"EXIF turns {image} (orientation {turned}) but not {mask}, and their sizes do not tell whether they "
+                "fit: turn the image's pixels (mogrify -auto-orient), or only remove the tag (exiftool -Orientation=) "
+                "if the mask was drawn on the image as it is stored"
+            )
 
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         return read_label(self._masks[name], window, colours)
@@ -64,13 +62,12 @@ class FolderSource(Source):
         objects = read_label(self._instances[name], window)
         if objects.ndim != 2:
             raise InputError(f"{self._instances[name]} has colours; number the objects in one channel, 0 background")
+        if objects.dtype == np.uint8 and len(np.unique(objects)) == 256:
+            raise InputError(
+                f"{self._instances[name]} has 8 bits, and all of its 255 numbers are taken: objects beyond them would "
+                "share numbers with others; write instances with 16 bits"
+            )
         return objects.astype(np.int32)
-
-    def digest(self, name: str) -> str:
-        return file_digest(self._images[name])
-
-    def image_file(self, name: str) -> Path:
-        return self._images[name]
 
     def describe_label(self, name: str) -> str:
         return str(self._masks[name])
@@ -80,8 +77,8 @@ def _check_partners(folder: Path, kind: str, files: dict[str, Path], other: str,
     alone = [files[stem] for stem in files if stem not in others]
     if alone:
         raise InputError(
-            f"{folder}: {_some(alone, kind)} without {other}: every {kind} in {kind}s/ needs a file of the same stem "
-            f"in {other}s/"
+            f"{folder}: {some([file.name for file in alone], kind)} without {other}: every {kind} in {kind}s/ needs a "
+            f"file of the same stem in {other}s/"
         )
 
 
@@ -96,13 +93,3 @@ def _by_stem(folder: Path) -> dict[str, Path]:
         both = " and ".join(file.name for file in files if file.stem == twice[0])
         raise InputError(f"{folder} holds {both}: two files of one stem cannot be told apart; remove or rename one")
     return {file.stem: file for file in files}
-
-
-def _empty(folder: Path) -> InputError:
-    return InputError(f"{folder} is empty: it must hold PNG, TIFF or JPEG images")
-
-
-def _some(files: Iterable[Path], kind: str) -> str:
-    names = [file.name for file in files]
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{len(names)} {kind}{'s' if len(names) > 1 else ''} ({', '.join(names[:NAMED])}{more})"

@@ -30,6 +30,7 @@ class Source(ABC):
         names: of the images, sorted, each once.
         categories: of a ``named`` source: how many objects each has in the split, in the order of the numbers that
             stand for them in labels, from 1; 0 is where there is no object.
+        notes: what a reader should know of the split, such as images without labels; shown when data are checked.
     """
 
     section: ClassVar[str | None] = None
@@ -39,6 +40,7 @@ class Source(ABC):
         self.split = split
         self.names: list[str] = []
         self.categories: dict[str, int] = {}
+        self.notes: list[str] = []
 
     @classmethod  # noqa: B027 (a source may have no keys)
     def complete(cls, settings: Any) -> None:
@@ -48,6 +50,9 @@ class Source(ABC):
     @abstractmethod
     def images(cls, root: str | Path, split: str, settings: Any = None) -> list[Path]:
         """The image files of a split, labelled or not; InputError where there are none to be had."""
+
+    def check(self, name: str) -> None:  # noqa: B027 (there may be nothing)
+        """InputError for what reading an image and its label would not show, before the first step."""
 
     @abstractmethod
     def shape(self, name: str) -> tuple[int, int]:

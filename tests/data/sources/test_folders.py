@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from samseg.data.classes import parse_classes
-from samseg.data.sources.folders import find_pairs, read_pair
+from samseg.data.dataset import read_pair
+from samseg.data.sources.folders import FolderSource
+from samseg.data.target import class_target
 from samseg.errors import InputError
+from tests.data.sources.contract import SourceContract
 
 
 def test_pairs_are_found_by_stem_whatever_the_suffix(data):
@@ -19,21 +22,21 @@ def test_pairs_are_found_by_stem_whatever_the_suffix(data):
     image.save(train / "images/train1.JPG")
     for junk in ("images/.DS_Store", "images/Thumbs.db", "masks/train1.png.aux.xml", "masks/._train1.png"):
         (train / junk).touch()
-    pairs = find_pairs(data.root, "train")
-    assert [pair.name for pair in pairs] == ["train0", "train1", "train2"]
-    assert pairs[1].image.name == "train1.JPG" and pairs[1].mask.name == "train1.png"
+    source = FolderSource(data.root, "train")
+    assert source.names == ["train0", "train1", "train2"]
+    assert source.image_file("train1").name == "train1.JPG" and source.describe_label("train1").endswith("/train1.png")
 
 
 def test_partners_that_are_missing_are_counted_and_named(data):
     train = Path(data.root) / "train"
     (train / "masks/train1.png").unlink()
     with pytest.raises(InputError, match=r"train: 1 image \(train1.png\) without mask: .* in masks/"):
-        find_pairs(data.root, "train")
+        FolderSource(data.root, "train")
     shutil.copy(train / "images/train1.png", train / "masks/train1.png")
     for number in range(5):
         (train / f"masks/more{number}.png").touch()
     with pytest.raises(InputError, match=r"5 masks \(more0.png, more1.png, more2.png and 2 more\) without image"):
-        find_pairs(data.root, "train")
+        FolderSource(data.root, "train")
 
 
 def test_folders_that_are_missing_or_empty(data):
@@ -41,33 +44,84 @@ def test_folders_that_are_missing_or_empty(data):
     with pytest.raises(
         InputError, match="no such folder: .*nowhere/train/images; data.root needs train/, val/ and test/"
     ):
-        find_pairs(root / "nowhere", "train")
+        FolderSource(root / "nowhere", "train")
     shutil.rmtree(root / "val/masks")
     with pytest.raises(InputError, match="no such folder: .*val/masks"):
-        find_pairs(root, "val")
+        FolderSource(root, "val")
     for path in (root / "test").glob("*/*.png"):
         path.unlink()
     with pytest.raises(InputError, match="test/images is empty: it must hold PNG, TIFF or JPEG images"):
-        find_pairs(root, "test")
+        FolderSource(root, "test")
 
 
 def test_two_files_of_one_stem(data):
     images = Path(data.root) / "train/images"
     shutil.copy(images / "train0.png", images / "train0.tif")
     with pytest.raises(InputError, match="train0.png and train0.tif: two files of one stem"):
-        find_pairs(data.root, "train")
+        FolderSource(data.root, "train")
 
 
 def test_sizes_must_agree_once_upright(data):
-    classes = parse_classes(data.classes, data.ignore)
-    pair = find_pairs(data.root, "train")[0]
-    image = Image.open(pair.image).copy()
+    source = FolderSource(data.root, "train")
+    target, path = class_target(data, source), source.image_file("train0")
+    image, mask = Image.open(path).copy(), path.parents[1] / "masks" / path.name
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
-    image.save(pair.image, exif=exif)
+    image.save(path, exif=exif)
     with pytest.raises(InputError, match=r"masks/train0.png is 64 x 40 pixels, but .*images/train0.png is 40 x 64"):
-        read_pair(pair, classes)
-    Image.open(pair.mask).transpose(Image.Transpose.ROTATE_270).save(pair.mask)
-    upright, mask = read_pair(pair, classes)
-    assert upright.shape == (64, 40, 3) and mask.shape == (64, 40)
-    assert np.array_equal(upright, np.rot90(np.array(image), -1))
+        read_pair(source, target, "train0")
+    Image.open(mask).transpose(Image.Transpose.ROTATE_270).save(mask)
+    upright, label = read_pair(source, target, "train0")
+    assert upright.pixels.shape == (3, 64, 40) and label.shape == (64, 40)
+    assert np.array_equal(np.moveaxis(upright.pixels, 0, -1), np.rot90(np.array(image), -1))
+
+
+class TestFolders(SourceContract):
+    @pytest.fixture
+    def source(self, data, root) -> FolderSource:
+        return FolderSource(data.root, "train")
+
+    @pytest.fixture
+    def root(self, data) -> Path:
+        return Path(data.root)
+
+
+class TestDeepImages(SourceContract):
+    """Four bands of floating point with a NaN, 16 bits with nodata, and numbered objects beside them."""
+
+    @pytest.fixture
+    def root(self, tmp_path) -> Path:
+        rng = np.random.default_rng(0)
+        folder = tmp_path / "train"
+        for kind in ("images", "masks", "instances"):
+            (folder / kind).mkdir(parents=True)
+        for name, dtype in (("a", "float32"), ("b", "uint16")):
+            pixels = (rng.random((33, 41, 4)) * 5000).astype(dtype)
+            pixels[4:7, 5:9] = np.nan if dtype == "float32" else 7
+            tags = [(42113, "s", 0, "7", False)] if dtype == "uint16" else []
+            layout = {"photometric": "minisblack", "planarconfig": "contig"}
+            tifffile.imwrite(folder / "images" / f"{name}.tif", pixels, extratags=tags, **layout)
+            Image.fromarray(rng.integers(0, 2, (33, 41), dtype=np.uint8)).save(folder / "masks" / f"{name}.png")
+            objects = rng.integers(0, 600, (33, 41)).astype(np.uint16)
+            Image.fromarray(objects if name == "a" else (objects % 200).astype(np.uint8)).save(
+                folder / "instances" / f"{name}.png"
+            )
+        return tmp_path
+
+    @pytest.fixture
+    def source(self, root) -> FolderSource:
+        source = FolderSource(root, "train")
+        assert source.instances("a").max() > 255 and source.image("b").valid.sum() == 33 * 41 - 12
+        return source
+
+
+def test_objects_need_every_image_and_no_colours(data):
+    folder = Path(data.root) / "train"
+    assert FolderSource(data.root, "train").instances("train0") is None
+    (folder / "instances").mkdir()
+    with pytest.raises(InputError, match=r"3 images \(.*\) without instance: every image .* in instances/"):
+        FolderSource(data.root, "train")
+    for name in ("train0", "train1", "train2"):
+        shutil.copy(folder / "images" / f"{name}.png", folder / "instances")
+    with pytest.raises(InputError, match="instances/train0.png has colours"):
+        FolderSource(data.root, "train").instances("train0")

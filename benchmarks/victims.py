@@ -1,0 +1,176 @@
+"""What `benchmarks.faults` does harm to: data, configurations, commands in processes of their own, small disks."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from PIL import Image
+
+from samseg.cli.main import main
+
+CONVOLUTIONS = {
+    "model": {"encoder": "resnet18", "weights": None, "freeze_encoder": False},
+    "data": {"classes": {"ground": 0, "green": 1, "blue": 2}, "image_size": 64, "augment": ["HorizontalFlip"]},
+    "train": {"epochs": 12, "batch_size": 2, "lr": 0.002, "workers": 0, "patience": None},
+}
+CACHED = [
+    "model.encoder=sam-vit_t", "model.freeze_encoder=true", "model.arch=fpn", "data.augment=[]",
+    "train.cache_features=true", "train.cache_dir=cache", "model.decoder={decoder_pyramid_channels: 16}",
+]  # fmt: skip
+TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+TWO += ["--rdzv-endpoint=localhost:0", "-m", "samseg"]
+
+
+def write_scenes(root: Path) -> None:
+    """Noise with a green and a blue square on each picture."""
+    generator = np.random.default_rng(0)
+    for split, images in (("train", 6), ("val", 3), ("test", 2)):
+        for number in range(images):
+            image = generator.integers(60, 120, (60 + 9 * number, 80, 3), dtype=np.uint8)
+            mask = np.zeros(image.shape[:2], np.uint8)
+            for label in (1, 2):
+                top, left = generator.integers(0, 40, 2)
+                mask[top : top + 20, left : left + 20] = label
+                image[top : top + 20, left : left + 20, label] += 90
+            for kind, array in (("images", image), ("masks", mask)):
+                (root / split / kind).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(root / split / kind / f"{number}.png")
+
+
+class Process:
+    """A command of samseg in a process of its own, forked from this one, which has imported everything already."""
+
+    def __init__(self, *arguments: object):
+        sys.stdout.flush()
+        self.log, self.started = Path("log.txt").absolute(), time.monotonic()
+        self.pid, self.code = os.fork(), None
+        if self.pid == 0:
+            with open(self.log, "w") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            code = 1
+            try:
+                main([str(argument) for argument in arguments])
+            except SystemExit as end:
+                code = end.code or 0
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def ended(self) -> bool:
+        if self.code is None and (found := os.waitpid(self.pid, os.WNOHANG))[0]:
+            self.code = os.waitstatus_to_exitcode(found[1])
+        return self.code is not None
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ended within so many seconds; it is killed otherwise."""
+        while not self.ended() and time.monotonic() - self.started < seconds:
+            time.sleep(0.005)
+        if self.ended():
+            return True
+        os.kill(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        self.code = os.waitstatus_to_exitcode(status)
+        return False
+
+    def outcome(self) -> str:
+        """The words of the table."""
+        text = self.log.read_text(errors="replace")
+        errors = [line for line in text.splitlines() if line.startswith("error: ")]
+        if "Traceback" in text:
+            return "TRACEBACK"
+        if self.code == 0:
+            return "accepted"
+        if self.code == 2 and len(errors) == 1:
+            return "refused in one line, code 2"
+        return f"ENDED WITH CODE {self.code}"
+
+
+class Launched(Process):
+    """Two processes that train together, as torchrun starts them."""
+
+    def __init__(self, *settings: str):
+        self.log, self.started, self.code = Path("log.txt").absolute(), time.monotonic(), None
+        with open(self.log, "w") as log:
+            command = [*TWO, "train", "tiny.yaml", "data.root=data", "train.batch_size=1", *settings]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def ended(self) -> bool:
+        self.code = self.process.poll()
+        return self.code is not None
+
+    def wait(self, seconds: float) -> bool:
+        while not self.ended() and time.monotonic() - self.started < seconds:
+            time.sleep(0.005)
+        if ended := self.ended():
+            return ended
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.code = self.process.wait()
+        return False
+
+
+def finished_run(folder: str, *settings: str) -> Path:
+    process = Process("train", "tiny.yaml", "data.root=data", "train.epochs=2", f"run_dir={folder}", *settings)
+    assert process.wait(600) and process.code == 0, process.log.read_text()
+    return Path(folder)
+
+
+@contextlib.contextmanager
+def disk(kib: int) -> Iterator[Path]:
+    folder = Path("disk")
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def damaged(folder: Path) -> list[str]:
+    """Files that are a part, or were left by a save that failed."""
+    bad = []
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        try:
+            if path.name.startswith("."):
+                raise ValueError
+            if path.suffix in (".png", ".jpg"):
+                Image.open(path).load()
+            elif path.suffix == ".npy":
+                np.load(path)
+            elif path.suffix == ".safetensors":
+                safetensors.torch.load_file(path)
+            elif path.suffix == ".pt2":
+                torch.export.load(path)
+        except Exception:
+            bad.append(path.name)
+    return bad
+
+
+def odd_files(folder: Path) -> None:
+    """Every kind of file that is no image, or a part of one, under an image's name."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    for suffix in ("png", "jpg", "tif", "webp", "bmp", "gif"):
+        picture.save(folder / f"whole.{suffix}")
+        data = (folder / f"whole.{suffix}").read_bytes()
+        (folder / f"whole.{suffix}").unlink()
+        if suffix in ("webp", "bmp", "gif"):
+            (folder / f"{suffix}.png").write_bytes(data)
+            continue
+        for share in (0, 0.01, 0.1, 0.5, 0.9):
+            (folder / f"cut{share:g}{suffix}.{suffix}".replace("0.", "")).write_bytes(data[: int(share * len(data))])
+        (folder / f"noise{suffix}.{suffix}").write_bytes(data[:12] + random.randbytes(2000))
+    for name, data in {"text": b"words\n" * 9, "zeros": bytes(999), "noise": random.randbytes(999)}.items():
+        (folder / f"{name}.png").write_bytes(data)

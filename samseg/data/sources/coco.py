@@ -1,0 +1,177 @@
+"""COCO: a folder of images and a JSON file of objects for each split; polygons and RLE, decoded by pycocotools."""
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle
+
+from samseg.data.images import Window, cut, image_shape
+from samseg.data.sources.files import FileSource, images_in, some
+from samseg.errors import ConfigError, InputError
+
+
+@dataclass
+class CocoConfig:
+    """Where a split's files lie under data.root; {split} stands for train, val or test.
+
+    The layout of COCO itself is images: "{split}2017", annotations: "annotations/instances_{split}2017.json".
+    """
+
+    images: str = "{split}/images"  # the folder that the file names of the annotations are in
+    annotations: str = "{split}/annotations.json"
+
+
+class CocoSource(FileSource):
+    """The images that a split's annotations list, and the objects on them.
+
+    Where objects overlap, the smaller lies on top, and of two of the same size the later. Crowds lie under all objects:
+    as labels they are of their category, but no instance. Images without annotations are background; images in the
+    folder that the annotations do not list are left out. `notes` says so.
+
+    Raises InputError for files that are missing or do not fit each other.
+    """
+
+    section = "coco"
+    named = True
+
+    def __init__(self, root: str | Path, split: str, settings: CocoConfig | None = None):
+        super().__init__(root, split, settings)
+        folder, self._annotations = _places(root, split, settings or CocoConfig())
+        listed = images_in(folder)
+        content = _read(self._annotations)
+        numbers = self._number(content["categories"])
+        names = self._list(content["images"], folder)
+        self._objects: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        counts: Counter[int] = Counter()
+        for entry in content["annotations"]:
+            self._check(entry, names, numbers)
+            number = numbers[entry["category_id"]]
+            counts[number] += 1
+            self._objects[names[entry["image_id"]]].append(entry | {"number": number})
+        self._objects = dict(self._objects)
+        for number, category in enumerate(self.categories, start=1):
+            self.categories[category] = counts[number]
+        self._note(len(listed))
+
+    @classmethod
+    def complete(cls, settings: CocoConfig) -> None:
+        for key in ("images", "annotations"):
+            if "{split}" not in getattr(settings, key):
+                raise ConfigError(
+                    f"data.coco.{key} must hold {{split}}, which stands for train, val or test; got "
+                    f"{getattr(settings, key)!r}"
+                )
+
+    @classmethod
+    def images(cls, root: str | Path, split: str, settings: CocoConfig | None = None) -> list[Path]:
+        return images_in(_places(root, split, settings or CocoConfig())[0])
+
+    def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
+        """The numbers of `categories` (H, W) uint16."""
+        return cut(self._drawn(name, [(one["number"], one) for one in self._objects.get(name, [])], np.uint16), window)
+
+    def instances(self, name: str, window: Window | None = None) -> np.ndarray:
+        single = [one for one in self._objects.get(name, []) if not one.get("iscrowd")]
+        return cut(self._drawn(name, list(enumerate(single, start=1)), np.int32), window)
+
+    def describe_label(self, name: str) -> str:
+        return f"{self._annotations} ({self.files[name].name})"
+
+    def _drawn(self, name: str, objects: list[tuple[int, dict]], dtype: type) -> np.ndarray:
+        """Objects, each in its value, crowds first and then from large to small."""
+        canvas = np.zeros(self._sizes[name] or image_shape(self.files[name]), dtype)
+        masks = [(self._encoded(name, one, canvas.shape), value, one) for value, one in objects]
+        for mask, value, _ in sorted(masks, key=lambda item: (not item[2].get("iscrowd"), -int(rle.area(item[0])))):
+            canvas[rle.decode(mask).astype(bool)] = value
+        return canvas
+
+    def _encoded(self, name: str, one: dict[str, Any], shape: tuple[int, int]) -> dict[str, Any]:
+        """An annotation as compressed RLE."""
+        height, width = shape
+        where, found = f"{self.describe_label(name)}: annotation {one.get('id')}", one.get("segmentation")
+        try:
+            if isinstance(found, dict):
+                if list(found["size"]) != [height, width]:
+                    raise InputError(f"{where} is an RLE of size {found['size']}, but the image is {[height, width]}")
+                return rle.frPyObjects(found, height, width) if isinstance(found["counts"], list) else found
+            if not isinstance(found, list) or not found or any(len(p) < 6 or len(p) % 2 for p in found):
+                raise InputError(f"{where} has no polygon of three points or more, and no RLE; draw or remove it")
+            return rle.merge(rle.frPyObjects(found, height, width))
+        except InputError:
+            raise
+        except (TypeError, ValueError, KeyError) as error:
+            raise InputError(f"{where} cannot be read: its segmentation is neither polygons nor RLE") from error
+
+    def _number(self, categories: list[dict[str, Any]]) -> dict[int, int]:
+        """Number the `categories` as they are listed, from 1; gives the numbers by category id."""
+        self.categories = dict.fromkeys((category["name"] for category in categories), 0)
+        number = {name: index for index, name in enumerate(self.categories, start=1)}
+        return {category["id"]: number[category["name"]] for category in categories}
+
+    def _list(self, images: list[dict[str, Any]], folder: Path) -> dict[int, str]:
+        """Set `names`, `files` and sizes; gives the names by image id. A name is the file's without its suffix."""
+        names = {image["id"]: Path(image["file_name"]).with_suffix("").as_posix() for image in images}
+        self.files = {names[image["id"]]: folder / image["file_name"] for image in images}
+        self._sizes = {
+            names[image["id"]]: (image["height"], image["width"]) if "height" in image and "width" in image else None
+            for image in images
+        }
+        self.names = sorted(self.files)
+        twice = [name for name, count in Counter(names.values()).items() if count > 1]
+        if twice or len(names) < len(images):
+            raise InputError(f"{self._annotations} lists two images of one name or id: {(twice or ['an id'])[0]}")
+        missing = [file.name for file in self.files.values() if not file.is_file()]
+        if missing:
+            raise InputError(f"{self._annotations} lists {some(missing, 'image')} not in {folder}")
+        if not names:
+            raise InputError(f"{self._annotations} lists no images")
+        return names
+
+    def _check(self, entry: dict[str, Any], names: dict[int, str], numbers: dict[int, int]) -> None:
+        for key, known, of in (("image_id", names, "image"), ("category_id", numbers, "category")):
+            if entry.get(key) not in known:
+                raise InputError(
+                    f"{self._annotations}: annotation {entry.get('id')} is of {of} {entry.get(key)}, which it does not "
+                    "list"
+                )
+
+    def _note(self, in_folder: int) -> None:
+        empty = [name for name in self.names if name not in self._objects]
+        if empty:
+            one = len(empty) == 1
+            self.notes.append(
+                f"{self.split}: {some(empty, 'image')} without annotations count{'s' if one else ''} as background"
+            )
+        if in_folder > len(self.names):
+            self.notes.append(
+                f"{self.split}: {in_folder - len(self.names)} images in the folder are not in {self._annotations.name} "
+                "and are left out"
+            )
+
+
+def _places(root: str | Path, split: str, settings: CocoConfig) -> tuple[Path, Path]:
+    return tuple(Path(root) / text.replace("{split}", split) for text in (settings.images, settings.annotations))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The JSON; InputError for a file that is missing or does not hold what COCO's do."""
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"no such file: {file}; data.coco.annotations says where a split's annotations lie") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+    needed = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
+    for key, fields in needed.items():
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise InputError(f"{file} holds no list of {key}, as COCO's annotations do")
+        for entry in entries:
+            missing = [field for field in fields if not isinstance(entry, dict) or field not in entry]
+            if missing:
+                raise InputError(f"{file}: an entry of {key} has no {missing[0]}: {str(entry)[:80]}")
+    return content

@@ -1,0 +1,216 @@
+"""A raster through a run: the map in the raster's place, what it says of itself, shards, and bad input."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.control import GroundControlPoint
+from rasterio.transform import Affine
+
+from samseg.data.images import Raster
+from samseg.inference.predictor import Predictor
+from samseg.maps.merge import merge
+from samseg.maps.options import MapOptions
+from samseg.maps.run import MapRun, infer_map, infer_maps, infer_shard
+from tests.maps.rasters import NORTH_UP, noise, write_raster
+from tests.random_run import write_run
+
+BAHAMAS = Path(os.environ.get("SAMSEG_SHARED", Path(__file__).parents[3] / "shared" / "data")) / "maps" / "bahamas.tif"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> MapRun:
+    path = write_run(tmp_path_factory.mktemp("runs") / "run")
+    return MapRun(Predictor.from_run(path, "cpu", tile=True), path)
+
+
+def classes(path: Path) -> np.ndarray:
+    with rasterio.open(path) as raster:
+        return raster.read(1)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {},
+        {"transform": Affine(0.3, 0.4, 733601, 0.4, -0.3, 3725139)},  # rotated
+        {"transform": Affine(0.5, 0, 733601, 0, 0.5, 3725139)},  # south up
+        {"crs": "EPSG:4326", "transform": Affine(2.7e-6, 0, -115.2, 0, -2.7e-6, 36.1)},
+    ],
+    ids=["north up", "rotated", "south up", "degrees"],
+)
+def test_the_map_is_the_predictors_in_the_rasters_place(run, tmp_path, place):
+    pixels = noise(130, 150)
+    raster = write_raster(tmp_path / "a.tif", pixels, **place)
+    infer_map(run, raster, tmp_path / "out", MapOptions(probabilities=True))
+    with rasterio.open(raster) as read, rasterio.open(tmp_path / "out" / "a.tif") as made:
+        assert (made.crs, made.transform, made.shape) == (read.crs, read.transform, read.shape)
+        assert made.nodata == 255 and made.tags()["CLASS_1"] == "roof" and made.colormap(1)[255][3] == 0
+        np.testing.assert_array_equal(made.read(1), run.predictor(Raster(pixels)))
+    with rasterio.open(tmp_path / "out" / "a_probabilities.tif") as made:
+        stored = made.read() * np.array(made.scales)[:, None, None]
+        assert made.descriptions == ("background", "roof", "tree")
+    assert np.abs(stored - run.predictor.probabilities(Raster(pixels))).max() < 0.51 / 254
+    assert not (tmp_path / "out" / "a.parts").exists()
+
+
+def test_control_points_are_kept(run, tmp_path):
+    points = [GroundControlPoint(row, col, 10 + col, 50 - row) for row, col in ((0, 0), (0, 70), (66, 0), (66, 70))]
+    raster = write_raster(tmp_path / "a.tif", noise(66, 70), gcps=points, transform=None)
+    infer_map(run, raster, tmp_path / "out", MapOptions())
+    with rasterio.open(tmp_path / "out" / "a.tif") as made:
+        found, crs = made.gcps
+    assert [(p.row, p.col, p.x, p.y) for p in found] == [(p.row, p.col, p.x, p.y) for p in points]
+    assert crs.to_epsg() == 32616
+
+
+def test_large_maps_have_overviews_and_cogs_their_layout(run, tmp_path):
+    pixels = np.zeros((3, 1100, 1500), np.uint8)
+    pixels[:, 500:600, 700:800] = noise(100, 100)
+    raster = write_raster(tmp_path / "a.tif", pixels, nodata=0)
+    for out, options in (("plain", MapOptions()), ("cog", MapOptions(cog=True))):
+        infer_map(run, raster, tmp_path / out, options)
+    with rasterio.open(tmp_path / "plain" / "a.tif") as plain, rasterio.open(tmp_path / "cog" / "a.tif") as cog:
+        assert plain.overviews(1) == [2, 4] and cog.overviews(1)
+        assert cog.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert cog.tags()["CLASS_2"] == "tree" and cog.colormap(1)[1] == plain.colormap(1)[1]
+        np.testing.assert_array_equal(plain.read(1), cog.read(1))
+
+
+@pytest.mark.skipif(not BAHAMAS.exists(), reason="the real rasters are not here")
+def test_nodata_out_where_nodata_in_and_an_overlay(run, tmp_path):
+    infer_map(run, BAHAMAS, tmp_path, MapOptions(overwrite=True))
+    with rasterio.open(BAHAMAS) as read:
+        np.testing.assert_array_equal(classes(tmp_path / "bahamas.tif") == 255, read.dataset_mask() == 0)
+    assert (tmp_path / "bahamas_overlay.jpg").stat().st_size > 10_000
+
+
+def test_alpha_is_no_band_and_hides(run, tmp_path):
+    pixels = noise(80, 80, bands=4)
+    pixels[3] = 255
+    pixels[3, :, 60:] = 0
+    raster = write_raster(tmp_path / "a.tif", pixels, photometric="rgb", alpha="yes")
+    infer_map(run, raster, tmp_path / "out", MapOptions())
+    assert ((classes(tmp_path / "out" / "a.tif") == 255) == (pixels[3] == 0)).all()
+
+
+def test_averaging_over_turns_makes_the_map_turn_with_the_raster(run, tmp_path):
+    pixels = noise(64, 64)
+    maps = []
+    for name, turned in (("a", pixels), ("b", np.rot90(pixels, 1, (1, 2)))):
+        infer_map(run, write_raster(tmp_path / f"{name}.tif", turned), tmp_path / "out", MapOptions(tta=True))
+        maps.append(classes(tmp_path / "out" / f"{name}.tif"))
+    assert (np.rot90(maps[0]) == maps[1]).mean() > 0.999  # sums in another order
+    assert (run.predictor(Raster(pixels)) != maps[0]).any()
+
+
+def test_bounds_limit_the_map_and_leave_its_pixels(run, tmp_path):
+    raster = write_raster(tmp_path / "a.tif", noise(200, 200))
+    infer_map(run, raster, tmp_path / "whole", MapOptions())
+    left, top = NORTH_UP @ (30, 20)
+    right, bottom = NORTH_UP @ (90, 110)
+    infer_map(run, raster, tmp_path / "part", MapOptions(bounds=(left, bottom, right, top)))
+    whole, part = classes(tmp_path / "whole" / "a.tif"), classes(tmp_path / "part" / "a.tif")
+    np.testing.assert_array_equal(part[20:110, 30:90], whole[20:110, 30:90])
+    assert (part != 255).sum() == 90 * 60
+
+
+def test_resampled_to_another_resolution(run, tmp_path):
+    raster = write_raster(tmp_path / "a.tif", noise(100, 140))
+    infer_map(run, raster, tmp_path / "out", MapOptions(resolution=1.0))
+    with rasterio.open(tmp_path / "out" / "a.tif") as made:
+        assert made.shape == (50, 70) and made.res == (1, 1)
+        assert made.bounds == rasterio.open(raster).bounds
+        assert (made.read(1) != 255).all()
+
+
+def test_shards_merge_to_the_map_of_one_machine(run, tmp_path):
+    raster = write_raster(tmp_path / "a.tif", noise(2100, 90))
+    infer_map(run, raster, tmp_path / "one", MapOptions())
+    for index in (2, 1):
+        infer_shard(run, raster, tmp_path / "two", MapOptions(), index, 2)
+        if index == 2:
+            with pytest.raises(ValueError, match="lacks 1 of 2 parts"):
+                merge(tmp_path / "two" / "a.parts")
+    merge(tmp_path / "two" / "a.parts")
+    np.testing.assert_array_equal(classes(tmp_path / "one" / "a.tif"), classes(tmp_path / "two" / "a.tif"))
+
+
+def test_a_finished_map_stays_and_another_is_not_overwritten(run, tmp_path, capsys):
+    raster, out = write_raster(tmp_path / "a.tif", noise(70, 70)), tmp_path / "out"
+    infer_map(run, raster, out, MapOptions())
+    before = (out / "a.tif").stat().st_mtime_ns
+    infer_map(run, raster, out, MapOptions())
+    assert (out / "a.tif").stat().st_mtime_ns == before and "finished already" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="made of another raster, run or options"):
+        infer_map(run, raster, out, MapOptions(tta=True))
+    write_raster(raster, noise(70, 70, seed=1))
+    infer_map(run, raster, out, MapOptions(overwrite=True))
+    np.testing.assert_array_equal(classes(out / "a.tif"), run.predictor(Raster(noise(70, 70, seed=1))))
+
+
+def damaged(path: Path) -> Path:
+    """A raster of which one block of 64 x 64 cannot be decompressed."""
+    write_raster(path, noise(192, 192), tiled=True, blockxsize=64, blockysize=64, compress="deflate")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
+    path.write_bytes(content)
+    return path
+
+
+def test_damaged_in_the_middle(run, tmp_path):
+    raster = damaged(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match="a.tif cannot be read in rows .* --skip-damaged"):
+        infer_map(run, raster, tmp_path / "out", MapOptions())
+    assert not (tmp_path / "out" / "a.tif").exists()
+    infer_map(run, raster, tmp_path / "skipped", MapOptions(skip_damaged=True))
+    with rasterio.open(tmp_path / "skipped" / "a.tif") as made:
+        assert made.tags()["SAMSEG_DAMAGED_BLOCKS"] == "1"
+        holes = made.read(1) == 255
+    rows, columns = np.nonzero(holes)
+    assert holes.sum() == 64 * 64 and rows.min() % 64 == columns.min() % 64 == 0
+
+
+def test_one_of_many_that_cannot_be_read_is_skipped(run, tmp_path, capsys):
+    good = write_raster(tmp_path / "good.tif", noise(70, 70))
+    gone = tmp_path / "gone.vrt"
+    source = "<SourceFilename>nowhere.tif</SourceFilename><SourceBand>1</SourceBand>"
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource>{source}</SimpleSource></VRTRasterBand>'
+        for band in (1, 2, 3)
+    )
+    gone.write_text(f'<VRTDataset rasterXSize="70" rasterYSize="70">{bands}</VRTDataset>')
+    assert infer_maps(run, [gone, good], tmp_path / "out", MapOptions()) == 1
+    assert "gone.vrt" in (error := capsys.readouterr().err) and "nowhere.tif" in error
+    assert (tmp_path / "out" / "good.tif").exists()
+
+
+@pytest.mark.parametrize(
+    "bands, dtype, options, message",
+    [
+        (2, "uint8", {}, "two bands"),
+        (1, "uint16", {}, "data.scale is null, which is for 8-bit"),
+        (3, "uint8", {"bands": (1, 2, 7)}, "3 bands, and band 7 is asked for"),
+        (3, "uint8", {"bands": (1, 2)}, "takes 3 bands, and --bands names 2"),
+        (3, "uint8", {"bounds": (0, 0, 1, 1)}, "does not touch"),
+        (3, "uint8", {"area": Path("nowhere.gpkg")}, "nowhere.gpkg"),
+    ],
+)
+def test_what_cannot_be_is_one_line(run, tmp_path, bands, dtype, options, message):
+    raster = write_raster(tmp_path / "a.tif", noise(70, 70, bands).astype(dtype))
+    with pytest.raises(ValueError, match=message) as error:
+        infer_map(run, raster, tmp_path / "out", MapOptions(**options))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out" / "a.tif").exists()
+
+
+def test_parts_of_another_result_and_rasters_of_other_bands(run, tmp_path):
+    raster = write_raster(tmp_path / "a.tif", noise(70, 70))
+    other = write_raster(tmp_path / "b.tif", noise(70, 70, bands=1))
+    infer_shard(run, raster, tmp_path / "out", MapOptions(), 1, 1)
+    with pytest.raises(ValueError, match="parts of another result .*tta was False, is True"):
+        infer_map(run, raster, tmp_path / "out", MapOptions(tta=True))
+    with pytest.raises(ValueError, match="b.tif has 1 bands and .*a.tif has 3"):
+        infer_maps(run, [raster, other], tmp_path / "out", MapOptions())
