@@ -12,9 +12,8 @@ from segment_anything_hq import modeling as hq
 from torch import nn
 
 from samseg.encoders.registry import VARIANTS
-
-from ..encoders.conftest import SMALL
-from ..encoders.reference import randomise, segment_anything_encoder
+from tests.encoders.conftest import SMALL
+from tests.encoders.reference import randomise, segment_anything_encoder
 
 PROMPTS: dict[str, dict[str, Any]] = {  # in an image of 120 x 90; scaled to others
     "a point": dict(point_coords=np.array([[40, 30]]), point_labels=np.array([1])),
