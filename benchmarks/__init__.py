@@ -3,6 +3,14 @@
 One more is a file with a docstring, ``add_arguments(parser)`` and ``run(args)``, and a row.
 """
 
-from benchmarks import cache, encoder, faults, sam, table, train
+from benchmarks import cache, encoder, faults, promptable, sam, table, train
 
-BENCHMARKS = {"table": table, "encoder": encoder, "cache": cache, "train": train, "sam": sam, "faults": faults}
+BENCHMARKS = {
+    "table": table,
+    "encoder": encoder,
+    "cache": cache,
+    "train": train,
+    "sam": sam,
+    "promptable": promptable,
+    "faults": faults,
+}

@@ -91,19 +91,26 @@ def complete_arguments(name: str, given: Mapping[str, Any], prefix: str) -> dict
 def complete_adapter(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What a configuration says under `model.adapter`, checked, with every argument of its method; None for none.
 
-    Keys of other methods may be there if they are null. Raises ConfigError.
+    Keys of other methods may be there if they are null. ``decoder: true`` beside LoRA's arguments asks for LoRA in
+    SAM's mask decoder, too. Raises ConfigError.
     """
     every = {"name"}.union(*(arguments_of(name) for name in METHODS))
     given = {key: value for key, value in (settings or {}).items() if value is not None or key not in every}
     name = given.pop("name", None)
-    if name is None and not given:
+    decoder = given.pop("decoder", None)
+    if name is None and not given and not decoder:
         return None
     if name is None:
         raise ConfigError(
-            f"model.adapter.{min(given)} needs a method: set model.adapter.name to {', '.join(METHODS)}, or "
-            "model.adapter to null for none"
+            f"model.adapter.{min(given, default='decoder')} needs a method: set model.adapter.name to "
+            f"{', '.join(METHODS)}, or model.adapter to null for none"
         )
-    return {"name": name} | complete_arguments(known_method(name, "model.adapter.name"), given, "model.adapter.")
+    complete = {"name": name} | complete_arguments(known_method(name, "model.adapter.name"), given, "model.adapter.")
+    if decoder is None:
+        return complete
+    if not isinstance(decoder, bool) or (decoder and name != "lora"):
+        raise ConfigError(f"model.adapter.decoder must be true or false, and is for name: lora; got {decoder!r}")
+    return complete | ({"decoder": True} if decoder else {})
 
 
 def known_method(name: Any, key: str = "the name of an adapter") -> str:

@@ -1,4 +1,4 @@
-"""Print a run's figures on a split, and write them to RUN/metrics_SPLIT.json."""
+"""Print a run's figures on a split, and write them to RUN/metrics_SPLIT.json and its report."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -26,8 +26,8 @@ def run(args: Namespace) -> None:
     print(f"{folder} on {args.split}:\n{found.table}")
     if objects := _objects(folder, args.split):
         found.figures["objects"] = objects
-    found.write()
-    print(f"written to {found.path}")
+    report = found.write()
+    print(f"written to {found.path}; report: {report}")
 
 
 def _objects(folder: Path, split: str) -> dict | None:

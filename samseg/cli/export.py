@@ -9,8 +9,8 @@ formats:
   onnx           model.onnx: ONNX Runtime and others; needs pip install "samseg[export]"
   torch-export   model.pt2: torch.export.load(FILE).module()(images)
   smp            smp/: a folder for smp.from_pretrained(FOLDER), after import samseg
-  sam            sam.pth: of a run of task=promptable, for segment-anything and all that loads its checkpoints
-  transformers   transformers/: the same for transformers.SamModel.from_pretrained(FOLDER)
+  sam            sam.pth, of task: promptable: segment-anything's checkpoint, for labelling tools and others
+  transformers   transformers/, of task: promptable: transformers.SamModel.from_pretrained(FOLDER)
 
 onnx and torch-export take normalised images (B, 3, S, S) of data.image_size and give logits (B, classes, S, S). Class
 names, mean, std and size lie in every one of them.

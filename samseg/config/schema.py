@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from samseg.data.config import DataConfig
 from samseg.models.config import ModelConfig
+from samseg.models.promptable.config import PromptConfig
 from samseg.tasks.losses import LossConfig
 
 
@@ -42,9 +43,10 @@ class TrainConfig:
 
 @dataclass
 class RunConfig:
-    task: str = "semantic"  # what is learnt: semantic (a class for every pixel)
+    task: str = "semantic"  # what is learnt: semantic (a class for every pixel) | promptable (SAM's masks from prompts)
     run_dir: str | None = None  # where the run is written; null: runs/<config's name>, then -2, -3 ...
     seed: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)  # of task: promptable

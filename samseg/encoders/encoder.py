@@ -32,7 +32,6 @@ class SamEncoder(TrunkEncoder, EncoderMixin):
             raise ValueError(f"{variant}: output stride must be 8, 16 or 32, got {output_stride}")
         super().__init__(variant)
         self._depth = depth
-        self._in_channels = 3
         self._output_stride = output_stride
         self._out_channels = [3] + LEVEL_CHANNELS[:depth]
         self.told_of_frozen_pyramid = False

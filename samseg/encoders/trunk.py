@@ -25,6 +25,7 @@ class TrunkEncoder(nn.Module):
         self.variant = variant
         self.trunk = VARIANTS[variant].build()
         self.patch_stride: int = self.trunk.patch_stride
+        self._in_channels = 3  # SMP's name
         self.kept: list[int] = list(range(len(self.trunk.tap_channels)))
         self.tap_channels: list[int] = list(self.trunk.tap_channels)
         self.tap_strides: list[int] = list(self.trunk.tap_strides)

@@ -19,7 +19,7 @@ from samseg.data.workers import prepare_worker
 from samseg.errors import InputError
 from samseg.features.store import FeatureStore
 from samseg.files import READERS
-from samseg.models.cached import TapModel
+from samseg.models.cached import on_taps
 from samseg.models.pretrained import digest
 
 Entry = tuple[Source, str, int]  # an image of a source, and the number of its view
@@ -37,7 +37,7 @@ def with_features(
     precision: str,
     batch_size: int,
     workers: int,
-) -> TapModel:
+) -> nn.Module:
     """The model that is trained on stored taps, and both data sets giving them; what is missing is computed before.
 
     ``model`` has the weights it will have, and is not yet wrapped for several processes: they compute different images.
@@ -50,7 +50,7 @@ def with_features(
         batch_size: images that are read at a time.
         workers: processes that read images.
     """
-    tap_model = TapModel(model, data.image_size).to(accelerator.device)
+    tap_model = on_taps(model, data.image_size).to(accelerator.device)
     store = feature_store(tap_model.encoder, data, root=root, dtype=dtype, precision=precision)
     entries = [(training.source, name, view) for name in training.source.names for view in range(data.views)]
     entries += [(validation.source, name, 0) for name in validation.source.names]

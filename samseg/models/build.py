@@ -26,15 +26,28 @@ def build_model(config: ModelConfig, classes: int, pretrained: bool = True, in_c
 
     Raises ConfigError and WeightsError as `create_model` and `add_adapter` do.
     """
-    adapter = config.adapter
-    if adapter is not None and config.encoder not in adaptable_encoders():
-        able = ", ".join(adaptable_encoders())
-        raise ConfigError(f"model.adapter.name={adapter['name']}: {config.encoder} takes no adapter; {able} do")
+    check_adapter(config)
+    if config.adapter is not None and config.adapter.get("decoder"):
+        raise ConfigError(
+            "model.adapter.decoder=true is for task: promptable, whose mask decoder is SAM's; leave it out"
+        )
     weights = config.weights if pretrained else None
     model = create_model(config.arch, config.encoder, weights, in_channels, classes, **config.decoder)
+    return ready(model, config, weights)
+
+
+def check_adapter(config: ModelConfig) -> None:
+    """ConfigError for an adapter that the encoder does not take: to be asked before a large network is built."""
+    if config.adapter is not None and config.encoder not in adaptable_encoders():
+        able = ", ".join(adaptable_encoders())
+        raise ConfigError(f"model.adapter.name={config.adapter['name']}: {config.encoder} takes no adapter; {able} do")
+
+
+def ready(model: nn.Module, config: ModelConfig, weights: str | None) -> Built:
+    """A network that has loaded ``weights``, frozen and adapted as ``config`` says."""
     loaded = pretrained_tensors(model)  # before an adapter gives them other names
     if config.freeze_encoder:
         freeze_encoder(model)
-    if adapter is not None:
-        add_adapter(model, **adapter)
+    if config.adapter is not None:
+        add_adapter(model, **{key: value for key, value in config.adapter.items() if key != "decoder"})
     return Built(model, base_of(model, weights, loaded) if weights is not None else None)

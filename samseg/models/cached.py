@@ -8,6 +8,29 @@ from samseg.encoders.trunk import TrunkEncoder
 from samseg.errors import ConfigError
 
 
+def on_taps(model: nn.Module, image_size: int) -> nn.Module:
+    """What is trained in place of a `model` with a frozen SAM encoder when SAM's taps are stored.
+
+    A model that takes taps itself says so in its attribute `takes_taps`; others are made a `TapModel`.
+
+    Args:
+        model: one with SAM's encoder.
+        image_size: pixels a side of the square images that the taps are of.
+
+    Raises:
+        ConfigError: another encoder, one whose trunk is trained, be it only in part, or a size the model cannot take.
+    """
+    way_out = "set train.cache_features=false"
+    if not isinstance(model.encoder, TrunkEncoder):
+        raise ConfigError(f"train.cache_features is for SAM's encoders ({', '.join(VARIANTS)}); take one or {way_out}")
+    if any(parameter.requires_grad for parameter in model.encoder.trunk.parameters()):
+        raise ConfigError(
+            "train.cache_features needs an encoder that stays as it is, but parts of it are trained (adapters or "
+            f"model.freeze_encoder=false): freeze all of it, or {way_out}"
+        )
+    return model if getattr(model, "takes_taps", False) else TapModel(model, image_size)
+
+
 class TapModel(nn.Module):
     """A model with a frozen SAM encoder that is given SAM's taps instead of the image, so the trunk does not run.
 
@@ -19,21 +42,11 @@ class TapModel(nn.Module):
         image_size: pixels a side of the square images that the taps are of.
 
     Raises:
-        ConfigError: another encoder, one whose trunk is trained, be it only in part, or a size the model cannot take.
+        ConfigError: a size the model cannot take.
     """
 
     def __init__(self, model: nn.Module, image_size: int):
         super().__init__()
-        way_out = "set train.cache_features=false"
-        if not isinstance(model.encoder, TrunkEncoder):
-            raise ConfigError(
-                f"train.cache_features is for SAM's encoders ({', '.join(VARIANTS)}); take one or {way_out}"
-            )
-        if any(parameter.requires_grad for parameter in model.encoder.trunk.parameters()):
-            raise ConfigError(
-                "train.cache_features needs an encoder that stays as it is, but parts of it are trained (adapters or "
-                f"model.freeze_encoder=false): freeze all of it, or {way_out}"
-            )
         self.channels = model.encoder._in_channels  # SMP's name
         try:
             model.check_input_shape(torch.empty(1, self.channels, image_size, image_size, device="meta"))

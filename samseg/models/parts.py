@@ -12,7 +12,7 @@ POSITIONS = ("pos_embed", "rel_pos", "attention_biases")
 
 
 def pretrained_part(model: nn.Module) -> nn.Module:
-    """The pretrained part of an SMP model: SAM's trunk without the pyramid, or another encoder as a whole."""
+    """The pretrained part of a model: SAM's trunk without the pyramid, or another encoder as a whole."""
     return model.encoder.trunk if isinstance(model.encoder, TrunkEncoder) else model.encoder
 
 
@@ -88,9 +88,10 @@ def parameter_groups(
 
 
 def _parts(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
-    """An SMP model's parameters by name, under the name of the part of the model they belong to."""
+    """A model's parameters by name, under the name of the part of the model they belong to."""
     sam = isinstance(model.encoder, TrunkEncoder)
     prefixes = {"encoder.trunk.": "SAM's encoder", "encoder.": "pyramid"} if sam else {"encoder.": "encoder"}
+    prefixes |= {name + ".": name.replace("_", " ") for name in ("prompt_encoder", "mask_decoder", "class_tokens")}
     prefixes |= {"decoder.": "decoder", "": "head"}
     adapter = adapter_name(model)
     parts: dict[str, dict[str, nn.Parameter]] = {}

@@ -125,14 +125,17 @@ def empty_sam(variant: str, image_size: int = IMAGE_SIZE, hq: bool = False) -> S
     encoder = ImageEncoder(variant, image_size, early=hq)
     if hq and not isinstance(encoder.trunk, SamViT):
         raise WeightsError(f"SAM-HQ's decoder needs a ViT of SAM's, not {variant} (Light HQ-SAM is not supported)")
-    prompt_encoder, mask_decoder = prompt_and_mask_decoder(image_size)
-    if hq:
-        mask_decoder = MaskDecoderHQ(early_channels=encoder.trunk.tap_channels[0], **_decoder_arguments())
-    return Sam(encoder, prompt_encoder, mask_decoder).eval()
+    early_channels = encoder.trunk.tap_channels[0] if hq else None
+    return Sam(encoder, *prompt_and_mask_decoder(image_size, early_channels)).eval()
 
 
-def prompt_and_mask_decoder(image_size: int = IMAGE_SIZE) -> tuple[PromptEncoder, MaskDecoder]:
-    """segment-anything's prompt encoder for images of `image_size` pixels a side, and its mask decoder, both random."""
+def prompt_and_mask_decoder(
+    image_size: int = IMAGE_SIZE, early_channels: int | None = None
+) -> tuple[PromptEncoder, MaskDecoder]:
+    """segment-anything's prompt encoder for images of `image_size` pixels a side, and its mask decoder, both random.
+
+    With `early_channels`, those of the encoder's early features, the decoder is SAM-HQ's.
+    """
     tokens = image_size // STRIDE
     prompt_encoder = PromptEncoder(
         embed_dim=EMBEDDING,
@@ -140,12 +143,12 @@ def prompt_and_mask_decoder(image_size: int = IMAGE_SIZE) -> tuple[PromptEncoder
         input_image_size=(image_size, image_size),
         mask_in_chans=16,
     )
-    return prompt_encoder, MaskDecoder(**_decoder_arguments())
-
-
-def _decoder_arguments() -> dict:
     transformer = TwoWayTransformer(depth=2, embedding_dim=EMBEDDING, mlp_dim=2048, num_heads=8)
-    return dict(transformer_dim=EMBEDDING, transformer=transformer)
+    if early_channels is None:
+        return prompt_encoder, MaskDecoder(transformer_dim=EMBEDDING, transformer=transformer)
+    return prompt_encoder, MaskDecoderHQ(
+        early_channels=early_channels, transformer_dim=EMBEDDING, transformer=transformer
+    )
 
 
 def sam_state(path: str | Path, variant: str | None = None) -> SamState:

@@ -54,15 +54,12 @@ class SamSegmenter(SegmentationModel):
         high_resolution: bool = False,
     ):
         super().__init__()
-        if encoder_name not in VARIANTS:
-            raise ConfigError(
-                f"model.arch=sam is SAM's mask decoder and needs SAM's encoder, not {encoder_name}: take one of "
-                f"{', '.join(VARIANTS)}, or another model.arch, such as unet"
-            )
+        need_sams(encoder_name)
         self.encoder = TrunkEncoder(encoder_name)
         self.encoder.keep_taps((early_tap(self.encoder.tap_strides), -1) if high_resolution else (-1,))
         if in_channels != 3:
             patch_first_conv(self.encoder, new_in_channels=in_channels, pretrained=False)
+            self.encoder._in_channels = in_channels
         detail = (self.encoder.tap_channels[0], self.encoder.tap_strides[0]) if high_resolution else None
         self.decoder = DenseDecoder(classes, detail)
         self.segmentation_head = nn.Identity()
@@ -157,6 +154,15 @@ class Detail(nn.Module):
     def forward(self, upscaled: Tensor, embedding: Tensor, early: Tensor) -> Tensor:
         """(B, 32, 4h, 4w), (B, 256, h, w) and the early features -> (B, 32, 4h, 4w)."""
         return self.embedding_maskfeature(upscaled) + self.embedding_encoder(embedding) + self.compress_vit_feat(early)
+
+
+def need_sams(encoder_name: str) -> None:
+    """ConfigError for an encoder that is not SAM's."""
+    if encoder_name not in VARIANTS:
+        raise ConfigError(
+            f"model.arch=sam is SAM's mask decoder and needs SAM's encoder, not {encoder_name}: take one of "
+            f"{', '.join(VARIANTS)}, or another model.arch, such as unet"
+        )
 
 
 def early_tap(strides: list[int]) -> int:

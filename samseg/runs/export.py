@@ -16,11 +16,13 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from samseg.adapters.insert import adapter_name, can_be_merged, merge_adapter
+from samseg.config.load import task_of
 from samseg.config.schema import RunConfig
 from samseg.errors import InputError
 from samseg.files import refusals_named, write_bytes, written_whole
+from samseg.models.promptable.decoder_lora import merge_attention
+from samseg.models.promptable.model import PromptableModel
 from samseg.models.sam_save import save_sam, save_transformers
-from samseg.models.smp import create_model
 from samseg.runs.load import load_run
 from samseg.runs.sam import tuned_sam
 from samseg.runs.tensors import CONFIG_ENTRY, save_weights
@@ -55,14 +57,13 @@ def plain(model: nn.Module, config: RunConfig) -> nn.Module:
 
     An adapter that can be is merged into the weights; the others depend on the image, so they stay.
     """
+    if isinstance(model, PromptableModel):
+        merge_attention(model.mask_decoder)
     if can_be_merged(model):
         merge_adapter(model)
     if adapter_name(model) is not None:
         return model
-    settings = config.model
-    bare = create_model(
-        settings.arch, settings.encoder, None, config.data.channels, len(config.data.classes), **settings.decoder
-    )
+    bare = task_of(replace(config, model=replace(config.model, adapter=None))).build_model(pretrained=False).model
     bare.load_state_dict(model.state_dict())
     return bare.eval()
 
@@ -129,7 +130,7 @@ def _torch_export(model: nn.Module, config: RunConfig, out: Path) -> None:
 
 def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
     if config.model.arch.lower() == "sam":
-        raise InputError("SMP has no model.arch=sam: export it to safetensors, onnx or torch-export")
+        raise InputError("SMP has no model.arch=sam: export it to another format")
     if adapter_name(model) is not None:
         raise InputError(
             f"SMP knows no {adapter_name(model)}, and it cannot be merged into the weights: export to safetensors, "

@@ -22,6 +22,8 @@ METRICS = "metrics.json"  # of the best epoch
 HISTORY = "history.csv"
 CURVES = "curves.png"
 PICTURES = "validation.png"
+FACTS = "facts.json"  # for the report
+REPORT = "report.html"
 EVENTS = "events.out.tfevents.*"  # TensorBoard's names
 PREDICTIONS = "predictions"  # a folder
 OBJECTS = "objects"  # a folder
@@ -33,6 +35,11 @@ MOVABLE_KEYS = FREE_KEYS | {"data.root", "model.weights"}  # may be edited in a 
 def evaluation_file(folder: Path, split: str) -> Path:
     """Where the figures of a split are written."""
     return folder / f"metrics_{split}.json"
+
+
+def details_file(folder: Path, split: str) -> Path:
+    """Where the counts by image of a split are kept, for the report."""
+    return folder / f"details_{split}.npz"
 
 
 def is_run(path: Path) -> bool:
@@ -58,7 +65,7 @@ def check_config(folder: Path, written: str, source: object) -> None:
     now = (folder / CONFIG).read_text(encoding="utf-8")
     if written in ("", now):
         return
-    changed = _changes(*(_flat(parse_yaml(text, folder / CONFIG)) for text in (written, now)), MOVABLE_KEYS)
+    changed = _changes(*(flat(parse_yaml(text, folder / CONFIG)) for text in (written, now)), MOVABLE_KEYS)
     if changed:
         raise InputError(
             f"{folder / CONFIG} was changed since {source} was written: {changed}; change it back, or start a new run"
@@ -135,7 +142,7 @@ def discard_unless_begun(folder: Path, lock: ExitStack) -> None:
 
 def sweep_saves(folder: Path) -> None:
     """Delete what killed saves of the run left half written; its lock must be held."""
-    for name in (CONFIG, STATE, WEIGHTS, METRICS, HISTORY, CURVES, PICTURES):
+    for name in (CONFIG, STATE, WEIGHTS, METRICS, HISTORY, CURVES, PICTURES, FACTS, REPORT, details_file(folder, "*")):
         sweep(folder / name)
 
 
@@ -147,7 +154,7 @@ def _has_begun(folder: Path) -> bool:
 def _clear(folder: Path) -> None:
     """Remove all that a run without a state may have written."""
     sweep_saves(folder)
-    for pattern in (CONFIG, PICTURES, EVENTS):
+    for pattern in (CONFIG, PICTURES, EVENTS, FACTS, details_file(folder, "*").name):
         for file in folder.glob(pattern):
             file.unlink()
 
@@ -188,7 +195,7 @@ def _claim(root: Path, name: str, lock: ExitStack) -> Path:
 def _check_same(config: RunConfig, earlier: RunConfig, folder: Path) -> None:
     measured = {"train.batch_size": config.train.batch_size == "auto", "data.scale": config.data.scale == PERCENTILE}
     free = FREE_KEYS | {key for key, once in measured.items() if once}  # what was measured once stays
-    before, now = (_flat(asdict(run)) for run in (earlier, config))
+    before, now = (flat(asdict(run)) for run in (earlier, config))
     if changed := _changes(before, now, free):
         raise ConfigError(
             f"{folder} was begun with another configuration: {changed}; resume it with the one it had, or start a new "
@@ -205,8 +212,9 @@ def _changes(before: dict[str, Any], now: dict[str, Any], free: set[str]) -> str
     return ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys)
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """A tree of dicts as one, by dotted keys."""
     if not isinstance(tree, dict):
         return {prefix: tree}
-    parts = (_flat(part, f"{prefix}.{name}".lstrip(".")) for name, part in tree.items())
+    parts = (flat(part, f"{prefix}.{name}".lstrip(".")) for name, part in tree.items())
     return {key: value for part in parts for key, value in part.items()}

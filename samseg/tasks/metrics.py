@@ -1,17 +1,27 @@
 """Segmentation metrics, counted over the pixels of a whole split and never averaged over batches or images."""
 
+import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from samseg.data.classes import IGNORE_INDEX
-from samseg.tasks.task import Figures, Metrics
+from samseg.tasks.boundary import boundary_counts
+from samseg.tasks.task import Details, Figures, Metrics
+
+BINS = 15  # of the confidence, for the calibration (Guo et al., 2017)
 
 
 class SegmentationMetrics(Metrics):
     """Counts class against class on the model's device; `compute` turns the counts into figures.
 
     On several processes each counts its own images, and `compute` adds the counts up (torchmetrics does).
+
+    Attributes:
+        images: by image of this process, its name and what `details` gives for it.
+        calibration: (BINS, 3): pixels whose likeliest class has a probability in the bin, the sum of these
+            probabilities, and how many of the pixels are right.
     """
 
     def __init__(self, class_names: list[str]):
@@ -20,10 +30,50 @@ class SegmentationMetrics(Metrics):
         self.confusion = MulticlassConfusionMatrix(
             len(self.class_names), ignore_index=IGNORE_INDEX, validate_args=False
         )
+        self.images: list[tuple[str, np.ndarray, np.ndarray]] = []
+        self.calibration = np.zeros((BINS, 3))
 
     def update(self, prediction: Tensor, mask: Tensor) -> None:
         """Count ``prediction`` against ``mask``, class indices of one shape, where ``mask`` is not 255."""
         self.confusion.update(prediction.flatten(), mask.flatten())
+
+    def count_confidence(self, logits: Tensor, mask: Tensor) -> None:
+        """Count how sure the ``logits`` (C, H, W) are, and whether they are right, where ``mask`` (H, W) is not 255."""
+        top, prediction = logits.float().max(dim=0)
+        confidence = (top - logits.float().logsumexp(dim=0)).exp().clamp(max=1)
+        counts = mask != IGNORE_INDEX
+        confidence, right = confidence[counts], (prediction == mask)[counts]
+        bins = (confidence * BINS).long().clamp(max=BINS - 1)
+        for column, weight in enumerate((None, confidence.double(), right.double())):
+            self.calibration[:, column] += torch.bincount(bins, weight, minlength=BINS).cpu().numpy()
+
+    def count_image(self, name: str, prediction: np.ndarray, mask: np.ndarray) -> None:
+        """Keep the counts of one whole image for `details`: class indices (H, W), with 255 in ``mask`` for ignored."""
+        classes = len(self.class_names)
+        truth, found = mask[mask != IGNORE_INDEX], prediction[mask != IGNORE_INDEX]
+        pixels = [np.bincount(labels, minlength=classes) for labels in (truth[truth == found], truth, found)]
+        self.images.append((name, np.stack(pixels, axis=1), boundary_counts(prediction, mask, classes)))
+
+    def details(self) -> Details:
+        """Counts by image, in the order of the data set, for N images and C classes.
+
+        ``names`` (N,); ``pixels`` (N, C, 3): right, true and predicted; ``borders`` (N, C, 4), see `boundary_counts`;
+        ``confusion`` (C, C): truth against prediction; ``calibration`` (BINS, 3).
+        """
+        shares = [(self.images, self.calibration)]
+        if dist.is_initialized():
+            shares = [None] * dist.get_world_size()
+            dist.all_gather_object(shares, (self.images, self.calibration))
+        longest = max(len(images) for images, _ in shares)
+        order = [images[i] for i in range(longest) for images, _ in shares if i < len(images)]
+        classes = len(self.class_names)
+        return {
+            "names": np.array([name for name, _, _ in order], dtype=str),
+            "pixels": np.array([pixels for _, pixels, _ in order]).reshape(-1, classes, 3),
+            "borders": np.array([borders for _, _, borders in order]).reshape(-1, classes, 4),
+            "confusion": self.confusion.compute().cpu().numpy(),
+            "calibration": sum(calibration for _, calibration in shares),
+        }
 
     def compute(self) -> Figures:
         """``miou``, ``accuracy`` (of all pixels), and by class name ``iou``, ``f1`` (Dice), ``class_accuracy`` (recall)

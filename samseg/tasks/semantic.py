@@ -16,10 +16,11 @@ from samseg.errors import ConfigError
 from samseg.models.build import Built, build_model
 from samseg.models.config import ModelConfig
 from samseg.predict.draw import coloured, legend
-from samseg.predict.rows import evaluating, predict_rows, whole_rows
+from samseg.predict.rows import evaluating, likeliest, predict_rows, whole_rows
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
 from samseg.tasks.metrics import SegmentationMetrics, table
 from samseg.tasks.pictures import page, spread
+from samseg.tasks.semantic_report import SemanticReporter
 from samseg.tasks.task import Figures, Objective, Task
 
 TILES_ON_GPU = 4  # predicted at a time
@@ -97,8 +98,13 @@ class SemanticTask(Task):
         device: torch.device,
         autocast: torch.dtype | None = None,
     ) -> None:
+        prediction = []
         for rows, logits in self._rows(model, item, device, autocast):
-            metrics.update(logits.argmax(0), item["mask"][rows].to(device))
+            mask = item["mask"][rows].to(device)
+            metrics.update(logits.argmax(0), mask)
+            metrics.count_confidence(logits, mask)
+            prediction.append(likeliest(logits))
+        metrics.count_image(item["name"], np.concatenate(prediction), item["mask"].numpy())
 
     def _rows(
         self, model: nn.Module, item: dict, device: torch.device, autocast: torch.dtype | None = None
@@ -126,12 +132,21 @@ class SemanticTask(Task):
     def picture(self, model: nn.Module, dataset: SegmentationDataset) -> np.ndarray:
         """Images of the split, each beside its truth and the model's prediction."""
         rows = []
-        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         for index in spread(len(dataset)):
-            item = dataset[index]
-            stripes = [logits.argmax(0).cpu().numpy() for _, logits in self._rows(model, item, device)]
-            prediction = np.concatenate(stripes)
-            image = shown(item["image"] if "image" in item else dataset.source.image(item["name"]), self.data)
-            titles = (item["name"], "truth (grey: ignored)", "prediction")
-            rows.append(list(zip(titles, (image, coloured(item["mask"].numpy()), coloured(prediction)), strict=True)))
+            name, image, truth, prediction = self.seen(model, dataset, index)
+            titles = (name, "truth (grey: ignored)", "prediction")
+            rows.append(list(zip(titles, (image, coloured(truth), coloured(prediction)), strict=True)))
         return page(rows, legend(self.classes))
+
+    def seen(
+        self, model: nn.Module, dataset: SegmentationDataset, index: int
+    ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+        """Of an item: its name, image (H, W, 3) uint8, truth (H, W) with 255 for ignored, and prediction (H, W)."""
+        item = dataset[index]
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        prediction = np.concatenate([likeliest(logits) for _, logits in self._rows(model, item, device)])
+        image = shown(item["image"] if "image" in item else dataset.source.image(item["name"]), self.data)
+        return item["name"], image, item["mask"].numpy(), prediction
+
+    def reporter(self) -> SemanticReporter:
+        return SemanticReporter(self)

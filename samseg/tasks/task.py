@@ -12,7 +12,9 @@ from torch.utils.data import Dataset
 from samseg.data.config import DataConfig
 from samseg.models.build import Built
 from samseg.models.config import ModelConfig
+from samseg.tasks.sections import Gallery, Section, Table, Text
 
+Details = dict[str, np.ndarray]  # counts by image, for a report
 Figures = dict[str, Any]  # a split's figures by name: numbers, None where one does not exist, or such by class name
 
 
@@ -40,6 +42,37 @@ class Metrics(nn.Module):
 
     def compute(self) -> Figures:
         raise NotImplementedError
+
+    def details(self) -> Details:
+        """What a report wants to know beyond the figures, of all processes' images; every process has to ask."""
+        return {}
+
+
+class Reporter:
+    """What a task has to say in a run's report. This one says what every task can: its figures, as its table.
+
+    Sections of results are made of figures and details alone, so that a report can be written where neither the data
+    nor the model is; examples are drawn while both are there, and kept.
+    """
+
+    def __init__(self, task: "Task"):
+        self.task = task
+
+    def data(self, report: Any) -> Table | Text:
+        """What the training data hold, by the ``report`` of `Task.check`."""
+        return Text("Data", str(report))
+
+    def examples(self, model: nn.Module, dataset: Dataset, details: Details) -> Gallery | None:
+        """Items of an evaluation data set that are worth a look, with what the network makes of them."""
+        return None
+
+    def results(self, figures: Figures, details: Details) -> list[Section]:
+        """How well the split of ``figures`` is done."""
+        return [Text("Results", self.task.table(figures))]
+
+    def comparison(self, runs: dict[str, Details]) -> list[Section]:
+        """How runs differ on a split, by their names; the first is the one that the others are compared with."""
+        return []
 
 
 class Task(ABC):
@@ -121,6 +154,10 @@ class Task(ABC):
     @abstractmethod
     def picture(self, model: nn.Module, dataset: Dataset) -> np.ndarray:
         """Some items of an evaluation data set beside what the network makes of them, (H, W, 3) uint8."""
+
+    def reporter(self) -> Reporter:
+        """Who speaks for the task in a report."""
+        return Reporter(self)
 
     def better(self, figures: Figures, best: Figures) -> bool:
         """Whether ``figures`` beat the ``best`` so far; anything beats nothing, and nothing beats no figure at all.

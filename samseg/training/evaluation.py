@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,10 +13,12 @@ from samseg.config.load import task_of
 from samseg.data.workers import prepare_worker
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import AUTOCAST
+from samseg.report.run import write_report
+from samseg.runs.facts import save_split
 from samseg.runs.folder import evaluation_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
-from samseg.tasks.task import Figures
+from samseg.tasks.task import Figures, Metrics
 
 
 def evaluate(
@@ -31,12 +33,12 @@ def evaluate(
     processes: int = 1,
     title: str = "evaluate",
     stopped: Callable[[], bool] = lambda: False,
-) -> Figures:
+) -> Metrics:
     """Predict every image of ``dataset`` (the task's evaluation items) as inference does, and count.
 
     One image at a time, since each has its own size. On several ``processes`` the one of ``rank`` predicts every
-    ``processes``-th image, none twice, and all get the figures of the whole split. Once ``stopped`` says so the
-    remaining images are left out.
+    ``processes``-th image, none twice, and what is computed of the counts is, on all, of the whole split. Once
+    ``stopped`` says so the remaining images are left out.
     """
     metrics = task.metrics().to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
@@ -47,7 +49,7 @@ def evaluate(
         task.measure(metrics, model, item, device, autocast)
         if stopped():
             break
-    return metrics.compute()
+    return metrics
 
 
 def _as_it_is(item: dict) -> dict:
@@ -57,14 +59,22 @@ def _as_it_is(item: dict) -> dict:
 class Evaluation(NamedTuple):
     """A run's figures on a split, the same as a table for people, and the file in the run that is to hold them."""
 
+    folder: Path
     split: str
     figures: Figures
     table: str
     path: Path
+    details: Any
+    examples: Any
 
-    def write(self) -> None:
-        """Not done by `evaluate_run`, so that figures are seen before the disk may refuse them."""
+    def write(self) -> Path:
+        """Write the figures and the run's report, whose file is returned.
+
+        Not done by `evaluate_run`, so that figures are seen before the disk may refuse them.
+        """
         write_json({self.split: self.figures}, self.path)
+        save_split(self.folder, self.split, self.figures, self.details, self.examples)
+        return write_report(self.folder)
 
 
 def evaluate_run(folder: Path, split: str) -> Evaluation:
@@ -76,13 +86,22 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
     task = task_of(config)
     task.check((split,))
     predictor = Predictor.from_run(folder)
-    figures = evaluate(
+    dataset = task.dataset(split, train=False, seed=config.seed)
+    metrics = evaluate(
         predictor.model,
-        task.dataset(split, train=False, seed=config.seed),
+        dataset,
         task,
         predictor.device,
         autocast=AUTOCAST[config.train.precision] if predictor.device.type == "cuda" else None,
         workers=config.train.workers,
         title=split,
     )
-    return Evaluation(split, figures, task.table(figures), evaluation_file(folder, split))
+    return Evaluation(
+        folder,
+        split,
+        figures=metrics.compute(),
+        table=task.table(metrics.compute()),
+        path=evaluation_file(folder, split),
+        details=(details := metrics.details()),
+        examples=task.reporter().examples(predictor.model, dataset, details),
+    )

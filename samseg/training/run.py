@@ -12,6 +12,8 @@ from samseg.config.schema import RunConfig
 from samseg.data.config import PERCENTILE
 from samseg.data.scale import measured_scale
 from samseg.errors import ConfigError, InputError
+from samseg.report.run import write_report
+from samseg.runs.facts import save_facts
 from samseg.runs.folder import (
     CONFIG,
     CURVES,
@@ -29,6 +31,7 @@ from samseg.runs.state import RunState, load_state
 from samseg.tasks import Task
 from samseg.training.batch_size import AUTO, find_batch_size
 from samseg.training.failures import check_memory, explained
+from samseg.training.machine import machine, peak_memory
 from samseg.training.processes import accelerator_for, on_main, own_accelerator, too_few
 from samseg.training.stopping import sigterm_noted
 from samseg.training.trainer import Trainer, write_results
@@ -95,6 +98,8 @@ def train(config: RunConfig, name: str) -> Path:
         accelerator.print(trainer.summary())
         if folder is None:
             folder = on_main(accelerator, lambda: new_run(config, name, lock))
+        facts = {"parameters": trainer.parameters, **machine(accelerator), "precision": config.train.precision}
+        on_main(accelerator, lambda: save_facts(folder, facts, task.reporter().data(report)))
         state.config = (folder / CONFIG).read_text(encoding="utf-8")
         try:
             with explained(config.train), sigterm_noted() as stop:
@@ -107,6 +112,8 @@ def train(config: RunConfig, name: str) -> Path:
             if accelerator.is_main_process:
                 discard_unless_begun(folder, lock)
             raise
+        facts["most memory"] = peak_memory(accelerator.device)
+        on_main(accelerator, lambda: save_facts(folder, facts, task.reporter().data(report)))
         early = f" (stopped early: no better {task.score_name})" if state.epoch < config.train.epochs else ""
         _finish(accelerator, state, task, folder, f"finished after {state.epoch} epochs{early}")
         accelerator.end_training()
@@ -119,3 +126,5 @@ def _finish(accelerator: Accelerator, state: RunState, task: Task, folder: Path,
         f"{title}; the best is epoch {state.best_epoch}, on the validation images:\n{task.table(state.best)}\n"
         f"weights: {folder / WEIGHTS}; curves: {folder / CURVES}; pictures: {folder / PICTURES}"
     )
+    if accelerator.is_main_process:
+        accelerator.print(f"report: {write_report(folder)}")

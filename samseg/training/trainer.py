@@ -25,11 +25,12 @@ from samseg.features.store import cache_folder
 from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
 from samseg.models.pretrained import load_trained, trained_part
 from samseg.predict.draw import save_picture
+from samseg.runs.facts import save_split
 from samseg.runs.folder import CURVES, PICTURES, STATE
 from samseg.runs.load import rebuild
 from samseg.runs.state import RunState
 from samseg.tasks import Task
-from samseg.tasks.task import Figures
+from samseg.tasks.task import Details, Figures, Metrics
 from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.evaluation import evaluate
 from samseg.training.failures import check_finite, explained
@@ -142,22 +143,30 @@ class Trainer:
         while not state.finished(settings.epochs, settings.patience):
             epoch, started = state.epoch + 1, time.monotonic() - state.part["seconds"]
             loss = self.train_epoch(epoch, folder, stop, progress)
-            figures = self.validate(stop)
+            metrics = self.validate(stop)
+            figures = metrics.compute()
             self._stop_if_asked(folder, stop)
             row = {"epoch": epoch, "loss": loss, "lr": max(self.scheduler.get_last_lr())}
             row |= {column: figures[name] for column, name in task.columns.items()}
             row |= {"seconds": round(time.monotonic() - started, 2)}
             state.add_epoch(row, figures, task.better(figures, state.best))
-            with whole_on_each(self.accelerator, self.model) as network:
+            if state.improved():
                 # Pictures and events come before the state: an epoch that is run again draws them again.
-                if main and state.improved():
-                    save_picture(folder / PICTURES, task.picture(network, self.validation))
+                self._show(folder, figures, metrics.details())
             if main:
                 events.add(row, task.scalars(figures))
             self._save(folder)
             if main:
                 write_results(state, task, folder)
             self.accelerator.print(_line(row, figures, state, task, settings.epochs))
+
+    def _show(self, folder: Path, figures: Figures, details: Details) -> None:
+        """Write what is to be looked at of the validation images."""
+        with whole_on_each(self.accelerator, self.model) as network:
+            if self.accelerator.is_main_process:
+                save_picture(folder / PICTURES, self.task.picture(network, self.validation))
+                examples = self.task.reporter().examples(network, self.validation, details)
+                save_split(folder, "val", figures, details, examples)
 
     def train_epoch(self, epoch: int, folder: Path, stop: StopRequest, progress: Progress) -> float:
         """What is left of a pass over the training images; returns the mean loss of all its steps.
@@ -217,8 +226,8 @@ class Trainer:
             total += loss.detach()
         return self.accelerator.reduce(total, "mean").item()
 
-    def validate(self, stop: StopRequest) -> Figures:
-        """The figures of the validation images, the same on every process."""
+    def validate(self, stop: StopRequest) -> Metrics:
+        """The counts over the validation images."""
         with whole_on_each(self.accelerator, self.model) as network:
             return evaluate(
                 network,

@@ -21,8 +21,9 @@ from samseg.adapters.auxiliary import auxiliary_losses
 from samseg.adapters.insert import METHODS, adapter_parameters
 from tests.adapters.conftest import picture, small_model
 
-dist.init_process_group("gloo")
-for method in METHODS:
+
+def learn(method):
+    "Its DDP is gone when the group is destroyed; threads of the group that outlived it would abort the process."
     model = small_model(method, moved=True).train()
     model.encoder.trunk.gradient_checkpointing = True
     ddp = DistributedDataParallel(model)
@@ -40,7 +41,12 @@ for method in METHODS:
         both = [torch.empty_like(parameter) for _ in range(2)]
         dist.all_gather(both, parameter.detach())
         assert torch.equal(*both) and not torch.equal(parameter, start)
-    with Path(sys.argv[1], str(dist.get_rank())).open("a") as own:  # both print into one line at times
+
+
+dist.init_process_group("gloo")
+for method in METHODS:
+    learn(method)
+    with Path(sys.argv[1], str(dist.get_rank())).open("a") as own:  # both would print into one line at times
         print(method, file=own)
 dist.destroy_process_group()
 """

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from samseg.cli.main import main
+from samseg.inference.oneshot_files import read_reference
 
 from ..encoders.conftest import SMALL
 from ..models.sam_reference import picture, sam_like
@@ -40,15 +41,24 @@ def call(capsys, *arguments) -> tuple[int, str, str]:
     return end.value.code or 0, *capsys.readouterr()
 
 
-@pytest.mark.parametrize("mask, classes", [("mask.png", {1}), ("colours.png", {1}), ("classes.png", {1, 3})])
-def test_finds_in_a_folder(mask, classes, files, tmp_path, capsys):
-    arguments = ["--weights", files / "sam.pth", "--out", tmp_path / "out"]
-    code, out, error = call(capsys, files / "reference.png", files / mask, files / "images" / "one.png", *arguments)
+def test_finds_in_a_folder(files, tmp_path, capsys):
+    arguments = ["--weights", files / "sam.pth", "--out", tmp_path / "out", "--pair"]
+    arguments += [files / "reference.png", files / "mask.png"]
+    code, out, error = call(capsys, files / "reference.png", files / "classes.png", files / "images", *arguments)
     assert code == 0, error
-    found = np.asarray(Image.open(tmp_path / "out" / "one.png"))
-    assert found.shape == (50, 70) and set(np.unique(found)) - {0} <= classes
-    assert Image.open(tmp_path / "out" / "one_overlay.jpg").size == (70, 50)
-    assert "1 of 1 images done" in out
+    for name in ("one", "two"):
+        found = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
+        assert found.shape == (50, 70) and set(np.unique(found)) - {0} <= {1, 3}
+        assert Image.open(tmp_path / "out" / f"{name}_overlay.jpg").size == (70, 50)
+    assert "2 of 2 images done" in out
+
+
+def test_masks_of_every_kind(files):
+    for name in ("mask.png", "colours.png"):
+        image, mask = read_reference(files / "reference.png", files / name)
+        assert image.shape == (60, 80, 3) and mask.sum() == 900 and (mask[10:40, 20:50] == 1).all()
+    classes = read_reference(files / "reference.png", files / "classes.png")[1]
+    assert np.unique(classes).tolist() == [0, 1, 3] and (classes == 3).sum() == 900
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 from samseg.cli.train import prepare_sample
 from samseg.config.load import load_config
 from samseg.errors import InputError, Terminated
+from samseg.runs.facts import load_split
 from samseg.runs.state import RunState, load_state
 from samseg.training.run import train
 
@@ -149,6 +150,8 @@ def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_
     assert_same_run(one, two, rel=1e-3)
     ours, theirs = (json.loads((folder / "metrics.json").read_text())["val"]["share"] for folder in (one, two))
     assert ours == theirs  # each validation image is counted once
+    ours, theirs = (load_split(folder, "val")[1]["names"].tolist() for folder in (one, two))
+    assert ours == theirs  # and stands in its place in the report
 
 
 def test_a_run_goes_on_with_more_and_with_fewer_processes(tiny_config, tmp_path, monkeypatch, capsys):

@@ -22,6 +22,7 @@ def sample(tmp_path_factory):
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_config_runs(name, sample, tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # of features
     (tmp_path / "data").symlink_to(sample.parent)  # data.root stays the file's own
     has_adapter = load_config(shipped()[name]).model.adapter is not None  # then it runs with the encoder it names
     encoder = [] if has_adapter else ["model.encoder=sam-vit_t"]

@@ -10,6 +10,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from samseg.adapters.insert import adapter_parameters, is_adapter_tensor
+from samseg.adapters.methods import METHODS
 from samseg.config.load import save_config
 from samseg.errors import InputError, WeightsError
 from samseg.inference.predictor import Predictor
@@ -182,7 +183,7 @@ def adapted_run(folder, method: str) -> Path:
     return run
 
 
-@pytest.mark.parametrize("method", ["lora", "conv_lora", "adapter"])
+@pytest.mark.parametrize("method", list(METHODS))
 def test_an_adapter_is_stored_without_its_base_and_exported_with_it(method, tmp_path, images):
     run = adapted_run(tmp_path, method)
     expected = logits_of(run, images)

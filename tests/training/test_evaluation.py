@@ -41,9 +41,9 @@ def test_reading_processes_and_shares_count_the_same_pixels(run, tiny_config):
     dataset = task.dataset("val", train=False, seed=0)
     model = Predictor.from_run(run, "cpu").model
     device = torch.device("cpu")
-    whole = evaluate(model, dataset, task, device)
-    assert evaluate(model, dataset, task, device, workers=2) == whole
-    shares = [evaluate(model, dataset, task, device, rank=rank, processes=2) for rank in (0, 1)]
+    whole = evaluate(model, dataset, task, device).compute()
+    assert evaluate(model, dataset, task, device, workers=2).compute() == whole
+    shares = [evaluate(model, dataset, task, device, rank=rank, processes=2).compute() for rank in (0, 1)]
     pixels = [
         sum((item["mask"] != 255).sum().item() for item in map(dataset.__getitem__, part)) for part in ([0, 2], [1])
     ]

@@ -62,6 +62,11 @@ class FolderSource(FileSource):
         objects = read_label(self._instances[name], window)
         if objects.ndim != 2:
             raise InputError(f"{self._instances[name]} has colours; number the objects in one channel, 0 background")
+        if objects.dtype == np.uint8 and len(np.unique(objects)) == 256:
+            raise InputError(
+                f"{self._instances[name]} has 8 bits, and all of its 255 numbers are taken: objects beyond them would "
+                "share numbers with others; write instances with 16 bits"
+            )
         return objects.astype(np.int32)
 
     def describe_label(self, name: str) -> str:

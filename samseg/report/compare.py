@@ -1,0 +1,69 @@
+"""One page about several runs: how their results differ, and how sure that is."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from samseg.config.load import task_of
+from samseg.config.schema import RunConfig
+from samseg.errors import InputError
+from samseg.report.page import Page
+from samseg.report.run import LEFT_OUT, as_text, curves, read_history, score, write_page
+from samseg.runs.facts import load_split, splits_of
+from samseg.runs.folder import flat, read_run_config
+from samseg.tasks.sections import Section, Table
+
+
+def write_comparison(folders: list[Path], out: Path) -> Path:
+    """Write one page about several runs, the first of which the others are compared with; returns the file.
+
+    InputError for folders that are no runs, runs of different tasks or classes, and runs without a split in common.
+    """
+    names = _names(folders)
+    runs = dict(zip(names, folders, strict=True))
+    configs = {name: read_run_config(folder) for name, folder in runs.items()}
+    task = task_of(configs[names[0]])
+    for name, config in configs.items():
+        _check_same(name, config, names[0], configs[names[0]])
+    common = [split for split in splits_of(folders[0]) if all(split in splits_of(folder) for folder in folders)]
+    if not common:
+        raise InputError(
+            f"{', '.join(names)} were evaluated on no common split: samseg evaluate RUN for each of them first"
+        )
+    groups: list[tuple[str, list[Section]]] = []
+    leads = []
+    for split in common:
+        found = {name: load_split(folder, split) for name, folder in runs.items()}
+        scores = [f"{name} {score(task, figures)}" for name, (figures, _, _) in found.items()]
+        leads.append(f"{split}: {', '.join(scores)}")
+        details = {name: details for name, (_, details, _) in found.items()}
+        groups.append((f"Results: {split}", task.reporter().comparison(details)))
+    histories = {name: read_history(folder) for name, folder in runs.items()}
+    groups.append(("Training", curves(task, histories)))
+    groups.append(("Settings that differ", [differences(configs)]))
+    return write_page(Page(" · ".join(names), "; ".join(leads), groups), out)
+
+
+def differences(configs: dict[str, RunConfig]) -> Table:
+    """The settings that are not the same in all runs."""
+    flats = {name: flat(asdict(config)) for name, config in configs.items()}
+    keys = dict.fromkeys(key for found in flats.values() for key in found if key not in LEFT_OUT)
+    rows = [[key, *(as_text(found.get(key)) for found in flats.values())] for key in keys]
+    return Table("Settings", ["key", *flats], [row for row in rows if len(set(row[1:])) > 1])
+
+
+def _check_same(name: str, config: RunConfig, first: str, other: RunConfig) -> None:
+    for key, a, b in (
+        ("task", config.task, other.task),
+        ("data.classes", list(config.data.classes), list(other.data.classes)),
+    ):
+        if a != b:
+            raise InputError(f"{name} cannot be compared with {first}: its {key} is {as_text(a)}, not {as_text(b)}")
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """Folders by their last names, or by all of the path where these are not all different."""
+    short = [folder.resolve().name for folder in folders]
+    names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        raise InputError(f"a run is named twice: {', '.join(names)}")
+    return names

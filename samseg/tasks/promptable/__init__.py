@@ -1,0 +1,1 @@
+"""The task promptable: SAM, prompted for the objects of an image."""

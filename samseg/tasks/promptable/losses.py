@@ -1,0 +1,56 @@
+"""The loss of SAM's answers to prompts."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0  # Lin et al., 2017
+FOCAL_WEIGHT = 20.0  # of the focal loss beside Dice, as SAM was trained (Kirillov et al., 2023)
+
+
+class PromptLoss(nn.Module):
+    """Dice and binary cross entropy, or Dice and focal loss, and the squared error of the predicted IoU.
+
+    Where an object has several answers the one of the least mask loss is learnt from, and every predicted IoU.
+
+    Args:
+        kind: "dice+bce" or "dice+focal".
+        iou: weight of the predicted IoU's error.
+    """
+
+    def __init__(self, kind: str, iou: float):
+        super().__init__()
+        self.kind, self.iou = kind, iou
+
+    def forward(self, logits: Tensor, truth: Tensor, valid: Tensor, predicted: Tensor) -> Tensor:
+        """Logits (K, M, H, W), truth (K, H, W) bool, where it is known (H, W) bool, predicted IoUs (K, M) -> (K,)."""
+        logits = logits.float().flatten(2)[:, :, valid.flatten()]
+        truth = truth.flatten(1)[:, valid.flatten()][:, None]
+        loss = dice_loss(logits, truth.float())
+        if self.kind == "dice+bce":
+            loss = loss + F.binary_cross_entropy_with_logits(
+                logits, truth.float().expand_as(logits), reduction="none"
+            ).mean(2)
+        else:
+            loss = loss + FOCAL_WEIGHT * focal_loss(logits, truth.float().expand_as(logits))
+        error = (predicted - mask_iou(logits.detach() > 0, truth)).square()
+        return loss.amin(1) + self.iou * error.mean(1)
+
+
+def dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """1 - 2 sum(p t) / (sum(p) + sum(t)) over the last dimension, p the probabilities, each sum with 1 added to it."""
+    probability = logits.sigmoid()
+    return 1 - (2 * (probability * truth).sum(-1) + 1) / (probability.sum(-1) + truth.sum(-1) + 1)
+
+
+def focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """The mean over the last dimension of the sigmoid focal loss."""
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    missed = torch.where(truth > 0, 1 - logits.sigmoid(), logits.sigmoid())
+    return (torch.where(truth > 0, FOCAL_ALPHA, 1 - FOCAL_ALPHA) * missed**FOCAL_GAMMA * entropy).mean(-1)
+
+
+def mask_iou(mask: Tensor, truth: Tensor) -> Tensor:
+    """The intersection over union of masks along the last dimension; 1 where both are empty."""
+    union = (mask | truth).sum(-1)
+    return torch.where(union > 0, (mask & truth).sum(-1) / union.clamp(min=1), 1.0)

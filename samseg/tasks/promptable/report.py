@@ -1,0 +1,89 @@
+"""The look at a data set's objects before the first step."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from samseg.data.check import Report, check_dataset, look_at_all
+from samseg.data.config import DataConfig
+from samseg.data.preprocess import fitted_label
+from samseg.data.sources import Source, open_source
+from samseg.errors import InputError
+from samseg.models.promptable.simulate import large_enough
+from samseg.tasks.promptable.target import ObjectTarget, object_target, unpacked
+
+
+@dataclass
+class ObjectReport:
+    """What a data set holds; ``print(report)`` shows the classes, if there are, and how many objects in each split.
+
+    Attributes:
+        classes: of the masks; None without classes.
+        objects: in each image of each split, those large enough to be learnt.
+        contents: "SPLIT/NAME" -> a digest of the image, its objects and classes.
+    """
+
+    classes: Report | None
+    objects: dict[str, list[int]]
+    contents: dict[str, str]
+
+    def images(self, split: str) -> int:
+        return len(self.objects[split])
+
+    def __str__(self) -> str:
+        lines = [] if self.classes is None else [str(self.classes)]
+        for split, counts in self.objects.items():
+            empty = sum(count == 0 for count in counts)
+            skipped = f"; {empty} of them without objects, which are skipped" if empty else ""
+            lines.append(
+                f"{split}: {sum(counts)} objects in {len(counts)} images, {np.mean(counts):.1f} an image, at most "
+                f"{max(counts)}{skipped}"
+            )
+        return "\n".join(lines)
+
+
+def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str] | None, least: int) -> ObjectReport:
+    """Read every image and label of ``splits`` and count objects of at least ``least`` pixels at the network's size.
+
+    InputError, one line, for what cannot be used, and for a split whose images hold no object at all.
+    """
+    splits = list(splits)
+    classes = check_dataset(data, splits) if data.classes else None
+    targets: dict[str, ObjectTarget] = {}
+
+    def opened(split: str) -> Source:
+        source = open_source(data, split)
+        targets[split] = object_target(data, source, class_names)
+        return source
+
+    contents: dict[str, str] = {}
+
+    def look(source: Source, name: str) -> int:
+        label = targets[source.split](source, name)
+        content = hashlib.sha256(source.digest(name).encode() + label.tobytes())
+        contents[f"{source.split}/{name}"] = content.hexdigest()[:32]
+        return countable(label, data.image_size, least, source, name)
+
+    report = ObjectReport(classes, look_at_all(splits, opened, look), contents)
+    for split, counts in report.objects.items():
+        if not any(counts):
+            raise InputError(
+                f"{data.root}/{split}: none of its {len(counts)} images holds an object of {least} pixels or more at "
+                f"data.image_size={data.image_size}; see data.classes, prompts.classes and prompts.min_pixels"
+            )
+    return report
+
+
+def countable(label: np.ndarray, size: int, least: int, source: Source, name: str) -> int:
+    """The objects in a packed label (H, W) of at least ``least`` pixels at the network's ``size``."""
+    shape = source.shape(name)
+    if label.shape != tuple(shape):
+        raise InputError(
+            f"the objects of {source.image_file(name)} are {label.shape[1]} x {label.shape[0]} pixels, but the image "
+            f"is {shape[1]} x {shape[0]}; they must be of one size"
+        )
+    objects, _ = unpacked(torch.from_numpy(fitted_label(label, size)))
+    return len(large_enough(objects, least))

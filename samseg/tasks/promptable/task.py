@@ -1,0 +1,234 @@
+"""SAM with its prompts, fine-tuned on true objects."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samseg.data.classes import IGNORE_INDEX
+from samseg.data.config import DataConfig
+from samseg.data.dataset import SegmentationDataset
+from samseg.data.preprocess import network_view, shown
+from samseg.data.sources import open_source
+from samseg.data.target import check_classes
+from samseg.errors import ConfigError
+from samseg.models.build import Built
+from samseg.models.config import ModelConfig
+from samseg.models.promptable.build import build_promptable
+from samseg.models.promptable.config import PromptConfig, complete_prompts
+from samseg.models.promptable.model import PromptableModel
+from samseg.models.promptable.simulate import boxes_of, large_enough
+from samseg.predict.rows import evaluating, whole_rows
+from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
+from samseg.tasks.pictures import page, spread
+from samseg.tasks.promptable.clicks import box_answers, object_scores, shape_scores
+from samseg.tasks.promptable.losses import PromptLoss
+from samseg.tasks.promptable.metrics import PromptMetrics, table
+from samseg.tasks.promptable.pictures import boxes_over, objects_over
+from samseg.tasks.promptable.report import ObjectReport, check_objects, countable
+from samseg.tasks.promptable.target import PACK, batch_targets, object_target, unpacked
+from samseg.tasks.task import Figures, Objective, Task
+
+DRAWN = 60  # objects in a picture
+
+
+class PromptObjective(Objective):
+    """The mean of the objects' losses; in a step without prompts cross entropy and Dice of the classes.
+
+    A batch weighs the objects that are prompted for in it; a step without prompts is given the say of that many.
+    """
+
+    def __init__(self, prompts: PromptConfig, classes: list[str]):
+        super().__init__()
+        self.prompts, self.classes = prompts, None
+        if prompts.none > 0:
+            loss = LossConfig(ce=1.0, dice=1.0)
+            complete_loss(loss, classes)
+            self.classes = SegmentationLoss(loss, classes)
+
+    def weight(self, batch: dict) -> Tensor:
+        objects, _ = unpacked(batch["mask"])
+        found = [len(large_enough(image, self.prompts.min_pixels)) for image in objects]
+        most = self.prompts.objects or max(found)
+        return objects.new_tensor(max(1, sum(min(count, most) for count in found)), dtype=torch.float32)
+
+    def forward(self, outputs: dict, batch: dict, weight: Tensor, batches: int) -> Tensor:
+        if "logits" in outputs:
+            _, classes = unpacked(batch["mask"])
+            return self.classes(outputs["logits"], classes) * self.weight(batch) / weight + outputs["nothing"]
+        return outputs["loss"].sum() / weight + outputs["nothing"]
+
+
+class PromptableTask(Task):
+    """Masks from prompts, and classes without if `prompts.none` is above 0; the mean IoU of prompts picks the best."""
+
+    section = "prompts"
+    score, score_name = "iou", "IoU"
+    columns = {
+        "val_iou": "iou",
+        "val_box": "box",
+        "val_clicks_1": "clicks_1",
+        "val_clicks_8": "clicks_8",
+        "val_iou_error": "iou_error",
+    }
+    labels = {
+        "val_iou": "mean IoU",
+        "val_box": "from a box",
+        "val_clicks_1": "from one point",
+        "val_clicks_8": "after 8 clicks",
+        "val_iou_error": "error of the predicted IoU",
+    }
+    settings: PromptConfig
+
+    def __init__(self, data: DataConfig, model: ModelConfig, settings: PromptConfig):
+        super().__init__(data, model, settings)
+        self.classes = list(data.classes)
+        self._before: PromptableModel | None = None
+        self._scores_before: dict[str, Tensor] = {}  # by image: they stay what they were
+
+    @classmethod
+    def complete(cls, data: DataConfig, model: ModelConfig, settings: PromptConfig) -> None:
+        if model.arch.lower() != "sam":
+            raise ConfigError(f"task: promptable trains SAM's own mask decoder: set model.arch=sam, it is {model.arch}")
+        if not data.resize:
+            raise ConfigError("task: promptable sees whole images: set data.resize=true, or cut the images beforehand")
+        if data.classes:
+            check_classes(data)
+        complete_prompts(settings, list(data.classes))
+
+    def check(self, splits: Iterable[str]) -> ObjectReport:
+        return check_objects(self.data, splits, self.settings.classes, self.settings.min_pixels)
+
+    def dataset(self, split: str, *, train: bool, seed: int) -> SegmentationDataset:
+        """Images without an object are left out of training, which knows nothing to do with them."""
+        source = open_source(self.data, split)
+        target = object_target(self.data, source, self.settings.classes)
+        if train:
+            size, least = self.data.image_size, self.settings.min_pixels
+            source.names = [name for name in source.names if countable(target(source, name), size, least, source, name)]
+        return SegmentationDataset(source, target, self.data, train=train, seed=seed)
+
+    def build_model(self, pretrained: bool = True) -> Built:
+        return build_promptable(
+            self.model,
+            self.settings,
+            PromptLoss(self.settings.loss, self.settings.iou),
+            image_size=self.data.image_size,
+            classes=len(self.classes),
+            in_channels=self.data.channels,
+            pretrained=pretrained,
+        )
+
+    def objective(self, report: ObjectReport) -> PromptObjective:
+        return PromptObjective(self.settings, self.classes)
+
+    def inputs(self, batch: dict) -> dict:
+        given = {"taps": batch["taps"]} if "taps" in batch else {"image": batch["image"]}
+        return given | batch_targets(batch["mask"])
+
+    def random_batch(self, size: int, device: torch.device) -> dict:
+        """Each image full of square objects, as many as are prompted for."""
+        side, across = self.data.image_size, 1 + int((self.settings.objects or 100) ** 0.5)
+        edge = -(-side // across)
+        row = torch.arange(side, device=device) // edge
+        mask = PACK * (1.0 + across * row[:, None] + row[None])
+        return {
+            "image": torch.randn(size, self.data.channels, side, side, device=device),
+            "mask": mask.expand(size, side, side),
+        }
+
+    def metrics(self) -> PromptMetrics:
+        return PromptMetrics(self.classes if self.settings.none > 0 else None)
+
+    def measure(
+        self,
+        metrics: PromptMetrics,
+        model: PromptableModel,
+        item: dict,
+        device: torch.device,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        objects, classes = unpacked(item["mask"])
+        valid, numbers = classes != IGNORE_INDEX, self._numbers(objects)
+        metrics.shapes.update(shape_scores(objects == numbers[:, None, None]))
+        with _predicting(model, device, autocast):
+            embedding = self._embedding(model, item, device)
+            metrics.after.update(object_scores(model, embedding, objects, valid, numbers))
+            if metrics.classes is not None:
+                shape = (self.data.image_size, self.data.image_size)
+                for rows, logits in whole_rows(model.without_prompts(embedding, shape)[0], tuple(classes.shape)):
+                    metrics.classes.update(logits.argmax(0), classes[rows].to(device))
+        if self.model.weights is not None:
+            if item["name"] not in self._scores_before:
+                before = self._as_it_came(model, device)
+                with _predicting(before, device, autocast):
+                    embedding = self._embedding(before, item, device)
+                    self._scores_before[item["name"]] = object_scores(before, embedding, objects, valid, numbers)
+            metrics.before.update(self._scores_before[item["name"]])
+
+    def table(self, figures: Figures) -> str:
+        return table(figures)
+
+    def scalars(self, figures: Figures) -> dict[str, float | None]:
+        """All that is no column, and the classes' IoU without prompts."""
+        told = ("clicks_3", "clicks_5", "clicks_to_enough", "reached")
+        scalars = {f"prompts/{name}": figures[name] for name in told}
+        if figures["classes"] is not None:
+            scalars["no_prompt/miou"] = figures["miou"]
+            scalars |= {f"no_prompt/iou/{name}": value for name, value in figures["classes"]["iou"].items()}
+        return scalars
+
+    def picture(self, model: PromptableModel, dataset: SegmentationDataset) -> np.ndarray:
+        """Images of the split: boxes that are prompts, the truth, the answers of SAM as it came, and those of now."""
+        rows = []
+        device = next(model.parameters()).device
+        for index in spread(len(dataset)):
+            item = dataset[index]
+            objects, _ = unpacked(item["mask"])
+            truth = objects == self._numbers(objects)[:DRAWN, None, None]
+            image = shown(item["image"] if "image" in item else dataset.source.image(item["name"]), self.data)
+            prompts = boxes_over(image, boxes_of(truth))
+            row = [(f"{item['name']}: boxes", prompts), ("truth", objects_over(image, truth.numpy()))]
+            models = {"from the boxes": model}
+            if self.model.weights is not None:
+                models = {"as it came, from the boxes": self._as_it_came(model, device), "now": model}
+            for title, network in models.items():
+                answers = truth  # none, where there is no object
+                if len(truth):
+                    with _predicting(network, device, None):
+                        answers = box_answers(network, self._embedding(network, item, device), truth)[0].cpu() > 0
+                row.append((title, objects_over(image, answers.numpy())))
+            rows.append(row)
+        return page(rows)
+
+    def _numbers(self, objects: Tensor) -> Tensor:
+        """The objects of an evaluation image that count: large enough, at most `prompts.objects`, evenly drawn."""
+        numbers = large_enough(objects, self.settings.min_pixels)
+        most = self.settings.objects or len(numbers)
+        return numbers if len(numbers) <= most else numbers[spread(len(numbers), most)]
+
+    def _embedding(self, model: PromptableModel, item: dict, device: torch.device) -> Tensor:
+        if "taps" in item:
+            return model.embed([tap[None].to(device) for tap in item["taps"]])
+        return model.embed(network_view(item["image"], self.data)[None].to(device))
+
+    def _as_it_came(self, model: PromptableModel, device: torch.device) -> PromptableModel:
+        """The model before training; it shares an encoder that does not learn."""
+        if self._before is None:
+            with torch.random.fork_rng(devices=[]):
+                self._before = self.build_model().model.to(device).eval()
+            if not any(parameter.requires_grad for parameter in model.encoder.parameters()):
+                self._before.encoder = model.encoder
+        return self._before
+
+
+@contextmanager
+def _predicting(model: nn.Module, device: torch.device, autocast: torch.dtype | None) -> Iterator[None]:
+    with (
+        evaluating(model),
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
+    ):
+        yield

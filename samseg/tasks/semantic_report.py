@@ -1,0 +1,190 @@
+"""Reports of semantic segmentation: classes with how sure their figures are, borders, calibration, examples."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from samseg.data.check import Report
+from samseg.data.classes import IGNORE_INDEX
+from samseg.data.dataset import SegmentationDataset
+from samseg.predict.draw import coloured, palette
+from samseg.tasks.bootstrap import draws, interval
+from samseg.tasks.boundary import TOLERANCE_PX, boundary_f1
+from samseg.tasks.sections import Chart, Gallery, Matrix, Section, Table, encoded
+from samseg.tasks.task import Details, Figures, Reporter
+
+if TYPE_CHECKING:
+    from samseg.tasks.semantic import SemanticTask
+
+SHOWN = 3  # images each: best, median, worst
+BOOTSTRAP = "95 % confidence intervals in brackets: bootstrap over images"
+
+
+class SemanticReporter(Reporter):
+    """Reads `SegmentationMetrics.details`."""
+
+    task: "SemanticTask"
+
+    def data(self, report: Report) -> Table:
+        splits = report.splits
+        rows = []
+        for index, name in enumerate(report.classes):
+            rows.append(
+                [name, *(f"{_share(s.pixels[index], sum(s.pixels))} ({s.occurs[index]})" for s in splits.values())]
+            )
+        rows.append(["ignored, of all", *(_share(s.ignored, s.ignored + sum(s.pixels)) for s in splits.values())])
+        rows.append(["images", *(str(s.images) for s in splits.values())])
+        head = ["class", *(f"{split}: pixels (images)" for split in splits)]
+        return Table("Data", head, rows, "; ".join(report.warnings))
+
+    def examples(self, model: nn.Module, dataset: SegmentationDataset, details: Details) -> Gallery:
+        scores = image_scores(details["pixels"])
+        rows = []
+        for title, index in chosen(scores):
+            name, image, truth, prediction = self.task.seen(model, dataset, index)
+            pictures = [
+                encoded("image", image, photo=True),
+                encoded("truth", coloured(truth), photo=False),
+                encoded("prediction", coloured(prediction), photo=False),
+                encoded("errors in red", errors(image, truth, prediction), photo=True),
+            ]
+            rows.append((f"{title}: {name}, mean IoU {scores[index]:.3f}", pictures))
+        colours = dict(zip(self.task.classes, palette(len(self.task.classes)), strict=True))
+        note = "by the mean IoU of each image over its classes; grey in the truth is ignored"
+        return Gallery("Best, median and worst images", rows, colours | {"ignored": (128, 128, 128)}, note)
+
+    def results(self, figures: Figures, details: Details) -> list[Section]:
+        pixels, borders = details["pixels"], details["borders"]
+        by_draw = draws(len(pixels))
+        samples = scores(_drawn(by_draw, pixels))
+        now, edges = scores(pixels.sum(0)), boundary_f1(borders.sum(0))
+        edge_samples = boundary_f1(_drawn(by_draw, borders))
+        rows = []
+        for index, name in enumerate(self.task.classes):
+            cells = [_sure(now[key][index], samples[key][:, index]) for key in ("iou", "f1", "recall", "precision")]
+            share = pixels[:, index, 1].sum() / max(1, pixels[:, :, 1].sum())
+            rows.append([name, f"{100 * share:.2f} %", *cells, _sure(edges[index], edge_samples[:, index])])
+        means = [_sure(_mean(now[key]), _mean(samples[key])) for key in ("iou", "f1", "recall", "precision")]
+        rows.append(["mean", "", *means, _sure(_mean(edges), _mean(edge_samples))])
+        head = ["class", "pixels", "IoU", "F1 (Dice)", "recall", "precision", f"boundary F1 ({TOLERANCE_PX} px)"]
+        accuracy = _sure(now["accuracy"], samples["accuracy"])
+        note = f"{BOOTSTRAP}; {len(pixels)} images. Pixel accuracy {accuracy}."
+        return [
+            Table("Classes", head, rows, note),
+            Matrix("Confusion", self.task.classes, details["confusion"], "truth", "prediction"),
+            _calibration(details["calibration"]),
+        ]
+
+    def comparison(self, runs: dict[str, Details]) -> list[Section]:
+        common = set.intersection(*(set(details["names"]) for details in runs.values()))
+        by_draw = draws(len(common))
+        now, drawn = {}, {}  # IoU by run: (classes and their mean,) and (RESAMPLES, classes and their mean)
+        for run, details in runs.items():
+            order = [i for i in np.argsort(details["names"]) if details["names"][i] in common]
+            pixels = details["pixels"][order]
+            now[run] = _with_mean(scores(pixels.sum(0))["iou"])
+            drawn[run] = _with_mean(scores(_drawn(by_draw, pixels))["iou"])
+        first, *others = runs
+        labels = [*self.task.classes, "mean"]
+        rows = [[label, *(_sure(now[run][i], drawn[run][:, i]) for run in runs)] for i, label in enumerate(labels)]
+        images = f"the {len(common)} images that all of them have"
+        sections: list[Section] = [Table("IoU", ["class", *runs], rows, f"{BOOTSTRAP}; {images}.")]
+        for run in others:
+            change, changes = now[run] - now[first], drawn[run] - drawn[first]
+            rows = [
+                [name, _sure(change[i], changes[:, i], "+.3f"), _won(changes[:, i])] for i, name in enumerate(labels)
+            ]
+            note = (
+                "Every draw of images is the same for both: an interval without 0 is a difference that the choice of "
+                "images does not explain."
+            )
+            head = ["class", "difference of IoU", "draws won"]
+            sections.append(Table(f"{run} against {first}", head, rows, note))
+        return sections
+
+
+def scores(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """IoU, F1, recall and precision (..., C) and accuracy (...) of counts (..., C, 3); NaN where there is none."""
+    hit, truth, found = np.moveaxis(np.asarray(pixels, float), -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "iou": hit / (truth + found - hit),
+            "f1": 2 * hit / (truth + found),
+            "recall": hit / truth,
+            "precision": hit / found,
+            "accuracy": hit.sum(-1) / truth.sum(-1),
+        }
+
+
+def image_scores(pixels: np.ndarray) -> np.ndarray:
+    """The mean IoU (N,) of each image over the classes that are in its truth or prediction; NaN: all is ignored."""
+    return _mean(scores(pixels)["iou"])
+
+
+def chosen(scores: np.ndarray) -> list[tuple[str, int]]:
+    """Which images are shown, and as what: `SHOWN` best, around the median and worst, each once."""
+    order = [int(index) for index in np.argsort(-scores) if not np.isnan(scores[index])]
+    middle = max(0, len(order) // 2 - SHOWN // 2)
+    groups = {"best": order[:SHOWN], "worst": order[-SHOWN:], "median": order[middle : middle + SHOWN]}
+    taken: dict[int, str] = {}
+    for title, indices in groups.items():
+        for index in indices:
+            taken.setdefault(index, title)
+    return [(title, index) for title in ("best", "median", "worst") for index in order if taken.get(index) == title]
+
+
+def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """The image in pale grey, (H, W, 3) uint8, with wrong pixels red."""
+    grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.5 + 110
+    grey[(truth != prediction) & (truth != IGNORE_INDEX)] = (215, 20, 60)
+    return grey.clip(0, 255).astype(np.uint8)
+
+
+def _calibration(counts: np.ndarray) -> Chart:
+    """The reliability diagram, with the expected calibration error: the mean gap, weighted by pixels."""
+    pixels, sure, right = counts.T
+    total = max(1, pixels.sum())
+    gap = np.abs(sure - right).sum() / total
+    points = [(s / p, r / p) for p, s, r in zip(pixels, sure, right, strict=True) if p]
+    over = "overconfident" if sure.sum() > right.sum() else "underconfident"
+    note = (
+        f"Expected calibration error {100 * gap:.1f} % ({len(counts)} bins): the model is {over}, mean confidence "
+        f"{sure.sum() / total:.3f}, accuracy {right.sum() / total:.3f}. On the diagonal a probability says what it is."
+    )
+    return Chart("Calibration", "confidence", "accuracy", {"accuracy": points}, unit=True, diagonal=True, note=note)
+
+
+def _drawn(by_draw: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Counts (N, ...) added up for each draw: (RESAMPLES, ...)."""
+    return np.tensordot(by_draw.astype(float), counts.astype(float), axes=1)
+
+
+def _with_mean(values: np.ndarray) -> np.ndarray:
+    """Values (..., C) and, behind them, their mean: (..., C + 1)."""
+    return np.concatenate([values, _mean(values)[..., None]], axis=-1)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Over the last axis, of what exists."""
+    values = np.asarray(values, float)
+    exists = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(exists, values, 0).sum(-1) / exists.sum(-1)
+
+
+def _sure(value: float, samples: np.ndarray, style: str = ".3f") -> str:
+    """ "0.812 [0.790, 0.833]", or "-" for what does not exist."""
+    if np.isnan(value):
+        return "-"
+    low, high = interval(samples)
+    return f"{value:{style}} [{low:{style}}, {high:{style}}]"
+
+
+def _won(changes: np.ndarray) -> str:
+    changes = changes[~np.isnan(changes)]
+    return f"{100 * (changes > 0).mean():.1f} %" if len(changes) else "-"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f} %" if whole else "-"

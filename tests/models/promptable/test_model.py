@@ -1,0 +1,145 @@
+"""The promptable model: what its rounds are made of, and what learns."""
+
+import pytest
+import torch
+from segment_anything import SamPredictor
+
+import samseg
+from samseg.errors import InputError
+from samseg.models.parts import count_parameters
+from samseg.models.promptable.decoder_lora import adapt_attention
+
+from .conftest import SIZE, small
+
+
+def learnt(model, batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    torch.manual_seed(3)
+    outputs = model(batch)
+    (outputs.get("loss", outputs.get("logits")).sum() + outputs["nothing"]).backward()
+    return outputs, {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_no_object_is_dropped_to_the_smallest_count_and_none_is_invented(batch):
+    assert learnt(small(), batch)[0]["loss"].shape == (0 + 1 + 3,)
+    assert learnt(small(objects=None), batch)[0]["loss"].shape == (0 + 1 + 5,)
+
+
+def test_rounds_are_those_of_sam_itself(batch, monkeypatch):
+    """Half of the steps begin with a box, the others with a point and three masks; half of the rounds see a mask."""
+    model, calls = small(rounds=4, objects=2), []
+    decode = model.decode
+
+    def spy(embedding, points, labels, boxes, masks, three):
+        calls.append((0 if points is None else points.shape[1], boxes is not None, masks is not None, three))
+        return decode(embedding, points, labels, boxes, masks, three)
+
+    monkeypatch.setattr(model, "decode", spy)
+    firsts, with_mask = [], []
+    for seed in range(24):
+        torch.manual_seed(seed)
+        calls.clear()
+        with torch.no_grad():
+            model({key: value[1:2] for key, value in batch.items()})
+        first, *others = calls
+        assert first in [(0, True, False, False), (1, False, False, True)]
+        assert [call[0] for call in others] == [first[0] + 2 * round_ for round_ in range(1, 5)]
+        assert all(call[1] == first[1] and not call[3] for call in others)
+        firsts.append(first[1])
+        with_mask += [call[2] for call in others]
+    assert 6 <= sum(firsts) <= 18 and 0.35 < sum(with_mask) / len(with_mask) < 0.65
+
+
+def test_every_trained_parameter_has_a_gradient_in_every_kind_of_step(batch):
+    """Plain DDP stops on one without."""
+    empty = {key: value[:1] for key, value in batch.items()}  # no object at all
+    for none, box in ((0.0, 0.0), (0.0, 1.0), (0.999, 0.5)):
+        model = small(classes=2, none=none, box=box)
+        for some in (batch, empty):
+            _, grads = learnt(model, some)
+            assert [name for name, grad in grads.items() if grad is None] == []
+
+
+def test_the_prompt_encoder_is_frozen_and_the_frozen_encoder_too():
+    model = small(classes=2)
+    samseg.freeze_encoder(model)
+    assert count_parameters(model).endswith("(mask decoder, class tokens); frozen: SAM's encoder, prompt encoder")
+
+
+def test_of_sam_hq_its_own_part_learns_alone():
+    model = small(hq=True)
+    trained = {name.split(".")[1] for name, p in model.mask_decoder.named_parameters(prefix="d") if p.requires_grad}
+    assert trained == {"hf_token", "hf_mlp", "compress_vit_feat", "embedding_encoder", "embedding_maskfeature"}
+
+
+def test_a_few_objects_at_a_time_learn_what_all_at_once_do(batch, monkeypatch):
+    """With one round and a box without jitter nothing is drawn for an object but its place in the order."""
+    model = small(objects=None, rounds=0, box=1.0, box_jitter=0.0)
+    together = learnt(model, batch)
+    monkeypatch.setattr("samseg.models.promptable.model.TOKENS_AT_ONCE", 2 * (SIZE // 16) ** 2)
+    assert model.objects_at_once == 2
+    apart = learnt(model, batch)
+    torch.testing.assert_close(apart[0]["loss"], together[0]["loss"], rtol=1e-4, atol=1e-5)
+    for name, grad in together[1].items():
+        torch.testing.assert_close(apart[1][name], grad, rtol=1e-3, atol=1e-4)
+
+
+def test_stored_taps_are_as_good_as_images(batch):
+    model = small()
+    samseg.freeze_encoder(model)
+    expected = learnt(model, batch)
+    with torch.no_grad():
+        taps = [tap.permute(0, 2, 3, 1) for tap in model.encoder.taps(batch["image"])]
+    stored = learnt(model, {"taps": taps} | {key: batch[key] for key in ("objects", "valid")})
+    torch.testing.assert_close(stored[0]["loss"], expected[0]["loss"], rtol=1e-4, atol=1e-5)
+
+
+def test_class_tokens_leave_sams_answers_alone_to_the_bit(batch):
+    plain, beside = small(), small(classes=4)
+    embedding = plain.embed(batch["image"][:1])
+    boxes = torch.tensor([[5.0, 6.0, 30.0, 40.0]])
+    for ours, theirs in zip(beside.decode(embedding, boxes=boxes), plain.decode(embedding, boxes=boxes), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_without_prompts_images_become_classes_or_an_error(batch):
+    model = small(classes=4).eval()
+    with torch.no_grad():
+        assert model(batch["image"]).shape == (3, 4, SIZE, SIZE)
+        torch.manual_seed(0)
+        assert model(batch)["loss"].shape == (4,)
+    with pytest.raises(InputError, match="prompts.none above 0"):
+        small()(batch["image"])
+
+
+def test_it_is_a_sam_for_segment_anythings_predictor(batch):
+    model = small().eval()
+    predictor = SamPredictor(model.sam())
+    predictor.set_torch_image(batch["image"][:1], (SIZE, SIZE))
+    _, ious, low = predictor.predict(box=torch.tensor([5, 6, 30, 40]).numpy(), multimask_output=False)
+    with torch.no_grad():
+        logits, predicted = model.decode(
+            model.embed(model.sam().preprocess(batch["image"][:1])), boxes=torch.tensor([[5.0, 6.0, 30.0, 40.0]])
+        )
+    torch.testing.assert_close(torch.from_numpy(low), logits[0], rtol=1e-4, atol=1e-4)
+    assert ious[0] == pytest.approx(predicted.item(), abs=1e-4)
+
+
+def test_lora_in_the_attention_learns_alone_and_merges(batch):
+    model, plain = small(rounds=0, box=1.0), small(rounds=0, box=1.0)
+    adapt_attention(model.mask_decoder, rank=2, alpha=None)
+    trained = [name for name, p in model.mask_decoder.named_parameters() if p.requires_grad]
+    assert len(trained) == 2 * 2 * 7 and all("parametrizations" in name for name in trained)  # A and B of q and v
+    embedding, boxes = plain.embed(batch["image"][:1]), torch.tensor([[5.0, 6.0, 30.0, 40.0]])
+    before = plain.decode(embedding, boxes=boxes)[0]
+    assert torch.equal(model.decode(embedding, boxes=boxes)[0], before)
+    with torch.no_grad():
+        for name, parameter in model.mask_decoder.named_parameters():
+            if name.endswith(".b"):
+                parameter.normal_(std=0.1)
+    moved = model.decode(embedding, boxes=boxes)[0]
+    assert not torch.allclose(moved, before, atol=1e-3)
+    state = model.sam().mask_decoder.state_dict()
+    assert state.keys() == plain.mask_decoder.state_dict().keys()
+    plain.mask_decoder.load_state_dict(state)
+    torch.testing.assert_close(plain.decode(embedding, boxes=boxes)[0], moved, rtol=1e-4, atol=1e-4)

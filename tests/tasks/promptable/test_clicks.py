@@ -1,0 +1,101 @@
+"""The clicks and scores of evaluation."""
+
+import numpy as np
+import pytest
+import torch
+
+from samseg.models.promptable.simulate import NEGATIVE, NO_POINT, POSITIVE
+from samseg.tasks.promptable.clicks import CLICKS, ENOUGH, next_click, object_scores, shape_scores
+from samseg.tasks.promptable.metrics import PromptMetrics, table
+
+ALL = np.ones((30, 40), bool)
+
+
+def mask(left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    found = np.zeros((30, 40), bool)
+    found[top:bottom, left:right] = True
+    return found
+
+
+def test_the_first_click_is_in_the_middle_and_the_next_in_the_larger_error():
+    truth, nothing = mask(10, 5, 25, 20), np.zeros((30, 40), bool)
+    assert next_click(truth, nothing, ALL) == (17, 12, POSITIVE)
+    assert next_click(truth, mask(10, 5, 25, 10), ALL) == (next_click(mask(10, 10, 25, 20), nothing, ALL))
+    x, y, label = next_click(truth, mask(10, 5, 40, 20), ALL)
+    assert label == NEGATIVE and 25 <= x and 5 <= y < 20
+    unknown = ALL.copy()
+    unknown[:, 25:] = False
+    assert next_click(truth, mask(10, 5, 40, 20), unknown)[2] == NO_POINT
+    assert next_click(truth, truth, ALL)[2] == NO_POINT
+
+
+def test_a_single_pixel_and_the_border_are_found():
+    nothing = np.zeros((30, 40), bool)
+    assert next_click(mask(39, 29, 40, 30), nothing, ALL) == (39, 29, POSITIVE)
+    x, y, _ = next_click(ALL, nothing, ALL)
+    assert 14 <= x <= 25 and 14 <= y <= 15
+
+
+class Oracle:
+    """Answers with an object that grows with the number of clicks, at half the image's size."""
+
+    image_size, objects_at_once = 20, 100
+
+    def decode(self, embedding, points=None, labels=None, boxes=None, masks=None, three=False):
+        width = 3 if boxes is not None else points.shape[1]  # of 5 px of the network's
+        low = torch.full((1, 3 if three else 1, 20, 20), -10.0)
+        low[0, -1, 5:10, 5 : 5 + width] = 10
+        self.asked.append((points, labels, boxes, masks, three))
+        ious = torch.tensor([[0.1, 0.2, 0.9]]) if three else torch.tensor([[0.9]])
+        return low, ious
+
+    asked: list = []
+
+
+def test_scores_are_at_the_images_own_size_and_clicks_in_the_networks_pixels():
+    truth = torch.zeros(30, 40, dtype=torch.long)
+    truth[10:20, 10:20] = 7  # the oracle's 5 x 5, twice as large
+    model = Oracle()
+    scores = object_scores(
+        model, torch.zeros(1, 256, 1, 1), truth, torch.ones_like(truth, dtype=torch.bool), torch.tensor([7])
+    )
+    ious = scores[0, : CLICKS + 1]
+    points, labels, boxes, masks, three = model.asked[0]
+    assert boxes.tolist() == [[5, 5, 10, 10]]
+    assert model.asked[1][4] and not any(call[4] for call in model.asked[2:])  # three answers to the first click alone
+    assert model.asked[1][0].tolist() == [[[6.75, 6.75]]] and model.asked[1][1].tolist() == [[POSITIVE]]
+    assert model.asked[2][3].shape == (1, 1, 20, 20) and model.asked[2][0].shape == (1, 2, 2)
+    grown = [0.2 * n for n in (3, 1, 2, 3, 4, 5)]
+    assert ious[:6].tolist() == pytest.approx(grown, abs=0.03)
+    assert scores[0, -3] == 5 and scores[0, -2] == 1  # IoU 0.85 is first reached with the fifth click
+    assert scores[0, -1].item() == pytest.approx((0.9 - ious).abs().mean().item(), abs=1e-5)
+    assert ENOUGH == 0.85
+
+
+def test_what_the_box_alone_tells():
+    disc = (torch.arange(60)[:, None] - 29.5) ** 2 + (torch.arange(60)[None] - 29.5) ** 2 <= 30**2
+    box = torch.ones(60, 60, dtype=torch.bool)
+    (filled, ellipse), (filled_box, ellipse_box) = shape_scores(torch.stack([disc, box])).tolist()
+    assert filled == pytest.approx(torch.pi / 4, abs=0.01) and ellipse == pytest.approx(1, abs=0.01)
+    assert filled_box == 1 and ellipse_box == pytest.approx(torch.pi / 4, abs=0.01)
+
+
+def test_figures_are_means_over_objects_not_images():
+    metrics = PromptMetrics(None)
+    row = torch.arange(1.0, CLICKS + 5) / 100
+    metrics.after.update(torch.stack([row, row + 0.3]))
+    metrics.after.update((row + 0.6)[None])
+    figures = metrics.compute()
+    assert (
+        figures["objects"] == 3 and figures["box"] == pytest.approx(0.31) and figures["clicks_8"] == pytest.approx(0.39)
+    )
+    assert figures["iou"] == pytest.approx(0.3 + (1 + 2 + 4 + 6 + 9) / 500)
+    assert figures["before"] is None and "as it came" not in table(figures)
+    metrics.before.update(row[None])
+    assert "as it came" in table(metrics.compute()) and metrics.compute()["before"]["box"] == pytest.approx(0.01)
+
+
+def test_nothing_to_count_is_no_figure():
+    figures = PromptMetrics(["a", "b"]).compute()
+    assert figures["iou"] is None and figures["objects"] == 0
+    assert "-" in table(figures)

@@ -1,0 +1,179 @@
+"""Fine-tuning with prompts, from configuration to figures."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from samseg.config.load import load_config, task_of
+from samseg.encoders.registry import VARIANTS
+from samseg.errors import ConfigError, InputError, WeightsError
+from samseg.inference.predictor import Predictor
+from samseg.models.sam import empty_sam
+from samseg.runs.export import export
+from samseg.runs.load import load_run
+from samseg.training.evaluation import evaluate_run
+from samseg.training.run import train
+from tests.encoders.conftest import SMALL
+
+
+@pytest.fixture
+def trained(config_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return lambda *overrides: train(load_config(config_file, list(overrides)), "prompts")
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "history.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def whole_checkpoint(folder: Path, hq: bool = False) -> Path:
+    torch.manual_seed(1)
+    sam = empty_sam(SMALL, image_size=128, hq=hq)
+    state = {key.replace("encoder.trunk.", "encoder."): value for key, value in sam.state_dict().items()}
+    torch.save(state, folder / "sam.pth")
+    return folder / "sam.pth"
+
+
+def test_a_run_beside_sam_as_it_came(trained, tmp_path, capsys):
+    """From a checkpoint: both stand in the table, and all but the decoder stays as it was."""
+    folder = trained(f"model.weights={whole_checkpoint(tmp_path)}", "prompts.none=0.5")
+    out = capsys.readouterr().out
+    assert "train: 6 objects in 4 images, 1.5 an image, at most 3; 1 of them without objects, which are skipped" in out
+    assert "(mask decoder, class tokens); frozen: SAM's encoder, prompt encoder" in out
+    assert "as it came" in out and "without prompts:" in out
+    figures = json.loads((folder / "metrics.json").read_text())["val"]
+    assert figures["objects"] == 2  # of the three, by prompts.objects
+    assert figures["before"] != {key: figures[key] for key in figures["before"]}
+    assert set(figures["classes"]["iou"]) == {"background", "square"}
+    assert (folder / "validation.png").is_file() and (folder / "curves.png").is_file()
+    text, path = evaluate_run(folder, "val")
+    again = json.loads(path.read_text())["val"]
+    assert again["before"] == pytest.approx(figures["before"]) and again["box"] == pytest.approx(figures["box"])
+    model, config = load_run(folder)
+    untrained = task_of(config).build_model().model
+    for name, value in model.state_dict().items():
+        if not name.startswith(("mask_decoder.", "class_tokens.")):
+            assert torch.equal(value, untrained.state_dict()[name]), name
+    picture = np.asarray(Image.open(folder / "validation.png"))
+    assert Predictor.from_run(folder)(picture[:60, :80]).shape == (60, 80)
+
+
+def test_a_resumed_run_is_the_same_to_the_digit(trained, tmp_path):
+    given = ("prompts.none=0.3", "model.freeze_encoder=false")
+    whole = trained(*given)
+    from samseg.training.trainer import Trainer
+
+    stopped = tmp_path / "stopped"
+
+    class Stop(Exception):
+        pass
+
+    train_epoch = Trainer.train_epoch
+
+    def until_the_second(self, epoch, *arguments):
+        if epoch == 2:
+            raise Stop
+        return train_epoch(self, epoch, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", until_the_second)
+        with pytest.raises(Stop):
+            trained(*given, f"run_dir={stopped}")
+    assert len(history(stopped)) == 1
+    trained(*given, f"run_dir={stopped}", "train.resume=true")
+    assert history(stopped) == history(whole)
+
+
+def test_with_the_cache_the_losses_are_those_without(trained):
+    given = ("train.epochs=1", "train.batch_size=4", "prompts.rounds=0", "prompts.box=1.0")
+    plain = trained(*given)
+    cached = trained(*given, "train.cache_features=true", "train.cache_dtype=float32")
+    (theirs,), (ours,) = history(plain), history(cached)
+    assert float(ours["loss"]) == pytest.approx(float(theirs["loss"]), rel=1e-4)
+    assert float(ours["val_iou_error"]) == pytest.approx(float(theirs["val_iou_error"]), abs=1e-3)
+
+
+def test_the_classes_go_to_onnx(trained, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    folder = trained("prompts.none=0.5", "train.epochs=1")
+    file = export(folder, "onnx", tmp_path / "classes.onnx")
+    images = torch.randn(3, 3, 64, 64)
+    with torch.inference_mode():
+        expected = load_run(folder)[0](images)
+    (answer,) = runtime.InferenceSession(str(file)).run(None, {"image": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(answer), expected, rtol=1e-3, atol=1e-4)
+    bare = trained("train.epochs=1")
+    with pytest.raises(InputError, match="prompts.none above 0"):
+        export(bare, "onnx", tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize(
+    "override, said",
+    [
+        ("model.arch=unet", "set model.arch=sam, it is unet"),
+        ("data.resize=false", "sees whole images"),
+        ("prompts.loss=dice", "must be dice[+]bce or dice[+]focal, got 'dice'"),
+        ("prompts.none=1", "below 1"),
+        ("prompts.classes=[squares]", "no class squares; did you mean 'square'"),
+        ("task=semantic", "prompts is for task: promptable"),
+        ("prompts.objects=0", "at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(config_file, override, said):
+    with pytest.raises(ConfigError, match=said) as error:
+        load_config(config_file, [override])
+    assert "\n" not in str(error.value)
+
+
+def test_models_that_cannot_be_are_one_line(config_file, tmp_path):
+    def build(*overrides):
+        task_of(load_config(config_file, list(overrides))).build_model()
+
+    with pytest.raises(ConfigError, match="needs SAM's encoder, not resnet18"):
+        build("model.encoder=resnet18")
+    with pytest.raises(ConfigError, match="no argument channels"):
+        build("model.decoder={channels: 3}")
+    whole = whole_checkpoint(tmp_path)
+    with pytest.raises(WeightsError, match="for weights of SAM-HQ, but these are plain SAM's"):
+        build(f"model.weights={whole}", "model.decoder={high_resolution: true}")
+    trunk = {f"image_encoder.{k}": v for k, v in VARIANTS[SMALL].build().state_dict().items()}
+    torch.save(trunk, tmp_path / "encoder.pth")
+    with pytest.raises(WeightsError, match="holds no mask decoder, only an image encoder"):
+        build(f"model.weights={tmp_path / 'encoder.pth'}")
+
+
+def test_a_split_without_any_object_is_one_line(config_file):
+    task = task_of(load_config(config_file, ["prompts.min_pixels=1000"]))
+    with pytest.raises(InputError, match="train: none of its 4 images holds an object of 1000 pixels"):
+        task.check(("train",))
+
+
+def test_a_run_goes_back_to_segment_anything_and_transformers(trained, tmp_path):
+    """With LoRA in encoder and decoder, merged; segment-anything's decoder and transformers load it and agree."""
+    transformers = pytest.importorskip("transformers")
+    adapter = "model.adapter={name: lora, rank: 2, decoder: true}"
+    folder = trained(f"model.weights={whole_checkpoint(tmp_path)}", adapter, "train.epochs=1", "train.lr=0.01")
+    boxes = torch.tensor([[5.0, 6.0, 40.0, 50.0]])
+    model, _ = load_run(folder)
+    with torch.inference_mode():
+        embedding = model.embed(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+        expected, _ = model.decode(embedding, boxes=boxes)
+    state = torch.load(export(folder, "sam", tmp_path / "tuned.pth"), weights_only=True)
+    again = empty_sam(SMALL, image_size=64).mask_decoder
+    own = {name.removeprefix("mask_decoder."): v for name, v in state.items() if name.startswith("mask_decoder.")}
+    again.load_state_dict(own)
+    prompts = model.sam().prompt_encoder
+    with torch.inference_mode():
+        sparse, dense = prompts(None, boxes, None)
+        answer, _ = again(embedding, prompts.get_dense_pe(), sparse, dense, multimask_output=False)
+    torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)
+    theirs = transformers.SamModel.from_pretrained(export(folder, "transformers", tmp_path / "hub"))
+    name = "mask_decoder.transformer.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(theirs.state_dict()[name], state[name])
