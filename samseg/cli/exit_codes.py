@@ -1,11 +1,14 @@
 """What every command does around its own work: exit codes, and errors as one line."""
 
+import errno
 import logging
 import sys
 import warnings
 from collections.abc import Callable
 
 from samseg.errors import InputError, Terminated
+
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # a path that was given, wherever it is read
 
 
 def run(main: Callable[[], int | None], words: Callable[[str], str] = str) -> None:
@@ -23,6 +26,11 @@ def run(main: Callable[[], int | None], words: Callable[[str], str] = str) -> No
         code = main() or 0
     except InputError as error:
         print(f"error: {words(str(error))}", file=sys.stderr)
+        code = 2
+    except OSError as error:
+        if error.filename is None or error.errno not in UNUSABLE:
+            raise
+        print(f"error: {error.filename} cannot be used: {error.strerror}; name another, or mend that", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

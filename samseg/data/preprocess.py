@@ -105,9 +105,9 @@ def network_input(picture: np.ndarray, valid: np.ndarray | None, data: DataConfi
 def normalised(picture: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(H, W, C), uint8 on 0..255 or float32 on 0..1, -> (C, H, W) float32; ``mean`` and ``std`` are on 0..1."""
     pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float()
-    if picture.dtype == np.uint8:
-        pixels = pixels / 255
-    return (pixels - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
+    unit = 255 if picture.dtype == np.uint8 else 1
+    mean, std = (unit * torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+    return (pixels - mean) * std.reciprocal()  # to the last bit as albumentations normalises
 
 
 def padded(pixels: Tensor, size: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,7 +18,8 @@ from samseg.runs.facts import save_split
 from samseg.runs.folder import evaluation_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
-from samseg.tasks.task import Figures, Metrics
+from samseg.tasks.sections import Gallery
+from samseg.tasks.task import Details, Figures, Metrics
 
 
 def evaluate(
@@ -57,15 +58,19 @@ def _as_it_is(item: dict) -> dict:
 
 
 class Evaluation(NamedTuple):
-    """A run's figures on a split, the same as a table for people, and the file in the run that is to hold them."""
+    """What came out of a run on a split, the figures also as a table for people; `write` puts it into the run."""
 
     folder: Path
     split: str
     figures: Figures
+    details: Details
+    examples: Gallery | None
     table: str
-    path: Path
-    details: Any
-    examples: Any
+
+    @property
+    def path(self) -> Path:
+        """The file in the run that is to hold the figures."""
+        return evaluation_file(self.folder, self.split)
 
     def write(self) -> Path:
         """Write the figures and the run's report, whose file is returned.
@@ -96,12 +101,6 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
         workers=config.train.workers,
         title=split,
     )
-    return Evaluation(
-        folder,
-        split,
-        figures=metrics.compute(),
-        table=task.table(metrics.compute()),
-        path=evaluation_file(folder, split),
-        details=(details := metrics.details()),
-        examples=task.reporter().examples(predictor.model, dataset, details),
-    )
+    figures, details = metrics.compute(), metrics.details()
+    examples = task.reporter().examples(predictor.model, dataset, details)
+    return Evaluation(folder, split, figures, details, examples, task.table(figures))

@@ -99,9 +99,9 @@ def train(config: RunConfig, name: str) -> Path:
         if folder is None:
             folder = on_main(accelerator, lambda: new_run(config, name, lock))
         facts = {"parameters": trainer.parameters, **machine(accelerator), "precision": config.train.precision}
-        on_main(accelerator, lambda: save_facts(folder, facts, task.reporter().data(report)))
         state.config = (folder / CONFIG).read_text(encoding="utf-8")
         try:
+            on_main(accelerator, lambda: save_facts(folder, facts, task.reporter().data(report)))
             with explained(config.train), sigterm_noted() as stop:
                 trainer.run(folder, stop)
         except BaseException as error:

@@ -104,7 +104,7 @@ def test_class_weights_left_out_are_one(load):
         ("data.image_size=-512", "got -512; try 16"),
         ("data.std=[0,1,1]", "data.std .*above 0"),
         ("data.mean=[123.7,116.3,103.5]", "data.mean is given on the scale 0..1.*divide by 255"),
-        ("data.mean=[0.5]", "data.mean must hold three numbers"),
+        ("data.mean=[0.5]", "data.mean must hold 3 numbers"),
         ("train.lr=0", "train.lr must be above 0, got 0"),
         ("train.lr=.inf", "train.lr must be above 0"),
         ("train.lr=.nan", "train.lr must be above 0"),

@@ -53,3 +53,9 @@ def test_what_a_run_was_written_with_reads_nothing_of_this_machine(tiny_config, 
     with pytest.raises(ConfigError, match=r"^a run holds \$\{oc.env:SECRET\}, which is not resolved") as error:
         run_config(text.replace("hunter2", "${oc.env:SECRET}"), "a run")
     assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["data.root", "model.weights", "run_dir"])
+def test_a_path_of_300_letters(tiny_config, command, key):
+    code, _, errors = command("train", tiny_config, f"{key}={'x' * 300}")
+    assert code == 2 and errors.startswith("error: ") and "ame too long" in errors and errors.count("\n") == 1

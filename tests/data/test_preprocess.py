@@ -1,3 +1,4 @@
+import albumentations as A
 import numpy as np
 import pytest
 import torch
@@ -194,3 +195,10 @@ def test_what_is_shown_is_three_of_the_chosen_bands_in_8_bits():
     picture = shown(Raster(pixels), deep(bands=[4, 1, 2, 3], scale=[0, 6300]))
     assert np.array_equal(picture, np.moveaxis(np.round(pixels[[3, 0, 1]] * (255 / 6300)), 0, -1).astype(np.uint8))
     assert (np.diff(shown(Raster(pixels), deep(bands=[2, 3], scale=[0, 6300])).astype(int)) == 0).all()
+
+
+def test_normalising_is_albumentations_to_the_last_bit():
+    """So a run with a seed is what it was when albumentations normalised its images."""
+    image = textured(48, 64)
+    expected = A.Normalize(mean=MEAN, std=STD)(image=image)["image"]
+    assert np.array_equal(view_of(image)[:, :48].numpy(), np.moveaxis(expected, -1, 0))

@@ -75,9 +75,9 @@ def test_the_figures_are_those_of_the_run(runs):
 
 
 def test_evaluation_adds_its_split(runs):
-    found = evaluate_run(runs[0], "test")
-    assert splits_of(runs[0]) == ["val", "test"] and found.report == runs[0] / "report.html"
-    text = found.report.read_text()
+    report = evaluate_run(runs[0], "test").write()
+    assert splits_of(runs[0]) == ["val", "test"] and report == runs[0] / "report.html"
+    text = report.read_text()
     assert "Results: val" in text and "Results: test" in text
 
 

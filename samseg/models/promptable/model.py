@@ -63,7 +63,8 @@ class PromptableModel(nn.Module):
         self.class_tokens = class_tokens
         self.prompts, self.criterion = prompts, criterion
         self.prompt_encoder.requires_grad_(False)
-        if isinstance(mask_decoder, MaskDecoderHQ):  # as SAM-HQ is trained: SAM's tensors stay as they are
+        if isinstance(mask_decoder, MaskDecoderHQ):  # as SAM-HQ is trained: its own token alone, SAM's tensors stay
+            mask_decoder.hq_token_only = True
             plain = set(prompt_and_mask_decoder()[1].state_dict())
             for name, parameter in mask_decoder.named_parameters():
                 parameter.requires_grad_(name not in plain)

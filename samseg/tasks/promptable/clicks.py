@@ -34,7 +34,7 @@ def object_scores(model: PromptableModel, embedding: Tensor, objects: Tensor, va
     at_once = max(1, min(model.objects_at_once, PIXELS_AT_ONCE // objects.numel()))
     if not len(numbers):
         return torch.zeros(0, CLICKS + 4)
-    some = [objects == part[:, None, None] for part in numbers.split(at_once)]
+    some = (objects == part[:, None, None] for part in numbers.split(at_once))
     return torch.cat([_some_scores(model, embedding, truth, valid) for truth in some])
 
 
