@@ -1,6 +1,5 @@
 """A raster through a run: the map in the raster's place, what it says of itself, shards, and bad input."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,11 @@ from samseg.inference.predictor import Predictor
 from samseg.maps.merge import merge
 from samseg.maps.options import MapOptions
 from samseg.maps.run import MapRun, infer_map, infer_maps, infer_shard
+from tests.conftest import SHARED
 from tests.maps.rasters import NORTH_UP, noise, write_raster
 from tests.random_run import write_run
 
-BAHAMAS = Path(os.environ.get("SAMSEG_SHARED", Path(__file__).parents[3] / "shared" / "data")) / "maps" / "bahamas.tif"
+BAHAMAS = SHARED / "maps" / "bahamas.tif"
 
 
 @pytest.fixture(scope="module")
