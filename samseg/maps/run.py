@@ -151,11 +151,10 @@ class MapRun:
             )
 
 
-def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
-    """Write the class map of a raster, and what else ``options`` ask for, into the folder ``out``.
+def begin(run: MapRun, path: Path, out: Path, options: MapOptions) -> tuple[PartStore, Products] | None:
+    """What is to be computed of a raster and made of it; None, with a word, where it is finished already.
 
-    What an earlier call left unfinished is gone on with; what it finished is left as it is. InputError for what cannot
-    be read or written.
+    InputError for what cannot be read, and for an output of something else that may not be overwritten.
     """
     store = run.store(path, out, options)
     if options.polygons is not None:
@@ -164,9 +163,22 @@ def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
     if not options.overwrite and products.finished():
         store.remove()  # by a call that was stopped before it could
         print(f"{products.classes} is finished already; --overwrite makes it anew")
-        return
+        return None
     if options.overwrite and store.differs():
         store.remove()
+    return store, products
+
+
+def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
+    """Write the class map of a raster, and what else ``options`` ask for, into the folder ``out``.
+
+    What an earlier call left unfinished is gone on with; what it finished is left as it is. InputError for what cannot
+    be read or written.
+    """
+    begun = begin(run, path, out, options)
+    if begun is None:
+        return
+    store, products = begun
     with writing(out):
         run.compute(store, path, options, range(store.plan.parts))
         products.write()
@@ -190,8 +202,7 @@ def infer_maps(
     Raises InputError before anything is written for two rasters of one name, for outputs that would lie among the
     inputs, and for rasters that differ in their bands.
     """
-    _check_names(paths, out)
-    _check_bands(paths, options)
+    check_inputs(paths, out, options)
     failed = 0
     for path in paths:
         try:
@@ -220,6 +231,12 @@ def writing(out: Path) -> Iterator[None]:
     except (OSError, RasterioError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise InputError(f"{out} cannot be written: {reason}; the same command goes on where it stopped") from error
+
+
+def check_inputs(paths: list[Path], out: Path, options: MapOptions) -> None:
+    """InputError for rasters that one call cannot do together."""
+    _check_names(paths, out)
+    _check_bands(paths, options)
 
 
 def _check_names(paths: list[Path], out: Path) -> None:
