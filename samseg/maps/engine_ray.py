@@ -11,10 +11,11 @@ from tqdm import tqdm
 from samseg.errors import InputError
 from samseg.inference.batch import check_names, predict_images
 from samseg.inference.predictor import Predictor
+from samseg.maps.checks import check_inputs
 from samseg.maps.options import MapOptions
-from samseg.maps.parts import PartStore
+from samseg.maps.parts.store import PartStore
 from samseg.maps.products import Products
-from samseg.maps.run import MapRun, begin, check_inputs, writing
+from samseg.maps.run import MapRun, begin, writing
 
 try:
     import ray

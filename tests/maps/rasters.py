@@ -10,9 +10,9 @@ from torch import Tensor
 
 from samseg.data.images import Raster
 from samseg.data.raster import RasterFile
-from samseg.maps.compute import compute_parts
-from samseg.maps.parts import PartStore
-from samseg.maps.plan import MapPlan
+from samseg.maps.parts.compute import compute_parts
+from samseg.maps.parts.plan import MapPlan
+from samseg.maps.parts.store import PartStore
 from samseg.predict.tiling import TilePlan
 
 NORTH_UP = Affine(0.5, 0, 733601, 0, -0.5, 3725139)
