@@ -180,8 +180,8 @@ def _made_whole(out: Path) -> Iterator[Path]:
 def _need_logits(model: nn.Module) -> None:
     if isinstance(model, PromptableModel) and model.class_tokens is None:
         raise InputError(
-            "this run answers to prompts alone, and images -> logits is what this format holds: export it with --to sam, "
-            "or train with prompts.none above 0"
+            "this run answers to prompts alone, and images -> logits is what this format holds: export it with "
+            "--to sam, or train with prompts.none above 0"
         )
 
 
