@@ -52,8 +52,7 @@ def test_a_run_beside_sam_as_it_came(trained, tmp_path, capsys):
     assert figures["before"] != {key: figures[key] for key in figures["before"]}
     assert set(figures["classes"]["iou"]) == {"background", "square"}
     assert (folder / "validation.png").is_file() and (folder / "curves.png").is_file()
-    text, path = evaluate_run(folder, "val")
-    again = json.loads(path.read_text())["val"]
+    again = evaluate_run(folder, "val").figures
     assert again["before"] == pytest.approx(figures["before"]) and again["box"] == pytest.approx(figures["box"])
     model, config = load_run(folder)
     untrained = task_of(config).build_model().model
