@@ -23,7 +23,7 @@ from tests.adapters.conftest import picture, small_model
 
 
 def learn(method):
-    "In a function, so that its DDP is gone before the group is destroyed: else gloo aborts some processes at their exit."
+    "In a function: where DDP outlives the group of processes, some of them are aborted at their exit."
     model = small_model(method, moved=True).train()
     model.encoder.trunk.gradient_checkpointing = True
     ddp = DistributedDataParallel(model)
