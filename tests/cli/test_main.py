@@ -117,6 +117,13 @@ def test_sample_writes_what_was_asked_for(command, tmp_path):
     assert code == 2 and "not an empty folder" in stderr
 
 
+def test_a_reader_who_has_seen_enough_is_no_failure():
+    line = [sys.executable, "-m", "samseg", "config", "--keys"]
+    process = subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 141
+
+
 def test_help_needs_no_more_than_the_package():
     heavy = "cv2 albumentations matplotlib accelerate torchmetrics tensorboard onnx"
     code = (
