@@ -5,7 +5,7 @@ import sys
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 
-from samseg.cli import benchmark, config, evaluate, export, infer, merge, oneshot, report, sample, train, weights
+from samseg.cli import benchmark, config, demo, evaluate, export, infer, merge, oneshot, report, sample, train, weights
 from samseg.cli.exit_codes import run
 from samseg.errors import InputError, did_you_mean
 
@@ -16,6 +16,7 @@ COMMANDS = {
     "oneshot": oneshot,
     "merge": merge,
     "report": report,
+    "demo": demo,
     "export": export,
     "weights": weights,
     "sample": sample,
@@ -71,11 +72,11 @@ def _program(arguments: list[str]) -> int | None:
     if args.command not in COMMANDS:
         hint = did_you_mean(args.command, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
         raise InputError(f"no such command: samseg {args.command}{hint}")
-    return _call(args.command, args.arguments, str)
+    return _call(args.command, args.arguments)
 
 
-def _call(name: str, arguments: list[str], words: Callable[[str], str]) -> int | None:
-    """Parse the ``arguments`` of a command and run it; ``words`` are the reader's, see `samseg.cli`."""
+def parser_of(name: str, words: Callable[[str], str] = str) -> ArgumentParser:
+    """The parser of a command, in the reader's ``words`` (see `samseg.cli`)."""
     command = COMMANDS[name]
     parser = ArgumentParser(
         prog=words(f"samseg {name}"),
@@ -85,7 +86,11 @@ def _call(name: str, arguments: list[str], words: Callable[[str], str]) -> int |
     )
     parser.set_defaults(words=words)
     command.add_arguments(parser)
-    return command.run(parser.parse_args(arguments))
+    return parser
+
+
+def _call(name: str, arguments: list[str], words: Callable[[str], str] = str) -> int | None:
+    return COMMANDS[name].run(parser_of(name, words).parse_args(arguments))
 
 
 def _first_line(text: str) -> str:

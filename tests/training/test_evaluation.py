@@ -25,6 +25,7 @@ def test_pixels_are_counted_as_the_predictor_classifies_them(run, tiny_config, r
     config = load_config(tiny_config, [f"data.resize={resize}", "data.image_size=32"])
     save_config(config, run / "config.yaml")
     found = evaluate_run(run, "val")
+    found.write()
     metrics, path = found.figures, found.path
     predictor = Predictor.from_run(run)
     right = total = 0
