@@ -103,6 +103,9 @@ def test_config_keys_are_all_of_them_with_their_defaults(command, tmp_path):
 def test_a_file_goes_before_a_shipped_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_config("buildings") == shipped()["buildings"]
+    Path("buildings").mkdir()  # such as a folder of images
+    assert find_config("buildings") == shipped()["buildings"]
+    Path("buildings").rmdir()
     Path("buildings").write_text("seed: 1")
     assert find_config("buildings") == Path("buildings")
     assert find_config("some/other") == Path("some/other") and find_config("other.yaml") == Path("other.yaml")
