@@ -3,7 +3,7 @@
 One more is a file with a docstring, ``add_arguments(parser)`` and ``run(args)``, and a row.
 """
 
-from benchmarks import cache, encoder, faults, promptable, sam, table, train
+from benchmarks import cache, encoder, faults, maps, promptable, sam, table, train
 
 BENCHMARKS = {
     "table": table,
@@ -12,5 +12,6 @@ BENCHMARKS = {
     "train": train,
     "sam": sam,
     "promptable": promptable,
+    "maps": maps,
     "faults": faults,
 }

@@ -106,7 +106,7 @@ def kill_cache(times: int) -> Counter:
 
 def kill_two(times: int) -> Counter:
     """the same, of two processes that train together"""
-    return killed_and_resumed(times, Launched, "train.epochs=60")
+    return killed_and_resumed(times, Launched, "train.epochs=20")
 
 
 def loaded(path: Path) -> dict[str, torch.Tensor]:

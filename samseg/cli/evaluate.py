@@ -37,7 +37,7 @@ def _objects(folder: Path, split: str) -> dict | None:
     if read_run_config(folder).data.source != "maps":
         return None
     from samseg.inference.predictor import Predictor
-    from samseg.maps.objects import evaluate_objects, table
+    from samseg.maps.polygons.objects import evaluate_objects, table
 
     path = folder / f"objects_{split}.gpkg"
     figures = evaluate_objects(Predictor.from_run(folder), split, path)

@@ -62,6 +62,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     maps.add_argument("--cog", action="store_true", help="write cloud-optimised GeoTIFFs")
     maps.add_argument("--skip-damaged", action="store_true", help="what cannot be read is nodata, not an error")
     maps.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    cluster = parser.add_argument_group(
+        "on a Ray cluster", "maps in parts, and photos; all machines see the same folders"
+    )
+    cluster.add_argument("--engine", choices=("ray",), help="without it all is done in this process")
+    cluster.add_argument("--address", help="of the cluster, such as auto; default: one is started on this machine")
+    cluster.add_argument("--workers", type=int, metavar="N", help="each with a model; default: as many as CPUs or GPUs")
+    cluster.add_argument("--gpus-per-worker", type=float, default=0, metavar="G", help="such as 1 or 0.5")
     maps.add_argument(
         "--shard", type=_shard, metavar="I/N", help="compute the I-th of N shares only; samseg merge makes the map"
     )
@@ -85,6 +92,10 @@ def run(args: Namespace) -> int:
         raise InputError("--min-area and --simplify are for --polygons; name a format")
     if maps and args.objects is not None:
         raise InputError(f"{maps[0]} is a map, and --objects is for photos; leave it out")
+    if args.engine and (args.shard or args.objects is not None):
+        raise InputError(
+            "--engine ray divides the work itself, of maps and class maps; leave out --shard and --objects"
+        )
     predictor = Predictor.from_run(folder, args.device, tile=args.tile)
     place = folder.parent if folder.is_file() else folder
     if args.objects is not None:
@@ -93,13 +104,18 @@ def run(args: Namespace) -> int:
         finder = ObjectFinder(predictor, None if args.objects == "auto" else args.objects)
         return 1 if find_in_images(finder, photos, args.out or place / OBJECTS) else 0
     out, failed = args.out or place / PREDICTIONS, 0
-    if maps:
+    if maps or args.engine:
         from samseg.maps.options import MapOptions, PolygonOptions
         from samseg.maps.run import MapRun, infer_maps
 
         polygons = PolygonOptions(args.polygons, args.min_area, args.simplify) if args.polygons else None
         given = {name: getattr(args, name) for name in OPTIONS}
         options = MapOptions(probabilities=args.probabilities, polygons=polygons, **given)
+        if args.engine:
+            from samseg.maps.engine_ray import infer_on_ray
+
+            cluster = dict(address=args.address, workers=args.workers, gpus=args.gpus_per_worker, device=args.device)
+            return 1 if infer_on_ray(MapRun(predictor, folder), maps, photos, out, options, **cluster) else 0
         failed += infer_maps(MapRun(predictor, folder), maps, out, options, args.shard)
     if photos:
         failed += predict_images(predictor, photos, out, args.probabilities)

@@ -72,11 +72,11 @@ def _program(arguments: list[str]) -> int | None:
     if args.command not in COMMANDS:
         hint = did_you_mean(args.command, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
         raise InputError(f"no such command: samseg {args.command}{hint}")
-    return _call(args.command, args.arguments, str)
+    return _call(args.command, args.arguments)
 
 
-def _call(name: str, arguments: list[str], words: Callable[[str], str]) -> int | None:
-    """Parse the ``arguments`` of a command and run it; ``words`` are the reader's, see `samseg.cli`."""
+def parser_of(name: str, words: Callable[[str], str] = str) -> ArgumentParser:
+    """The parser of a command, in the reader's ``words`` (see `samseg.cli`)."""
     command = COMMANDS[name]
     parser = ArgumentParser(
         prog=words(f"samseg {name}"),
@@ -86,7 +86,11 @@ def _call(name: str, arguments: list[str], words: Callable[[str], str]) -> int |
     )
     parser.set_defaults(words=words)
     command.add_arguments(parser)
-    return command.run(parser.parse_args(arguments))
+    return parser
+
+
+def _call(name: str, arguments: list[str], words: Callable[[str], str] = str) -> int | None:
+    return COMMANDS[name].run(parser_of(name, words).parse_args(arguments))
 
 
 def _first_line(text: str) -> str:

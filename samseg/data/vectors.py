@@ -82,7 +82,7 @@ def widened(geometries: np.ndarray, crs: Any, line_width: float | None, point_ra
         if (kinds == kind).any() and size is None:
             what = "lines" if kind else "points"
             raise InputError(
-                f"labels hold {(kinds == kind).sum()} {what}, which need a size: set data.{name} in metres"
+                f"labels hold {(kinds == kind).sum()} {what}, which need a size: set data.maps.{name} in metres"
             )
     result = geometries.copy()
     distance = np.where(kinds == 1, (line_width or 0) / 2, point_radius or 0)

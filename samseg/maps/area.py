@@ -11,7 +11,7 @@ from samseg.data.raster import RasterFile, gdal
 from samseg.data.vectors import Burner, read_vectors
 from samseg.errors import InputError
 from samseg.maps.options import MapOptions
-from samseg.maps.plan import Box
+from samseg.maps.parts.plan import Box
 
 
 def wanted(path: Path, options: MapOptions) -> Callable[[Box], np.ndarray] | None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from samseg.maps.options import MapOptions
-from samseg.maps.parts import PartStore
+from samseg.maps.parts.store import PartStore
 from samseg.maps.products import Products
 from samseg.maps.run import writing
 
@@ -19,4 +19,3 @@ def merge(folder: Path, cog: bool = False, overwrite: bool = False) -> None:
         with writing(folder.parent):
             products.write()
     store.remove()
-    print(f"{products.classes} is finished")

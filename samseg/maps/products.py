@@ -9,9 +9,9 @@ from samseg.data.raster import RasterFile, gdal
 from samseg.errors import InputError
 from samseg.files import written_whole
 from samseg.maps.options import MapOptions
-from samseg.maps.parts import PartStore
-from samseg.maps.polygons import areas
-from samseg.maps.vector_files import Place, write_polygons
+from samseg.maps.parts.store import PartStore
+from samseg.maps.polygons.areas import areas
+from samseg.maps.polygons.files import Place, write_polygons
 from samseg.maps.write import digest_of, write_classes, write_probabilities
 from samseg.predict.draw import legend, overlay, save_picture
 
@@ -60,6 +60,16 @@ class Products:
                 if self.options.polygons is not None:
                     self._polygons()
                 self._overlay(temporary)
+        self._tell()
+
+    def _tell(self) -> None:
+        damaged, empty = self.store.damaged(), not self.store.holds_data()
+        if damaged:
+            print(f"{damaged} blocks of {self.store.about['raster']} could not be read and are nodata")
+        if empty:
+            print(f"{self.classes} is done, and nothing but nodata")
+        else:
+            print(f"{self.classes} is done; open {self._file('_overlay.jpg')} (legend.png says which colour is what)")
 
     def _polygons(self) -> None:
         place = Place(self.store.place, self.store.about["raster"])

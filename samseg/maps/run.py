@@ -2,39 +2,35 @@
 
 import hashlib
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from rasterio.errors import RasterioError
 from tqdm import tqdm
 
 from samseg.data.config import DataConfig
-from samseg.data.preprocess import check_pixels, tile_view
+from samseg.data.preprocess import tile_view
 from samseg.data.raster import RasterFile, gdal
-from samseg.data.scale import chosen_bands, ranges
+from samseg.data.scale import chosen_bands
 from samseg.errors import InputError
 from samseg.inference.predictor import Predictor
 from samseg.maps.area import wanted
-from samseg.maps.compute import compute_parts
-from samseg.maps.network import tile_network
+from samseg.maps.checks import check_inputs, check_resolution, check_values
 from samseg.maps.options import MapOptions, digest
-from samseg.maps.parts import PartStore
-from samseg.maps.plan import MapPlan
+from samseg.maps.parts.compute import compute_parts
+from samseg.maps.parts.network import tile_network
+from samseg.maps.parts.plan import MapPlan
+from samseg.maps.parts.store import PartStore
+from samseg.maps.polygons.files import Place
 from samseg.maps.products import Products
-from samseg.maps.vector_files import Place
 from samseg.maps.write import check_space
 from samseg.predict.rows import AUTOCAST
 from samseg.runs.folder import WEIGHTS
 
 TILES_ON_GPU = 4  # predicted at a time
-LOOKED_AT = 8, 64  # windows along each side, and pixels of a window, to compare a raster's values with the run's
-FAR = 0.5  # of the values outside the run's range are worth a warning
-OTHER_SCALE = 1.3  # times the resolution of training is worth one, too
 
 
 @dataclass
@@ -52,7 +48,8 @@ class MapRun:
         """Where the parts of a raster go, and what they are; nothing is written yet. InputError for what cannot be."""
         data = self.predictor.config.data
         with gdal(), self.raster(path, options) as raster:
-            self._check_values(raster)
+            check_values(raster, self.data(raster))
+            check_resolution(raster, data)
             overlap = data.image_size // 4 if self.predictor.overlap is None else self.predictor.overlap
             plan = MapPlan.of(raster.shape, data.image_size, overlap, len(self.predictor.classes))
             about = {"raster": str(path), "run": str(self.path), "weights": self.weights[:16], **options.pixels()}
@@ -125,37 +122,11 @@ class MapRun:
             for _ in computed:
                 bar.update()
 
-    def _check_values(self, raster: RasterFile) -> None:
-        """InputError for values that the run is not for at all; a warning for such as it has hardly seen."""
-        data = self.data(raster)
-        count, side = LOOKED_AT
-        height, width = raster.shape
-        seen = []
-        for top in np.linspace(0, max(0, height - side), count, dtype=int):
-            for left in np.linspace(0, max(0, width - side), count, dtype=int):
-                try:
-                    pixels, valid = raster.read(int(top), int(left), min(side, height), min(side, width))
-                except InputError:
-                    continue  # damaged: told with the window when its turn comes
-                check_pixels(pixels, data, raster.path)
-                seen.append(pixels[:, valid])
-        if data.scale is None or not seen or not (values := np.concatenate(seen, axis=1)).size:
-            return
-        low, high = np.array(ranges(data)).T[:, : len(values), None]
-        outside = (values < low - (high - low)) | (values > high + (high - low))
-        if outside.mean() > FAR:
-            warnings.warn(
-                f"{raster.path}: values from {values.min():g} to {values.max():g}, far outside what the run was "
-                f"trained on (data.scale={data.scale}): are its units others?",
-                stacklevel=3,
-            )
 
+def begin(run: MapRun, path: Path, out: Path, options: MapOptions) -> tuple[PartStore, Products] | None:
+    """What is to be computed of a raster and made of it; None, with a word, where it is finished already.
 
-def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
-    """Write the class map of a raster, and what else ``options`` ask for, into the folder ``out``.
-
-    What an earlier call left unfinished is gone on with; what it finished is left as it is. InputError for what cannot
-    be read or written.
+    InputError for what cannot be read, and for an output of something else that may not be overwritten.
     """
     store = run.store(path, out, options)
     if options.polygons is not None:
@@ -164,9 +135,22 @@ def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
     if not options.overwrite and products.finished():
         store.remove()  # by a call that was stopped before it could
         print(f"{products.classes} is finished already; --overwrite makes it anew")
-        return
+        return None
     if options.overwrite and store.differs():
         store.remove()
+    return store, products
+
+
+def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
+    """Write the class map of a raster, and what else ``options`` ask for, into the folder ``out``.
+
+    What an earlier call left unfinished is gone on with; what it finished is left as it is. InputError for what cannot
+    be read or written.
+    """
+    begun = begin(run, path, out, options)
+    if begun is None:
+        return
+    store, products = begun
     with writing(out):
         run.compute(store, path, options, range(store.plan.parts))
         products.write()
@@ -190,8 +174,7 @@ def infer_maps(
     Raises InputError before anything is written for two rasters of one name, for outputs that would lie among the
     inputs, and for rasters that differ in their bands.
     """
-    _check_names(paths, out)
-    _check_bands(paths, options)
+    check_inputs(paths, out, options)
     failed = 0
     for path in paths:
         try:
@@ -220,31 +203,3 @@ def writing(out: Path) -> Iterator[None]:
     except (OSError, RasterioError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise InputError(f"{out} cannot be written: {reason}; the same command goes on where it stopped") from error
-
-
-def _check_names(paths: list[Path], out: Path) -> None:
-    stems: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in stems:
-            raise InputError(
-                f"{path} and {stems[path.stem]} would both be written to {out / path.stem}.tif; rename one, or give "
-                "them to two calls with different --out"
-            )
-        if path.resolve().parent == out.resolve():
-            raise InputError(f"{out} holds the input {path.name}, which could be overwritten; name another --out")
-        stems[path.stem] = path
-
-
-def _check_bands(paths: list[Path], options: MapOptions) -> None:
-    """Rasters of different bands in one call: one of them is most likely not what the run is for."""
-    counts: dict[Path, int] = {}
-    for path in paths if options.bands is None else ():
-        with suppress(InputError), RasterFile(path) as raster:  # what cannot be opened is told when its turn comes
-            counts[path] = len(raster.colour_bands)
-    for path, count in counts.items():
-        first = next(iter(counts))
-        if count != counts[first]:
-            raise InputError(
-                f"{path} has {count} bands and {first} has {counts[first]}; say which are used with --bands, or give "
-                "them to two calls"
-            )

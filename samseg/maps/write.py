@@ -13,8 +13,8 @@ from rasterio.windows import Window
 
 from samseg.errors import InputError
 from samseg.files import written_whole
-from samseg.maps.parts import CERTAIN, DAMAGED, DIGEST, LAYOUT, NODATA, PartStore
-from samseg.maps.plan import BLOCK
+from samseg.maps.parts.plan import BLOCK
+from samseg.maps.parts.store import CERTAIN, DAMAGED, DIGEST, LAYOUT, NODATA, PartStore
 from samseg.predict.draw import palette
 
 SMALLEST_OVERVIEW = 512  # pixels on the longest side

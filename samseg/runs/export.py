@@ -100,6 +100,7 @@ def _without_folders(value: Any) -> Any:
 
 
 def _onnx(model: nn.Module, config: RunConfig, out: Path) -> None:
+    _need_logits(model)
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -122,6 +123,7 @@ def _onnx(model: nn.Module, config: RunConfig, out: Path) -> None:
 
 
 def _torch_export(model: nn.Module, config: RunConfig, out: Path) -> None:
+    _need_logits(model)
     program = torch.export.export(model, (_image(config),), dynamic_shapes=({0: torch.export.Dim("batch")},))
     archive = BytesIO()  # to a file torch would write with an abort where the disk is full
     torch.export.save(program, archive, extra_files={NOTES: json.dumps(notes(config))})
@@ -173,6 +175,14 @@ def _made_whole(out: Path) -> Iterator[Path]:
             folder.rename(out)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _need_logits(model: nn.Module) -> None:
+    if isinstance(model, PromptableModel) and model.class_tokens is None:
+        raise InputError(
+            "this run answers to prompts alone, and images -> logits is what this format holds: export it with "
+            "--to sam, or train with prompts.none above 0"
+        )
 
 
 def _image(config: RunConfig) -> Tensor:

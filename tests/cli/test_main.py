@@ -41,7 +41,8 @@ def test_help_names_every_command(command):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name, command):
     code, out, _ = command(name, "--help")
-    assert code == 0 and f"usage: samseg {name} " in out and f"examples:\n  samseg {name}" in out
+    assert code == 0 and f"usage: samseg {name} " in out
+    assert f"\n  samseg {name}" in out.partition("examples:")[2]
     assert "tools/" not in out and ".py" not in out, "a pip user has no such file"
 
 

@@ -5,11 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from samseg.cli.main import main
 from samseg.inference.oneshot_files import read_reference
-
-from ..encoders.conftest import SMALL
-from ..models.sam_reference import picture, sam_like
+from tests.encoders.conftest import SMALL
+from tests.models.sam_reference import picture, sam_like
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +33,10 @@ def files(tmp_path_factory):
     return folder
 
 
-def call(capsys, *arguments) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as end:
-        main(["oneshot", *map(str, arguments)])
-    return end.value.code or 0, *capsys.readouterr()
-
-
-def test_finds_in_a_folder(files, tmp_path, capsys):
+def test_finds_in_a_folder(files, tmp_path, command):
     arguments = ["--weights", files / "sam.pth", "--out", tmp_path / "out", "--pair"]
     arguments += [files / "reference.png", files / "mask.png"]
-    code, out, error = call(capsys, files / "reference.png", files / "classes.png", files / "images", *arguments)
+    code, out, error = command("oneshot", files / "reference.png", files / "classes.png", files / "images", *arguments)
     assert code == 0, error
     for name in ("one", "two"):
         found = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
@@ -64,15 +56,15 @@ def test_masks_of_every_kind(files):
 @pytest.mark.parametrize(
     "mask, message", [("empty.png", "empty"), ("short.png", "(50, 80)"), ("smooth.png", "smoothed edges")]
 )
-def test_masks_that_cannot_be_used(mask, message, files, tmp_path, capsys):
+def test_masks_that_cannot_be_used(mask, message, files, tmp_path, command):
     arguments = ["--weights", files / "sam.pth", "--out", tmp_path / "out"]
-    code, _, error = call(capsys, files / "reference.png", files / mask, files / "images", *arguments)
+    code, _, error = command("oneshot", files / "reference.png", files / mask, files / "images", *arguments)
     assert code == 2 and message in error and str(files / mask) in error
     assert error.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-def test_weights_that_cannot_be_had(files, tmp_path, capsys):
-    code, _, error = call(
-        capsys, files / "reference.png", files / "mask.png", files / "images", "--out", tmp_path / "out"
+def test_weights_that_cannot_be_had(files, tmp_path, command):
+    code, _, error = command(
+        "oneshot", files / "reference.png", files / "mask.png", files / "images", "--out", tmp_path / "out"
     )
     assert code == 2 and "whole SAM" in error and error.count("\n") == 1

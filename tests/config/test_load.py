@@ -40,7 +40,7 @@ def test_file_and_overrides_are_read_into_typed_values(load):
 
 
 def test_an_override_replaces_a_mapping_whole(load):
-    assert load(CLASSES, "data.classes={road: 1}").data.classes == {"road": 1}
+    assert load(CLASSES, "data.classes={road: 1, rest: 2}").data.classes == {"road": 1, "rest": 2}
 
 
 def test_an_empty_section_means_its_defaults(load):
@@ -102,20 +102,20 @@ def test_class_weights_left_out_are_one(load):
         ("data.image_size=999", "try 992"),
         ("data.image_size=0", "got 0; try 16"),
         ("data.image_size=-512", "got -512; try 16"),
-        ("data.std=[0,1,1]", "data.std .*above 0"),
+        ("data.std=[0,1,1]", "data.std .*std at least 0.0001"),
         ("data.mean=[123.7,116.3,103.5]", "data.mean is given on the scale 0..1.*divide by 255"),
         ("data.mean=[0.5]", "data.mean must hold 3 numbers"),
         ("train.lr=0", "train.lr must be above 0, got 0"),
         ("train.lr=.inf", "train.lr must be above 0"),
         ("train.lr=.nan", "train.lr must be above 0"),
         ("train.encoder_lr=-1", "train.encoder_lr must be above 0"),
-        ("train.epochs=0", "train.epochs must be at least 1, got 0"),
-        ("train.batch_size=0", "train.batch_size must be at least 1"),
+        ("train.epochs=0", "train.epochs must be from 1 to 1 000 000, got 0"),
+        ("train.batch_size=0", "train.batch_size must be from 1 to 1 000 000"),
         ("train.batch_size=2.5", "train.batch_size must be an integer or auto, got '2.5'"),
         ("train.batch_size=most", "train.batch_size must be an integer or auto, got 'most'"),
-        ("train.accumulate=0", "train.accumulate must be at least 1"),
-        ("train.patience=0", "train.patience must be at least 1"),
-        ("train.workers=-1", "train.workers must be at least 0"),
+        ("train.accumulate=0", "train.accumulate must be from 1 to 1 000 000"),
+        ("train.patience=0", "train.patience must be from 1 to 1 000 000"),
+        ("train.workers=-1", "train.workers must be from 0 to 1024"),
         ("train.clip_norm=0", "train.clip_norm must be above 0"),
         ("train.weight_decay=-0.1", "train.weight_decay must be at least 0"),
         ("train.pyramid_lr=0", "train.pyramid_lr must be above 0"),

@@ -14,9 +14,8 @@ from samseg.inference import objects as ways
 from samseg.inference.object_files import add_to_coco, save_instances
 from samseg.inference.objects import Matches, Objects, by_components, by_generator, by_prompts, match, middles
 from samseg.models.sam import empty_sam
-
-from ..encoders.conftest import SMALL
-from ..models.sam_reference import picture, randomised
+from tests.encoders.conftest import SMALL
+from tests.models.sam_reference import picture, randomised
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,8 @@ from samseg.inference import persam
 from samseg.inference.oneshot import Found
 from samseg.models.sam import empty_sam
 from samseg.models.sam_names import transformers_name
-
-from ..encoders.conftest import SMALL
-from ..models.sam_reference import picture, randomised
+from tests.encoders.conftest import SMALL
+from tests.models.sam_reference import picture, randomised
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from samseg.data.images import Raster
 from samseg.data.raster import RasterFile
-from samseg.maps.compute import compute_parts
-from samseg.maps.parts import PartStore
-from samseg.maps.plan import MapPlan
+from samseg.maps.parts.compute import compute_parts
+from samseg.maps.parts.plan import MapPlan
+from samseg.maps.parts.store import PartStore
 from samseg.predict.tiling import TilePlan
 
 NORTH_UP = Affine(0.5, 0, 733601, 0, -0.5, 3725139)
@@ -25,9 +25,9 @@ def noise(height: int, width: int, bands: int = 3, seed: int = 0) -> np.ndarray:
 
 def write_raster(path: Path, pixels: np.ndarray, **profile) -> Path:
     """(C, H, W) as a GeoTIFF, in UTM unless the profile says otherwise."""
-    place = {"crs": "EPSG:32616", "transform": NORTH_UP} | profile
+    place = {"driver": "GTiff", "crs": "EPSG:32616", "transform": NORTH_UP} | profile
     shape = dict(zip(("count", "height", "width"), pixels.shape))
-    with rasterio.open(path, "w", driver="GTiff", dtype=pixels.dtype, **shape, **place) as raster:
+    with rasterio.open(path, "w", dtype=pixels.dtype, **shape, **place) as raster:
         raster.write(pixels)
     return path
 

@@ -1,6 +1,5 @@
 """A raster through a run: the map in the raster's place, what it says of itself, shards, and bad input."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,16 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
 from samseg.data.images import Raster
+from samseg.data.sources.maps_config import MapsConfig
 from samseg.inference.predictor import Predictor
 from samseg.maps.merge import merge
-from samseg.maps.options import MapOptions
+from samseg.maps.options import MapOptions, PolygonOptions
 from samseg.maps.run import MapRun, infer_map, infer_maps, infer_shard
+from tests.conftest import SHARED
 from tests.maps.rasters import NORTH_UP, noise, write_raster
 from tests.random_run import write_run
 
-BAHAMAS = Path(os.environ.get("SAMSEG_SHARED", Path(__file__).parents[3] / "shared" / "data")) / "maps" / "bahamas.tif"
+BAHAMAS = SHARED / "maps" / "bahamas.tif"
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,29 @@ def test_nodata_out_where_nodata_in_and_an_overlay(run, tmp_path):
     with rasterio.open(BAHAMAS) as read:
         np.testing.assert_array_equal(classes(tmp_path / "bahamas.tif") == 255, read.dataset_mask() == 0)
     assert (tmp_path / "bahamas_overlay.jpg").stat().st_size > 10_000
+
+
+def test_nothing_but_nodata_is_done_and_said(run, tmp_path, capsys):
+    raster = write_raster(tmp_path / "a.tif", np.zeros((3, 80, 80), np.uint8), nodata=0)
+    infer_map(run, raster, tmp_path / "out", MapOptions(polygons=PolygonOptions("gpkg")))
+    assert (classes(tmp_path / "out" / "a.tif") == 255).all()
+    said = capsys.readouterr().out
+    assert "a.tif is done, and nothing but nodata" in said and "0 polygons in" in said
+
+
+def test_another_resolution_or_range_than_in_training_is_warned_of(tmp_path):
+    trained = write_raster(tmp_path / "trained.tif", noise(70, 70).astype(np.float32))
+    path = write_run(tmp_path / "run")
+    predictor = Predictor.from_run(path, "cpu")
+    data = predictor.config.data
+    data.source, data.maps, data.scale = "maps", MapsConfig(train=[{"image": str(trained)}]), [0, 255]
+    run = MapRun(predictor, path)
+    other = write_raster(tmp_path / "other.tif", 90 * noise(70, 70).astype(np.float32), transform=Affine.scale(2, -2))
+    with pytest.warns(UserWarning) as warned:
+        infer_map(run, other, tmp_path / "out", MapOptions())
+    words = " ".join(str(warning.message) for warning in warned)
+    assert "2 m a pixel, and the run was trained at 0.5: try --resolution 0.5" in words
+    assert "far outside what the run was trained on" in words
 
 
 def test_alpha_is_no_band_and_hides(run, tmp_path):

@@ -12,9 +12,8 @@ from segment_anything_hq import modeling as hq
 from torch import nn
 
 from samseg.encoders.registry import VARIANTS
-
-from ..encoders.conftest import SMALL
-from ..encoders.reference import randomise, segment_anything_encoder
+from tests.encoders.conftest import SMALL
+from tests.encoders.reference import randomise, segment_anything_encoder
 
 PROMPTS: dict[str, dict[str, Any]] = {  # in an image of 120 x 90; scaled to others
     "a point": dict(point_coords=np.array([[40, 30]]), point_labels=np.array([1])),
@@ -31,6 +30,8 @@ PROMPTS: dict[str, dict[str, Any]] = {  # in an image of 120 x 90; scaled to oth
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     """Random weights, large enough in the decoder's last layers for masks of both signs and differing IoUs."""
     randomise(model, seed)
+    positions = model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    positions.normal_(generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         for mlp in model.mask_decoder.output_hypernetworks_mlps:
             mlp.layers[-1].weight.mul_(4)
@@ -94,11 +95,13 @@ def predictions(predictor: SamPredictor, image: np.ndarray, **arguments: Any) ->
 
 def assert_same_answers(found: dict, expected: dict) -> None:
     assert found.keys() == expected.keys()
+    mixed = 0
     for name in expected:
         for ours, theirs in zip(found[name], expected[name], strict=True):
             assert ours.shape == theirs.shape, name
             np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0, err_msg=name)
         logits = expected[name][0]
         sure = np.abs(logits) > 1e-4  # the sign of what is zero but for rounding says nothing
-        assert sure.mean() > 0.99 and 0.01 < (logits > 0).mean() < 0.99, name
-        assert np.array_equal((found[name][0] > 0)[sure], (logits > 0)[sure]), name
+        assert sure.mean() > 0.9 and np.array_equal((found[name][0] > 0)[sure], (logits > 0)[sure]), name
+        mixed += 0.01 < (logits > 0).mean() < 0.99
+    assert mixed > 0  # masks that say something

@@ -17,9 +17,8 @@ import samseg
 from samseg.encoders.tinyvit import TinyViT
 from samseg.errors import ConfigError, InputError, WeightsError
 from samseg.models.sam_names import transformers_name
-
-from ..encoders.conftest import SMALL
-from .sam_reference import (
+from tests.encoders.conftest import SMALL
+from tests.models.sam_reference import (
     assert_same_answers,
     hq_like,
     picture,

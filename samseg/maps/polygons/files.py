@@ -16,7 +16,7 @@ import shapely
 from samseg.errors import InputError
 from samseg.files import written_whole
 from samseg.maps.options import FORMATS, PolygonOptions
-from samseg.maps.polygons import Area
+from samseg.maps.polygons.areas import Area
 
 TOGETHER = 5000  # polygons written at a time
 SCHEMA = pa.schema(

@@ -19,7 +19,7 @@ from torch import Tensor
 from samseg.data.raster import RasterFile
 from samseg.errors import InputError
 from samseg.files import written_whole
-from samseg.maps.plan import BLOCK, MapPlan
+from samseg.maps.parts.plan import BLOCK, MapPlan
 from samseg.predict.tiling import TilePlan
 
 DIGEST = "SAMSEG_DIGEST"  # tags of the files
@@ -164,6 +164,10 @@ class PartStore:
             with rasterio.open(self.file(number)) as part:
                 total += int(part.tags()[DAMAGED])
         return total
+
+    def holds_data(self) -> bool:
+        """Whether any pixel of any part is more than nodata."""
+        return any((self.read(number) != NODATA).any() for number in range(self.plan.parts))
 
     def _layers(self, probabilities: Tensor):
         best = probabilities.max(dim=0)

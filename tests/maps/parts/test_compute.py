@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from samseg.data.images import Raster
-from samseg.maps.plan import MapPlan
+from samseg.maps.parts.plan import MapPlan
 from samseg.predict.tiling import blended_rows
 from tests.maps.rasters import Contextual, compute, mosaic, noise, pixelwise, store, view, write_raster
 
@@ -110,7 +110,7 @@ def test_killed_and_resumed_to_the_bit(tmp_path):
     whole = store(tmp_path / "whole.parts", (200, 230), 40)
     compute(whole, raster, Contextual())
     folder = tmp_path / "a.parts"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", SLOW, folder, raster], env=environment)
     while process.poll() is None and len(list(folder.glob("0*.tif"))) < 8:
         time.sleep(0.003)

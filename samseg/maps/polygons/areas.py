@@ -15,8 +15,8 @@ import numpy as np
 import shapely
 from rasterio.features import shapes
 
-from samseg.maps.parts import CERTAIN, NODATA, PartStore
-from samseg.maps.plan import Box
+from samseg.maps.parts.plan import Box
+from samseg.maps.parts.store import CERTAIN, NODATA, PartStore
 
 
 class Area(NamedTuple):

@@ -11,10 +11,10 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 
 from samseg.maps.options import PolygonOptions
-from samseg.maps.parts import PartStore
-from samseg.maps.plan import MapPlan
-from samseg.maps.polygons import areas
-from samseg.maps.vector_files import Place, write_polygons
+from samseg.maps.parts.plan import MapPlan
+from samseg.maps.parts.store import PartStore
+from samseg.maps.polygons.areas import areas
+from samseg.maps.polygons.files import Place, write_polygons
 from samseg.predict.tiling import TilePlan
 from tests.maps.rasters import CLASSES, NORTH_UP
 

@@ -18,8 +18,8 @@ from samseg.data.sources import Source, open_source
 from samseg.data.target import class_target
 from samseg.files import written_whole
 from samseg.inference.predictor import Predictor
-from samseg.maps.plan import Box
-from samseg.maps.polygons import labelled, traced
+from samseg.maps.parts.plan import Box
+from samseg.maps.polygons.areas import labelled, traced
 
 IOU = 0.5  # of a found and a true object that are one
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from samseg.files import written_whole
-from samseg.maps.plan import Tile
+from samseg.maps.parts.plan import Tile
 
 
 class Edges:

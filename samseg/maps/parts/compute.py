@@ -10,10 +10,10 @@ from torch import Tensor
 
 from samseg.data.images import Raster
 from samseg.data.raster import RasterFile, gdal
-from samseg.maps.edges import Edges
-from samseg.maps.parts import PartStore
-from samseg.maps.plan import Box, MapPlan, Tile
-from samseg.maps.threads import ahead
+from samseg.maps.parts.ahead import ahead
+from samseg.maps.parts.edges import Edges
+from samseg.maps.parts.plan import Box, MapPlan, Tile
+from samseg.maps.parts.store import PartStore
 
 AHEAD = 3  # tiles that wait for the network
 

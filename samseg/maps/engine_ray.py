@@ -1,0 +1,160 @@
+"""Maps and photos on a Ray cluster: the model is loaded once an actor, and what fails is tried again by Ray."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from samseg.errors import InputError
+from samseg.inference.batch import check_names, predict_images
+from samseg.inference.predictor import Predictor
+from samseg.maps.checks import check_inputs
+from samseg.maps.options import MapOptions
+from samseg.maps.parts.store import PartStore
+from samseg.maps.products import Products
+from samseg.maps.run import MapRun, begin, writing
+
+try:
+    import ray
+    from ray.exceptions import RayActorError
+    from ray.util import ActorPool
+except ImportError as error:
+    raise InputError(f"--engine ray needs ray ({error}): pip install 'samseg[ray]'") from None
+
+RETRIES = 5  # of a share of the work whose worker died, and restarts of a worker
+SHARES = 4  # of each raster for a worker, so that none waits long for the last
+TOGETHER = 8  # photos
+
+
+class Share(NamedTuple):
+    """Parts of one map, or some photos (then there are no parts)."""
+
+    paths: list[Path]
+    parts: range | None = None
+
+
+class Done(NamedTuple):
+    """A share that has been done: how many of its photos could not be read, or what is wrong with its map."""
+
+    share: Share
+    failed: int = 0
+    error: str | None = None
+
+
+class Worker:
+    """An actor: a trained run, loaded once."""
+
+    def __init__(self, run: Path, out: Path, options: MapOptions, device: str | None):
+        self.run = MapRun(Predictor.from_run(run, device), run)
+        self.out, self.options = out, options
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def do(self, share: Share) -> Done:
+        path = share.paths[0]
+        try:
+            if share.parts is None:
+                return Done(
+                    share, predict_images(self.run.predictor, share.paths, self.out, self.options.probabilities)
+                )
+            with writing(self.out):
+                self.run.compute(self.run.store(path, self.out, self.options), path, self.options, share.parts)
+        except InputError as error:
+            return Done(share, error=str(error))
+        return Done(share)
+
+
+def start_workers(
+    run: Path,
+    out: Path,
+    options: MapOptions,
+    *,
+    address: str | None = None,
+    workers: int | None = None,
+    gpus: float = 0,
+    device: str | None = None,
+) -> list[Any]:
+    """Actors on the cluster at ``address``, or on one that is started here; as many as it has CPUs or GPUs for.
+
+    A worker that dies is started again and given its share again.
+    """
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
+        except (ConnectionError, ValueError) as error:
+            raise InputError(
+                f"no Ray cluster at {address} ({str(error).splitlines()[0]}); name another --address"
+            ) from None
+    if workers is None:
+        there = ray.cluster_resources()
+        workers = max(1, int(there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1)))
+    actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(Worker)
+    return [actor.remote(run.resolve(), out.resolve(), options, device) for _ in range(workers)]
+
+
+def spread(workers: list[Any], shares: Iterable[Share]) -> Iterator[Done]:
+    """Do all shares, whichever worker is free; yield each when done. InputError when workers die again and again."""
+    try:
+        yield from ActorPool(workers).map_unordered(lambda worker, share: worker.do.remote(share), list(shares))
+    except RayActorError as error:
+        raise InputError(
+            f"a worker died {RETRIES + 1} times over one share ({str(error).splitlines()[0]}): is it short of memory? "
+            "Fewer --workers need less; the same command goes on where it stopped"
+        ) from error
+
+
+def infer_on_ray(
+    run: MapRun,
+    maps: list[Path],
+    photos: list[Path],
+    out: Path,
+    options: MapOptions,
+    device: str | None,
+    **cluster: Any,
+) -> int:
+    """`infer_maps` and `predict_images`, with parts and photos spread over a cluster that sees the same folders.
+
+    Returns how many maps and photos could not be done. ``cluster``: see `start_workers`.
+    """
+    check_inputs(maps, out, options)
+    check_names(photos, out)
+    failed: set[Path] = set()
+    begun: dict[Path, tuple[PartStore, Products]] = {}
+    for path in maps:
+        try:
+            if found := begin(run, path, out, options):
+                begun[path.resolve()] = found
+                found[0].prepare()
+        except InputError as error:
+            _tell(path, str(error), failed)
+    if not begun and not photos:
+        return len(failed)
+    workers = start_workers(run.path, out, options, device=device, **cluster)
+    files = [path.resolve() for path in photos]
+    shares = [Share(files[at : at + TOGETHER]) for at in range(0, len(files), TOGETHER)]
+    for path, (store, _) in begun.items():
+        count = min(SHARES * len(workers), store.plan.parts)
+        shares += [Share([path], store.plan.shard(index, count)) for index in range(1, count + 1)]
+    unread = 0
+    total = sum(len(share.parts or share.paths) for share in shares)
+    with tqdm(total=total, unit="part", disable=None) as bar:
+        for done in spread(workers, shares):
+            bar.update(len(done.share.parts or done.share.paths))
+            unread += done.failed
+            if done.error is not None and done.share.paths[0] not in failed:
+                _tell(done.share.paths[0], done.error, failed)
+    for path, (store, products) in begun.items():
+        if path not in failed:
+            with writing(out):
+                products.write()
+            store.remove()
+    return len(failed) + unread
+
+
+def _tell(path: Path, error: str, failed: set[Path]) -> None:
+    failed.add(path)
+    tqdm.write(f"skipped: {error}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""The parts of a map: how they are divided, computed and kept."""

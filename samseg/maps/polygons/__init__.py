@@ -1,0 +1,1 @@
+"""Polygons of class maps: traced, written, compared with objects."""

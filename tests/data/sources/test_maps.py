@@ -1,0 +1,233 @@
+"""Maps as a source: labels burnt where they lie, whatever their coordinates, and windows that split a map."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rasterio")
+import rasterio
+import shapely
+from rasterio.warp import transform_geom
+
+from samseg.data.check import check_dataset
+from samseg.data.config import DataConfig, complete_data
+from samseg.data.dataset import SegmentationDataset
+from samseg.data.sources import open_source
+from samseg.data.sources.maps import MapsSource
+from samseg.data.sources.maps_config import MapsConfig
+from samseg.data.target import class_target
+from samseg.errors import ConfigError, InputError
+from tests.data.sources.contract import SourceContract
+from tests.maps.rasters import NORTH_UP, noise, write_raster
+
+HEIGHT, WIDTH = 90, 120
+
+
+def ground(*pixels: tuple[float, float]) -> list[list[float]]:
+    """Pixels (column, row) as coordinates on the ground."""
+    return [list(NORTH_UP @ pixel) for pixel in pixels]
+
+
+def box(top: float, left: float, bottom: float, right: float) -> dict:
+    ring = ground((left, top), (right, top), (right, bottom), (left, bottom), (left, top))
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+def write_labels(path: Path, labels: list[tuple[str, dict]], crs: str = "EPSG:32616") -> Path:
+    """GeoJSON of (kind, geometry) given in EPSG:32616."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"kind": kind, "height": 3},
+            "geometry": geometry if crs == "EPSG:32616" else transform_geom("EPSG:32616", crs, geometry, precision=12),
+        }
+        for kind, geometry in labels
+    ]
+    name = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{crs[5:]}"}}
+    named = {} if crs == "EPSG:4326" else {"crs": {"type": "name", **name}}
+    path.write_text(json.dumps({"type": "FeatureCollection", **named, "features": features}))
+    return path
+
+
+LABELS = [("house", box(10, 20, 30, 50)), ("pond", box(20, 40, 60, 80)), ("house", box(70, 90, 90, 120))]
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    write_raster(tmp_path / "a.tif", noise(HEIGHT, WIDTH))
+    write_labels(tmp_path / "a.geojson", LABELS)
+    return tmp_path
+
+
+def settings(**changes) -> MapsConfig:
+    maps = {"train": [{"image": "a.tif", "labels": "a.geojson"}], "window": 50, "attribute": "kind"}
+    return MapsConfig(**maps | changes)
+
+
+def whole_label(root: Path, **changes) -> np.ndarray:
+    source = MapsSource(root, "train", settings(window=200, order=["house", "pond"], **changes))
+    return source.label(source.names[0])
+
+
+class TestContract(SourceContract):
+    @pytest.fixture
+    def source(self, root) -> MapsSource:
+        return MapsSource(root, "train", settings())
+
+    def test_its_images_are_found_without_labels(self, root):
+        (root / "a.geojson").unlink()
+        assert MapsSource.images(root, "train", settings()) == [root / "a.tif"]
+
+
+def test_windows_divide_the_map(root):
+    source = MapsSource(root, "train", settings())
+    assert source.names == [f"a_{row:03d}_{column:03d}" for row in range(2) for column in range(3)]
+    rows = [np.concatenate([source.image(f"a_{r:03d}_{c:03d}").pixels for c in range(3)], 2) for r in range(2)]
+    np.testing.assert_array_equal(np.concatenate(rows, 1), noise(HEIGHT, WIDTH))
+    place = source.georeference("a_001_002")
+    assert (place.transform[2], place.transform[5]) == NORTH_UP @ (80, 45)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32616", "EPSG:4326", "EPSG:3857"])
+def test_labels_lie_where_they_are_in_any_coordinates_and_the_later_class_on_top(root, crs):
+    write_labels(root / "a.geojson", LABELS, crs)
+    expected = np.zeros((HEIGHT, WIDTH), int)
+    for number, rows, columns in ((1, (10, 30), (20, 50)), (1, (70, 90), (90, 120)), (2, (20, 60), (40, 80))):
+        expected[slice(*rows), slice(*columns)] = number
+    np.testing.assert_array_equal(whole_label(root), expected)
+    source = MapsSource(root, "train", settings(window=200, order=["pond", "house"]))
+    assert source.label(source.names[0])[25, 45] == 2  # now houses lie on top
+    assert source.categories == {"pond": 1, "house": 2}
+
+
+def test_lines_have_a_width_and_points_a_radius_in_metres(root):
+    line = {"type": "LineString", "coordinates": ground((-10, 45.5), (200, 45.5))}
+    point = {"type": "Point", "coordinates": ground((60.5, 15.5))[0]}
+    write_labels(root / "a.geojson", [("house", line), ("pond", point)], "EPSG:4326")
+    with pytest.raises(InputError, match="1 lines, which need a size: set data.maps.line_width in metres"):
+        whole_label(root, point_radius=1)
+    label = whole_label(root, line_width=3.5, point_radius=2.5)
+    assert ((label == 1).sum(0) == 7).all() and (label[42:49] == 1).all()  # 3.5 m at 0.5 m a pixel
+    assert (label == 2).sum() == pytest.approx(np.pi * 5**2, rel=0.1) and label[15, 60] == 2
+
+
+def test_raster_labels_are_laid_onto_the_map(root):
+    values = np.zeros((1, 45, 60), np.uint8)
+    values[0, 5:15, 10:25] = 7
+    coarse = NORTH_UP @ rasterio.Affine.scale(2)
+    write_raster(root / "labels.tif", values, transform=coarse)
+    changes = {"train": [{"image": "a.tif", "labels": "labels.tif"}], "order": ["7"], "window": 200}
+    source = MapsSource(root, "train", settings(**changes))
+    np.testing.assert_array_equal(source.label("a_000_000"), values[0].repeat(2, 0).repeat(2, 1) > 0)
+    values[0, 0, 0] = 9
+    write_raster(root / "labels.tif", values, transform=coarse)
+    with pytest.raises(InputError, match="labels.tif holds the value 9 .4 pixels in a window., not declared"):
+        MapsSource(root, "train", settings(**changes)).label("a_000_000")
+
+
+def test_resolution_resamples_map_and_labels_alike(root):
+    source = MapsSource(root, "train", settings(window=200, resolution=1.0, order=["house", "pond"]))
+    assert source.shape("a_000_000") == (45, 60) == source.image("a_000_000").pixels.shape[1:]
+    np.testing.assert_array_equal(source.label("a_000_000"), whole_label(root)[1::2, 1::2])
+
+
+def test_outside_the_area_and_without_data_nothing_counts(root):
+    pixels = noise(HEIGHT, WIDTH)
+    pixels[:, :, :60] = 0
+    write_raster(root / "a.tif", pixels, nodata=0)
+    write_labels(root / "area.geojson", [("", box(0, 0, 45, 120))])
+    train = [{"image": "a.tif", "labels": "a.geojson", "area": "area.geojson"}]
+    maps = settings(train=train, val=train, window=45)
+    assert MapsSource(root, "train", maps).names == ["a_000_002"]
+    data = DataConfig("maps", str(root), classes={"ground": None, "house": "house", "pond": "pond"}, maps=maps)
+    complete_data(data)
+    source = open_source(data, "val")
+    dataset = SegmentationDataset(source, class_target(data, source), data, train=False, seed=0)
+    masks = {item["name"]: item["mask"].numpy() for item in dataset}
+    assert sum((mask != 255).sum() for mask in masks.values()) == 45 * 60
+    assert (masks["a_000_001"][:, :20] == 255).all()
+
+
+def test_blocks_of_one_map_do_not_touch(root):
+    write_raster(root / "a.tif", noise(300, 400))
+    taken = np.zeros((300, 400), int)
+    for number, split in enumerate(("train", "val", "test"), start=1):
+        source = MapsSource(root, split, settings(split="blocks", gap=10))
+        assert source.names
+        for name in source.names:
+            column, row = ~NORTH_UP @ np.array(source.georeference(name).transform)[[2, 5]]
+            height, width = source.shape(name)
+            here = taken[round(row) : round(row) + height, round(column) : round(column) + width]
+            assert (here == 0).all() and here.shape == (height, width)
+            here[:] = number
+    rows, columns = np.nonzero(taken == 3)
+    around = {taken[max(0, r - 9) : r + 10, max(0, c - 9) : c + 10].max() for r, c in zip(rows, columns)}
+    assert around == {3}, "train and val keep away from test"
+    assert (taken == 1).sum() > 0.4 * taken.size
+
+
+def test_a_run_is_told_what_is_mended_and_what_is_not_declared(root):
+    bow = {"type": "Polygon", "coordinates": [ground((1, 1), (9, 9), (9, 1), (1, 9), (1, 1))]}
+    write_labels(root / "a.geojson", [*LABELS, ("house", bow)])
+    data = DataConfig("maps", str(root), classes={"ground": None, "house": ["house", "pond"]}, maps=settings())
+    complete_data(data)
+    report = check_dataset(data, ["train"])
+    assert "a.geojson: 1 invalid geometries were mended" in str(report)
+    data = DataConfig("maps", str(root), classes={"ground": None, "house": "house"}, maps=settings())
+    complete_data(data)
+    with pytest.raises(InputError, match="pond .1 object., not declared"):
+        check_dataset(data, ["train"])
+
+
+def without_crs(root: Path) -> None:
+    write_raster(root / "a.tif", noise(HEIGHT, WIDTH), crs=None)
+
+
+def elsewhere(root: Path) -> None:
+    write_labels(root / "a.geojson", [("house", box(1000, 1000, 1010, 1010))])
+
+
+@pytest.mark.parametrize(
+    "change, keys, message",
+    [
+        (without_crs, {}, "a.geojson cannot be laid over a raster without a coordinate system"),
+        (elsewhere, {}, "a.geojson does not overlap .*a.tif"),
+        (None, {"attribute": "sort"}, "a.geojson has no attribute 'sort'; it has kind, height"),
+        (None, {"train": [{"image": "b*.tif"}]}, r"nothing matches .*b\*.tif"),
+        (None, {"train": [{"image": "a.tif", "labels": "b.gpkg"}]}, "no such labels: .*b.gpkg"),
+        (None, {"train": []}, "data.maps.train names no maps"),
+        (None, {"split": "blocks", "window": 500}, "blocks needs 3 windows"),
+    ],
+)
+def test_what_cannot_be_is_one_line(root, change, keys, message):
+    if change is not None:
+        change(root)
+    with pytest.raises(InputError, match=message) as error:
+        MapsSource(root, "train", settings(**keys))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({"split": "random"}, "data.maps.split must be null or blocks"),
+        ({"train": ["a.tif"]}, "data.maps.train, entry 1 must be"),
+        ({"train": [{"image": "a.tif", "label": "b"}]}, "unknown key 'label'.*did you mean 'labels'"),
+        ({"line_width": 0.0}, "data.maps.line_width is metres, above 0"),
+        ({"split": "blocks", "val": [{"image": "a.tif"}]}, "leave out data.maps.val"),
+    ],
+)
+def test_wrong_keys_are_config_errors(keys, message):
+    with pytest.raises(ConfigError, match=message):
+        MapsSource.complete(MapsConfig(**keys))
+
+
+def test_polygons_of_several_parts_are_one_object(root):
+    parts = shapely.MultiPolygon(
+        [shapely.geometry.shape(box(5, 5, 10, 10)), shapely.geometry.shape(box(5, 15, 10, 20))]
+    )
+    write_labels(root / "a.geojson", [("house", shapely.geometry.mapping(parts))])
+    source = MapsSource(root, "train", settings(window=200))
+    assert np.unique(source.instances("a_000_000")).tolist() == [0, 1]

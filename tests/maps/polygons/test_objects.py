@@ -1,0 +1,56 @@
+"""Objects found and objects there: what is true, missed and false, and the figures of it."""
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+
+from samseg.data.sources.maps_config import MapsConfig
+from samseg.inference.predictor import Predictor
+from samseg.maps.polygons.objects import compared, evaluate_objects, figures, table
+from tests.data.sources.test_maps import box, write_labels
+from tests.maps.rasters import noise, write_raster
+from tests.random_run import write_run
+
+
+def test_an_object_is_found_where_half_of_both_is_shared():
+    classes, objects = np.full((40, 40), 255), np.zeros((40, 40), int)
+    objects[2:12, 2:12], classes[2:12, 2:12] = 7, 1  # found
+    objects[2:12, 20:30], classes[2:12, 24:34] = 9, 1  # shares 60 of 140: one missed, one false
+    objects[20:30, 2:12], classes[20:30, 5:12] = 4, 1  # shares 70 of 100
+    objects[32:36, 32:36] = 5  # missed
+    objects[32:36, 38:40] = 5  # ... with its second part
+    found = list(compared(classes, objects, 1, "w"))
+    assert sorted(one.kind for one in found) == ["false", "missed", "missed", "true", "true"]
+    assert sorted(one.iou for one in found if one.kind == "true") == [0.7, 1.0]
+    assert {one.polygon.area for one in found if one.kind == "missed"} == {100, 24}
+    assert [one.polygon.bounds for one in found if one.kind == "false"] == [(24, 2, 34, 12)]
+    row = figures(found, ["roof"], ["ground", "roof"])["roof"]
+    assert (row["precision"], row["recall"], row["f1"]) == (2 / 3, 2 / 4, 4 / 7)
+    assert "0.667" in table({"roof": row})
+
+
+def test_nothing_there_and_nothing_found_has_no_score():
+    nothing = list(compared(np.full((5, 5), 255), np.zeros((5, 5), int), 1, "w"))
+    assert nothing == [] and figures(nothing, ["roof"], ["ground", "roof"])["roof"]["f1"] is None
+
+
+def test_a_split_is_scored_and_drawn_in_its_place(tmp_path):
+    write_raster(tmp_path / "a.tif", noise(120, 150))
+    write_labels(tmp_path / "a.geojson", [("house", box(10, 20, 30, 50)), ("house", box(80, 90, 100, 120))])
+    predictor = Predictor.from_run(write_run(tmp_path / "run"), "cpu", tile=True)
+    data = predictor.config.data
+    maps = MapsConfig(test=[{"image": "a.tif", "labels": "a.geojson"}], attribute="kind", order=["house", "tree"])
+    data.source, data.root, data.maps = "maps", str(tmp_path), maps
+    data.classes = {"background": None, "roof": "house", "tree": "tree"}
+    result = evaluate_objects(predictor, "test", tmp_path / "objects.gpkg")
+    assert result.keys() == {"roof", "tree"} and result["tree"]["true"] + result["tree"]["missed"] == 0
+    assert result["roof"]["true"] + result["roof"]["missed"] == 2
+    meta, _, wkb, columns = pyogrio.raw.read(tmp_path / "objects.gpkg")
+    fields = dict(zip(meta["fields"], columns))
+    there = shapely.from_wkb(wkb[fields["kind"] == "missed"])
+    house = shapely.geometry.shape(box(10, 20, 30, 50))
+    assert "32616" in meta["crs"] and len(wkb) == sum(
+        sum(row[k] for k in ("true", "missed", "false")) for row in result.values()
+    )
+    assert any(polygon.equals(house) for polygon in there) == pytest.approx(result["roof"]["missed"] > 0)

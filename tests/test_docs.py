@@ -1,0 +1,212 @@
+"""What README.md, CONTRIBUTING.md and docs/ tell a reader to run, run: in the order of the text, and in small.
+
+Blocks in ```bash and code that names a command in the text are called one after the other in one folder, as a reader
+would; blocks in ```python are executed there; of ```diff blocks the context must stand in the code.
+"""
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from PIL import Image
+
+from samseg.adapters.methods import METHODS
+from samseg.cli.main import COMMANDS, main, parser_of
+from samseg.data.sources import SOURCES
+from samseg.encoders.registry import VARIANTS
+from samseg.sample.write import write_sample
+from samseg.tasks import TASKS
+from tests.encoders.conftest import SMALL
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+NOT_RUN = {  # commands and snippets that begin so are not run here, and why
+    "make quickstart": ".ci/run runs it",
+    "make test": "it runs this",
+    "make lint": ".ci/run runs it",
+    "make test-lowest": "it downloads gigabytes",
+    "python -m pytest -m slow": "it takes minutes",
+    "accelerate launch": "tests/cli/test_train.py trains in several processes",
+    "torchrun": "tests/cli/test_train.py trains in several processes",
+    "samseg export RUN --to onnx": "tests/runs/test_export.py does, and it takes ten seconds",
+    "samseg benchmark faults": "it takes minutes",
+    "samseg train configs/promptable.yaml": "it needs SAM's weights, whole",
+    "samseg export runs/promptable": "it needs SAM's weights, whole",
+    "samseg export RUN --to sam": "it needs SAM's weights, whole",
+    "samseg export RUN --to transformers": "it needs SAM's weights, whole",
+    "samseg oneshot": "it needs SAM's weights, whole",
+    "samseg infer runs/cells": "there is no such run",
+    "import samseg\nfrom segment_anything import SamPredictor": "it needs SAM's weights, whole",
+    "sam = samseg.build_sam": "it needs SAM-HQ's weights",
+    "oneshot = samseg.OneShot": "it needs SAM's weights, whole",
+}
+PLACEHOLDERS = {  # what stands for something in the text
+    "CONFIG": "quickstart",
+    "[key=value ...]": "train.epochs=1",
+    "[RUN]": "runs/buildings",
+    "RUN": "runs/buildings",
+    "[SPLIT]": "val",
+    "[INPUT ...]": "photo.jpg",
+    "FORMAT": "safetensors",
+    "[FOLDER]": "scenes",
+    "[NAME]": "lora",
+    "[ENCODER]": "",
+}
+SMALLER = {  # what is added to a command, so that it takes a second
+    "train": "model.encoder=sam-vit_t model.weights=null data.image_size=64 train.epochs=1 train.workers=0",
+    "sample": "--train 1 --val 1 --test 1 --size 64",
+    "benchmark encoder": "--size 64 --peers timm --repeats 1",
+    "benchmark cache": "--encoder sam-vit_t --size 64",
+    "benchmark train": "--encoder sam-vit_t --size 64 --methods frozen",
+}
+SMALLER_PYTHON = {  # SAM's weights cannot be fetched here, and its networks are large
+    'smp.Unet(encoder_name="sam-vit_b", classes=3)': 'smp.Unet("sam-vit_t", encoder_weights=None, classes=3)',
+    'create_model("unet", "sam-vit_b", None, classes=2)': f'create_model("unet", "{SMALL}", None, classes=2)',
+    "blocks=[8, 9, 10, 11]": "blocks=[1, 2, 3, 4]",
+}
+
+
+class Piece(NamedTuple):
+    """Something to run: ``kind`` is a block's language, or bash for a command within the text."""
+
+    kind: str
+    text: str
+    line: int
+
+
+def pieces(document: Path) -> list[Piece]:
+    found, block = [], None
+    for number, line in enumerate(document.read_text().splitlines(), start=1):
+        if line.startswith("```"):
+            if block is None:
+                block = Piece(line[3:], "", number)
+            else:
+                found.append(block)
+                block = None
+        elif block is not None:
+            block = block._replace(text=f"{block.text}{line}\n")
+        else:
+            spans = re.findall(r"`([^`]+)`", line)
+            found += [Piece("bash", span, number) for span in spans if re.match(COMMAND, span)]
+    assert block is None, f"{document.name}: a block is not closed"
+    return found
+
+
+COMMAND = rf"samseg (({'|'.join(COMMANDS)})\b|--version)|make [a-z]|accelerate launch|torchrun"
+
+
+def commands(text: str) -> list[str]:
+    return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def test_what_is_listed_here_is_still_written_there():
+    texts = [piece for document in DOCUMENTS for piece in pieces(document)]
+    said = [line for piece in texts if piece.kind == "bash" for line in commands(piece.text)]
+    said += [piece.text for piece in texts if piece.kind == "python"]
+    assert [start for start in NOT_RUN if not any(line.startswith(start) for line in said)] == []
+    assert [name for name in PLACEHOLDERS if not any(name in line for line in said)] == []
+    python = "".join(piece.text for piece in texts if piece.kind == "python")
+    assert [text for text in SMALLER_PYTHON if text not in python] == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A reader's folder: the sample, pairs with masks of 0 and 255 under two names, a photo and the clone's files."""
+    folder = tmp_path_factory.mktemp("reader")
+    write_sample(folder / "data" / "sample", train=2, val=1, test=1, size=96)
+    write_sample(folder / "inria", train=2, val=1, test=1, size=96)
+    for mask in (folder / "inria").rglob("masks/*.png"):
+        Image.fromarray(255 * (np.asarray(Image.open(mask)) == 2).astype(np.uint8)).save(mask)
+    (folder / "my").mkdir()
+    (folder / "my" / "data").symlink_to(folder / "inria")
+    Image.fromarray(np.full((70, 90, 3), 99, np.uint8)).save(folder / "photo.jpg")
+    for name in ("configs", "tools"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_all_of_it_runs(document, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    for registry in (METHODS, SOURCES, TASKS, VARIANTS, smp.encoders.encoders):
+        for name in list(registry):  # a snippet may add rows: they go away again
+            monkeypatch.setitem(registry, name, registry[name])
+    before = [(registry, set(registry)) for registry in (METHODS, SOURCES, TASKS, VARIANTS, smp.encoders.encoders)]
+    done = set()
+    try:
+        for piece in pieces(document):
+            where = f"{document.name}, line {piece.line}"
+            if piece.kind == "bash":
+                for line in commands(piece.text):
+                    run_command(line, where, done, monkeypatch, capsys)
+            elif piece.kind == "python":
+                if not piece.text.startswith(tuple(NOT_RUN)):
+                    run_python(piece.text, where)
+            elif piece.kind == "diff":
+                check_context(piece.text, where)
+            else:
+                assert piece.kind == "text", f"{where}: say what language the block is in"
+    finally:
+        for registry, names in before:
+            for name in set(registry) - names:
+                del registry[name]
+
+
+def run_command(line: str, where: str, done: set[str], monkeypatch, capsys) -> None:
+    if line.startswith("make "):
+        assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.M), f"{where}: no such target"
+    if line.startswith(tuple(NOT_RUN)):
+        return
+    for name, stands_for in PLACEHOLDERS.items():
+        line = line.replace(name, stands_for)
+    words = shlex.split(line, comments=True)
+    if words[0].endswith("python") and words[1].startswith("tools/"):
+        words = [words[1], *words[2:]]
+        command = Path(words[0]).stem
+    else:
+        assert words[0] == "samseg", f"{where}: {line} is neither run nor listed in NOT_RUN"
+        command = words[1]
+    for start, more in SMALLER.items():
+        if " ".join([command, *words[2:]]).startswith(start):
+            words += shlex.split(more)
+    if str(words) in done:
+        return
+    done.add(str(words))
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+        main(words[1:]) if words[0] == "samseg" else runpy.run_path(words[0], run_name="__main__")
+    assert not end.value.code, f"{where}: {line} ended with {end.value.code}: {capsys.readouterr().err}"
+
+
+def run_python(text: str, where: str) -> None:
+    for large, small in SMALLER_PYTHON.items():
+        text = text.replace(large, small)
+    exec(compile(text, where, "exec"), {"images": torch.rand(2, 3, 64, 64), "__name__": "__main__"})
+
+
+def check_context(text: str, where: str) -> None:
+    context = "\n".join(line[1:] for line in text.splitlines() if line.startswith(" "))
+    assert any(context in file.read_text() for file in (ROOT / "samseg").rglob("*.py")), f"{where}: the code is another"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    links = re.findall(r"\]\(([^)#]+)", re.sub(r"`[^`]*`", "", document.read_text()))
+    assert [link for link in links if "://" not in link and not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_in_a_commands_help_are_understood(name):
+    examples = [line.strip() for line in COMMANDS[name].EPILOG.splitlines() if line.startswith(f"  samseg {name}")]
+    assert examples
+    for example in examples:
+        line = re.split(r"   +|  > ", example.replace(" > ", "   "))[0]
+        parser_of(name).parse_args(shlex.split(line)[2:])
