@@ -23,7 +23,9 @@ from samseg.data.sources import SOURCES
 from samseg.encoders.registry import VARIANTS
 from samseg.sample.write import write_sample
 from samseg.tasks import TASKS
+from tests.data.sources.test_maps import box, write_labels
 from tests.encoders.conftest import SMALL
+from tests.maps.rasters import noise, write_raster
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,6 +44,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "samseg export runs/promptable": "it needs SAM's weights, whole",
     "samseg export RUN --to sam": "it needs SAM's weights, whole",
     "samseg export RUN --to transformers": "it needs SAM's weights, whole",
+    "pip install": "it is installed",
     "samseg oneshot": "it needs SAM's weights, whole",
     "samseg infer runs/cells": "there is no such run",
     "import samseg\nfrom segment_anything import SamPredictor": "it needs SAM's weights, whole",
@@ -128,6 +131,12 @@ def folder(tmp_path_factory) -> Path:
     (folder / "my").mkdir()
     (folder / "my" / "data").symlink_to(folder / "inria")
     Image.fromarray(np.full((70, 90, 3), 99, np.uint8)).save(folder / "photo.jpg")
+    write_raster(folder / "map.tif", noise(70, 90))
+    (folder / "maps").mkdir()
+    for name in ("maps/city.tif", "other.tif"):  # three windows of maps.yaml
+        write_raster(folder / name, 40 * noise(64, 3072, bands=1).astype(np.uint16))
+    houses = [("building", box(10, left, 40, left + 30)) for left in range(50, 3000, 100)]
+    write_labels(folder / "maps" / "city.geojson", houses)
     for name in ("configs", "tools"):
         (folder / name).symlink_to(ROOT / name)
     return folder
