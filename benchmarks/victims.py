@@ -58,6 +58,8 @@ class Process:
             with open(self.log, "w") as log:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
+            # Whoever runs us may have put something of its own in place of these.
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             code = 1
             try:

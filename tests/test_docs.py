@@ -40,6 +40,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "torchrun": "tests/cli/test_train.py trains in several processes",
     "samseg export RUN --to onnx": "tests/runs/test_export.py does, and it takes ten seconds",
     "samseg benchmark faults": "it takes minutes",
+    "samseg benchmark sam": "it takes minutes",
     "samseg train configs/promptable.yaml": "it needs SAM's weights, whole",
     "samseg export runs/promptable": "it needs SAM's weights, whole",
     "samseg export RUN --to sam": "it needs SAM's weights, whole",

@@ -144,8 +144,8 @@ class Trainer:
             epoch, started = state.epoch + 1, time.monotonic() - state.part["seconds"]
             loss = self.train_epoch(epoch, folder, stop, progress)
             metrics = self.validate(stop)
-            figures = metrics.compute()
             self._stop_if_asked(folder, stop)
+            figures = metrics.compute()
             row = {"epoch": epoch, "loss": loss, "lr": max(self.scheduler.get_last_lr())}
             row |= {column: figures[name] for column, name in task.columns.items()}
             row |= {"seconds": round(time.monotonic() - started, 2)}

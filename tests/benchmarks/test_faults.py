@@ -14,7 +14,7 @@ HARMLESS = ("refused", "skipped", "without effect", "killed and resumed", "accep
 @pytest.mark.parametrize(
     "row, times",
     [
-        ("kill", 1),
+        pytest.param("kill", 1, marks=pytest.mark.slow),
         ("code", 2),
         ("data", 2),
         ("settings", 6),

@@ -22,10 +22,13 @@ from tests.random_run import write_run
 
 @pytest.fixture(scope="module")
 def cluster():
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
-    yield
-    ray.shutdown()
+    handler = signal.getsignal(signal.SIGTERM)  # Ray takes it for itself
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # of its workers
+        ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
+        yield
+        ray.shutdown()
+    signal.signal(signal.SIGTERM, handler)
 
 
 def classes(path: Path) -> np.ndarray:
@@ -51,7 +54,8 @@ def test_a_killed_worker_leaves_the_result_unchanged(cluster, tmp_path):
     killer = Thread(target=kill)
     killer.start()
     parts = [store.plan.shard(index, store.plan.parts) for index in range(1, store.plan.parts + 1)]
-    assert all(done.error is None for done in spread(workers, [Share([raster], numbers) for numbers in parts]))
+    done = list(spread(workers, [Share([raster], numbers) for numbers in parts]))
+    assert [one.error for one in done] == [None] * len(done)
     killer.join()
     assert ray.get(workers[0].pid.remote()) != victim, "it was killed, and started again"
     Products(store, out, options).write()

@@ -21,7 +21,7 @@ def test_the_largest_is_found_with_few_tries(limit):
 @pytest.fixture
 def report():
     counts = SplitReport(images=50, pixels=[1, 1, 1], occurs=[1, 1, 1], ignored=0)
-    return Report(["ground", "green", "blue"], {"train": counts, "val": counts})
+    return Report(["ground", "green", "blue"], {"train": counts, "val": counts}, {})
 
 
 def test_steps_that_run_out_of_memory_do_not_fit(tiny_config, report, monkeypatch):

@@ -91,7 +91,9 @@ class PartStore:
                 f"{self.folder} holds parts of another result ({'; '.join(changes) or 'the raster has changed'}): "
                 "name another --out, or start anew with --overwrite"
             )
-        if self.folder.is_dir() and set(os.listdir(self.folder)) - {GRID}:
+        if self.folder.is_dir() and any(not _of_preparing(name) for name in os.listdir(self.folder)):
+            if (self.folder / SPLIT).is_file():  # another shard has made it ready in the meantime
+                return self.prepare()
             raise InputError(f"{self.folder} exists and holds no parts of a map; name another --out")
         height, width = self.plan.shape
         with written_whole(self.folder / GRID) as temporary:
@@ -180,3 +182,8 @@ class PartStore:
 
 def _stored(probabilities: Tensor) -> np.ndarray:
     return (probabilities.clamp(0, 1) * CERTAIN).round().byte().numpy()
+
+
+def _of_preparing(name: str) -> bool:
+    """Whether a file's name is one of those that `prepare` makes, finished or not: other shards may be at it, too."""
+    return name in (GRID, SPLIT) or name.startswith(tuple(f".{Path(file).stem}-" for file in (GRID, SPLIT)))
