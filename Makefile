@@ -1,4 +1,5 @@
 # make quickstart: from nothing to class maps of generated aerial scenes. make test: the test suite. make lint: the style.
+# make test-demo: the page and the report in a browser.
 # make test-lowest: the suite on the lowest versions that setup.cfg allows, in an environment of its own.
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +7,7 @@ LOWEST ?= .venv-lowest
 RUN = $(VENV)/bin/python
 SUITE = -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: quickstart test test-lowest lint clean
+.PHONY: quickstart test test-lowest test-demo lint clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/samseg train quickstart
@@ -18,6 +19,12 @@ test: $(VENV)/.installed-test
 
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python $(SUITE)
+
+# The page and the report in headless Chromium. Without a Chromium, and without apt to get one, the tests are skipped.
+test-demo: $(VENV)/.installed-test $(VENV)/.installed-demo
+	$(RUN) -m pip install --quiet playwright
+	command -v chromium || command -v google-chrome || { apt-get update -qq && apt-get install -y -qq chromium; } || true
+	$(RUN) -m pytest -m browser -rs
 
 lint: $(VENV)/.installed-lint
 	$(RUN) -m ruff check .
@@ -31,7 +38,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.installed-test $(VENV)/.installed-lint: $(VENV)/.installed-%: $(VENV)/.installed
+$(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-demo: $(VENV)/.installed-%: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --editable '.[$*]'
 	@touch $@
 

@@ -1,1 +1,1 @@
-"""Small trainable parts put into SAM's frozen encoder: LoRA, Conv-LoRA and bottleneck adapters."""
+"""Small trainable parts put into SAM's frozen encoder: LoRA, Conv-LoRA, bottlenecks and SAM-Adapter."""

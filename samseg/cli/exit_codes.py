@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,10 @@ def run(main: Callable[[], int | None], words: Callable[[str], str] = str) -> No
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         code = main() or 0
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of what is printed, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141  # as shells name a process that SIGPIPE ended
     except InputError as error:
         print(f"error: {words(str(error))}", file=sys.stderr)
         code = 2

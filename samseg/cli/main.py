@@ -5,7 +5,7 @@ import sys
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 
-from samseg.cli import benchmark, config, evaluate, export, infer, merge, oneshot, report, sample, train, weights
+from samseg.cli import benchmark, config, demo, evaluate, export, infer, merge, oneshot, report, sample, train, weights
 from samseg.cli.exit_codes import run
 from samseg.errors import InputError, did_you_mean
 
@@ -16,6 +16,7 @@ COMMANDS = {
     "oneshot": oneshot,
     "merge": merge,
     "report": report,
+    "demo": demo,
     "export": export,
     "weights": weights,
     "sample": sample,

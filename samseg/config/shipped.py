@@ -26,4 +26,6 @@ def find_config(given: str | Path) -> Path:
     """A YAML file, as it is, or a shipped configuration by its bare name where there is no such file."""
     path = Path(given)
     bare = path.name == str(given) and path.suffix not in YAML_SUFFIXES
-    return shipped_config(str(given)) if bare and not path.exists() else path
+    if path.is_file() or not bare or (path.exists() and path.name not in shipped()):
+        return path
+    return shipped_config(path.name)

@@ -15,7 +15,7 @@ class ModelConfig:
     weights: str | None = "sa-1b"  # sa-1b | imagenet | a checkpoint's path | null: start at random
     freeze_encoder: bool = True  # train the decoder (and SAM's pyramid and the adapter) only
     # Small trainable parts in SAM's frozen encoder (sam-vit_b, sam-vit_l, sam-vit_h), which learn at train.lr: a method
-    # by name, its arguments (see samseg.adapters) and `blocks`, the indices of the blocks that get one (null: all), as
+    # by name, its arguments (samseg config --keys) and `blocks`, the indices of the blocks that get one (null: all), as
     # in {name: lora, rank: 8, blocks: [8, 9, 10, 11]}. null: none. For task: promptable `decoder: true` beside lora's
     # adapts the mask decoder's attention, too, and freezes the rest of it.
     adapter: dict[str, Any] | None = None

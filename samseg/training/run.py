@@ -116,6 +116,8 @@ def train(config: RunConfig, name: str) -> Path:
         on_main(accelerator, lambda: save_facts(folder, facts, task.reporter().data(report)))
         early = f" (stopped early: no better {task.score_name})" if state.epoch < config.train.epochs else ""
         _finish(accelerator, state, task, folder, f"finished after {state.epoch} epochs{early}")
+        del trainer
+        accelerator.free_memory()  # DDP has to go before its process group does, or processes may abort at their end
         accelerator.end_training()
         return folder
 

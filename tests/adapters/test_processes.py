@@ -23,7 +23,7 @@ from tests.adapters.conftest import picture, small_model
 
 
 def learn(method):
-    "Its DDP is gone when the group is destroyed; threads of the group that outlived it would abort the process."
+    "In a function: where DDP outlives the group of processes, some of them are aborted at their exit."
     model = small_model(method, moved=True).train()
     model.encoder.trunk.gradient_checkpointing = True
     ddp = DistributedDataParallel(model)
@@ -59,7 +59,8 @@ def test_two_processes_agree(tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     launch += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", worker, tmp_path]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
+    environment["PYTHONFAULTHANDLER"] = "1"  # a process that is aborted says where
     done = subprocess.run(launch, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr
     for rank in ("0", "1"):
         assert (tmp_path / rank).read_text().split() == list(METHODS)

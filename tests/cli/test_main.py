@@ -103,6 +103,9 @@ def test_config_keys_are_all_of_them_with_their_defaults(command, tmp_path):
 def test_a_file_goes_before_a_shipped_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_config("buildings") == shipped()["buildings"]
+    Path("buildings").mkdir()  # such as a folder of images
+    assert find_config("buildings") == shipped()["buildings"]
+    Path("buildings").rmdir()
     Path("buildings").write_text("seed: 1")
     assert find_config("buildings") == Path("buildings")
     assert find_config("some/other") == Path("some/other") and find_config("other.yaml") == Path("other.yaml")
@@ -115,6 +118,13 @@ def test_sample_writes_what_was_asked_for(command, tmp_path):
     assert len(list((tmp_path / "scenes" / "train" / "masks").iterdir())) == 2
     code, _, stderr = command("sample", tmp_path / "scenes", *sizes)
     assert code == 2 and "not an empty folder" in stderr
+
+
+def test_a_reader_who_has_seen_enough_is_no_failure():
+    line = [sys.executable, "-m", "samseg", "config", "--keys"]
+    process = subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 141
 
 
 def test_help_needs_no_more_than_the_package():

@@ -84,5 +84,7 @@ def test_it_resumes_within_an_epoch(trained, tmp_path, monkeypatch):
 def test_settings_of_another_task_are_refused(trained):
     with pytest.raises(ConfigError, match="train.loss is for task: semantic, but task is height"):
         trained("train.loss.dice=1")
-    with pytest.raises(ConfigError, match="task must be one of semantic, .*height, got 'hight'; did you mean 'height'?"):
+    with pytest.raises(
+        ConfigError, match="task must be one of semantic, .*height, got 'hight'; did you mean 'height'?"
+    ):
         trained("task=hight")

@@ -38,6 +38,8 @@ class ObjectReport:
         for split, counts in self.objects.items():
             empty = sum(count == 0 for count in counts)
             skipped = f"; {empty} of them without objects, which are skipped" if empty else ""
+            if empty == len(counts):
+                skipped = ": without an object there is nothing to score"
             lines.append(
                 f"{split}: {sum(counts)} objects in {len(counts)} images, {np.mean(counts):.1f} an image, at most "
                 f"{max(counts)}{skipped}"
@@ -48,7 +50,7 @@ class ObjectReport:
 def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str] | None, least: int) -> ObjectReport:
     """Read every image and label of ``splits`` and count objects of at least ``least`` pixels at the network's size.
 
-    InputError, one line, for what cannot be used, and for a split whose images hold no object at all.
+    InputError, one line, for what cannot be used, and where train holds no object at all.
     """
     splits = list(splits)
     classes = check_dataset(data, splits) if data.classes else None
@@ -68,12 +70,11 @@ def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str
         return countable(label, data.image_size, least, source, name)
 
     report = ObjectReport(classes, look_at_all(splits, opened, look), contents)
-    for split, counts in report.objects.items():
-        if not any(counts):
-            raise InputError(
-                f"{data.root}/{split}: none of its {len(counts)} images holds an object of {least} pixels or more at "
-                f"data.image_size={data.image_size}; see data.classes, prompts.classes and prompts.min_pixels"
-            )
+    if not any(report.objects.get("train", [1])):
+        raise InputError(
+            f"{data.root}/train: none of its {report.images('train')} images holds an object of {least} pixels or more "
+            f"at data.image_size={data.image_size}; see data.classes, prompts.classes and prompts.min_pixels"
+        )
     return report
 
 

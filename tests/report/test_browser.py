@@ -1,0 +1,37 @@
+"""The report in a real browser: it asks for nothing, fits a phone, and its curves answer the pointer."""
+
+import shutil
+
+import pytest
+
+from samseg.report.page import Page, render
+from samseg.tasks.sections import Chart, Table
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-demo")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: make test-demo installs one where apt is there"),
+]
+
+
+def test_the_page_opens_from_the_disk(tmp_path):
+    chart = Chart("Loss", "epoch", "loss", {"loss": [(1, 0.5), (2, None), (3, 0.25)]})
+    table = Table("Wide", [f"column {i}" for i in range(30)], [["0.123 [0.100, 0.200]"] * 30])
+    file = tmp_path / "report.html"
+    file.write_text(render(Page("run & <b>", "mIoU 0.5", [("Training", [chart, table])])), encoding="utf-8")
+    asked, broken = [], []
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for width in (1280, 390):
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.on("request", lambda request: asked.append(request.url))
+            page.on("pageerror", lambda error: broken.append(str(error)))
+            page.goto(file.as_uri())
+            assert page.locator("h1").inner_text() == "run & <b>"
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            box = page.locator("svg.chart").bounding_box()
+            page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + box["height"] / 2)
+            assert page.locator(".tip").inner_text().split() == ["epoch", "3", "loss", "0.25"]
+        browser.close()
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data"} and not broken
