@@ -59,7 +59,7 @@ def write_raster(path: Path, size: int, sparse: bool) -> None:
     layout = dict(driver="GTiff", tiled=True, blockxsize=512, blockysize=512, compress="deflate", sparse_ok=True)
     shape = dict(height=size, width=size, count=3, dtype="uint8", nodata=0, bigtiff="if_safer")
     with rasterio.open(
-        path, "w", crs="EPSG:32616", transform=rasterio.Affine(1, 0, 0, 0, -1, 0), **layout, **shape
+        path, "w", crs="EPSG:32616", transform=rasterio.Affine(1, 0, 500000, 0, -1, 4000000), **layout, **shape
     ) as raster:
         for top in range(0, size, 512):
             for left in range(0, size, 512):
@@ -69,7 +69,15 @@ def write_raster(path: Path, size: int, sparse: bool) -> None:
 
 
 def measured(way: str, raster: Path, out: Path, encoder: str | None) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.maps", way, str(raster), str(out), encoder or ""]
+    command = [
+        sys.executable,
+        "-c",
+        "from benchmarks.maps import measure; measure()",
+        way,
+        str(raster),
+        str(out),
+        encoder or "",
+    ]
     done = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -127,9 +135,11 @@ def _plain(network: Timed, raster: Path, out: Path) -> None:
                     written.write(classes, 1, window=window)
 
 
-def _main(way: str, raster: str, out: str, encoder: str) -> None:
+def measure() -> None:
+    """What a process of `measured` does: prints its figures as JSON."""
     import rasterio
 
+    way, raster, out, encoder = sys.argv[1:]
     network = _network(encoder)
     start = time.perf_counter()
     {"samseg": _samseg, "plain": _plain}[way](network, Path(raster), Path(out))
@@ -143,7 +153,3 @@ def _main(way: str, raster: str, out: str, encoder: str) -> None:
             written += (made.read(1, window=window)[here] != 255).sum()
     share = {"network": network.seconds / seconds, "written": written / max(1, wanted)}
     print(json.dumps({"seconds": seconds, "peak": int(peak.split()[1]) / 1024, **share}, default=float))
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -133,11 +133,11 @@ def folder(tmp_path_factory) -> Path:
     (folder / "my" / "data").symlink_to(folder / "inria")
     Image.fromarray(np.full((70, 90, 3), 99, np.uint8)).save(folder / "photo.jpg")
     write_raster(folder / "map.tif", noise(70, 90))
-    (folder / "maps").mkdir()
-    for name in ("maps/city.tif", "other.tif"):  # three windows of maps.yaml
+    (folder / "my" / "maps").mkdir()
+    for name in ("my/maps/city.tif", "other.tif"):  # three windows of maps.yaml
         write_raster(folder / name, 40 * noise(64, 3072, bands=1).astype(np.uint16))
     houses = [("building", box(10, left, 40, left + 30)) for left in range(50, 3000, 100)]
-    write_labels(folder / "maps" / "city.geojson", houses)
+    write_labels(folder / "my" / "maps" / "city.geojson", houses)
     for name in ("configs", "tools"):
         (folder / name).symlink_to(ROOT / name)
     return folder

@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise InputError(f"maps need rasterio ({error}): pip install 'samseg[maps]'") from None
 
-CACHE_MB = 64  # of GDAL's blocks; its default, a twentieth of the machine's memory, grows with the machine
+CACHE_BYTES = 2**26  # of GDAL's blocks; its default, a twentieth of the machine's memory, grows with the machine
 MOST_PIXELS = 2**28  # of an image that is read whole
 ROWS = 256  # read at a time where only their validity is asked for
 METRES_A_DEGREE = math.pi * 6371008.8 / 180
@@ -239,7 +239,7 @@ def is_map(path: Path) -> bool:
 @contextmanager
 def gdal() -> Iterator[None]:
     """GDAL as maps need it: a block cache of a fixed size, no listing of the folders of what is opened."""
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_DISABLE_READDIR_ON_OPEN="FALSE"), warnings.catch_warnings():
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="FALSE"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
