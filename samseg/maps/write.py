@@ -18,7 +18,7 @@ from samseg.maps.parts.store import CERTAIN, DAMAGED, DIGEST, LAYOUT, NODATA, Pa
 from samseg.predict.draw import palette
 
 SMALLEST_OVERVIEW = 512  # pixels on the longest side
-# Bytes a pixel that a map and its parts take on disk at most, as measured on noisy maps; they are mostly less.
+# Bytes a pixel that a map and its parts are reckoned to take on disk, for the look at the room before: an estimate.
 CLASS_BYTES, PROBABILITY_BYTES = 0.3, 1.0
 
 
