@@ -9,18 +9,19 @@ from tests.maps.rasters import store
 
 def test_shards_that_begin_together_make_one_folder_ready(tmp_path):
     """What another has just begun to write, or a killed one has left, is no stranger's file."""
-    parts = store(tmp_path / "a.parts", (100, 90))
-    parts.folder.mkdir()
+    folder = tmp_path / "a.parts"
+    folder.mkdir()
     for name in (GRID, SPLIT):
-        (parts.folder / f".{name.replace('.', '-x7.')}").write_bytes(b"half")
-    parts.prepare()
-    assert (parts.folder / SPLIT).is_file() and (parts.folder / GRID).is_file()
+        (folder / f".{name.replace('.', '-x7.')}").write_bytes(b"half")
+    parts = store(folder, (100, 90))
+    assert (folder / SPLIT).is_file() and (folder / GRID).is_file()
     parts.prepare()
 
 
 def test_a_strangers_folder_is_left_alone(tmp_path):
-    parts = store(tmp_path / "a.parts", (100, 90))
-    parts.folder.mkdir()
-    (parts.folder / "thesis.docx").touch()
+    folder = tmp_path / "a.parts"
+    folder.mkdir()
+    (folder / "thesis.docx").touch()
     with pytest.raises(InputError, match="exists and holds no parts of a map; name another --out"):
-        parts.prepare()
+        store(folder, (100, 90))
+    assert [path.name for path in folder.iterdir()] == ["thesis.docx"]
