@@ -41,6 +41,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "samseg export RUN --to onnx": "tests/runs/test_export.py does, and it takes ten seconds",
     "samseg benchmark faults": "it takes minutes",
     "samseg benchmark sam": "it takes minutes",
+    "samseg demo": "it serves a page until it is stopped; tests/demo try it",
     "samseg train configs/promptable.yaml": "it needs SAM's weights, whole",
     "samseg export runs/promptable": "it needs SAM's weights, whole",
     "samseg export RUN --to sam": "it needs SAM's weights, whole",
@@ -55,6 +56,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
 PLACEHOLDERS = {  # what stands for something in the text
     "CONFIG": "quickstart",
     "[key=value ...]": "train.epochs=1",
+    "[RUN ...]": "",
     "[RUN]": "runs/buildings",
     "RUN": "runs/buildings",
     "[SPLIT]": "val",
