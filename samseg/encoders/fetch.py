@@ -45,7 +45,7 @@ def load_sam_weights(encoder: TrunkEncoder, source: str | Path) -> None:
     """
     state = read_checkpoint(fetch(encoder.variant) if str(source) in PUBLISHED else Path(source))
     try:
-        encoder.trunk.load_state_dict(trunk_state(state, encoder))
+        encoder.trunk.load_state_dict(trunk_state(state, encoder.variant, encoder.trunk))
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
 
@@ -131,7 +131,7 @@ def put(file: Path, variant: str | None = None) -> Placed:
     try:
         found = contents(state)
         with torch.device("meta"):
-            trunk_state(state, TrunkEncoder(found.variant))  # which refuses what is not complete
+            trunk_state(state, found.variant, VARIANTS[found.variant].build())  # which refuses what is not complete
     except WeightsError as error:
         raise WeightsError(f"{file}: {error}") from None
     if variant is not None and found.variant != variant:

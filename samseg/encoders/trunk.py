@@ -89,4 +89,4 @@ class TrunkEncoder(nn.Module):
         Raises:
             WeightsError: the weights are of another variant, or tensors are missing or left over.
         """
-        return self.trunk.load_state_dict(trunk_state(state_dict, self), strict=True, assign=assign)
+        return self.trunk.load_state_dict(trunk_state(state_dict, self.variant, self.trunk), strict=True, assign=assign)

@@ -14,18 +14,15 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from samseg.encoders.registry import VARIANTS
 from samseg.errors import WeightsError
-
-if TYPE_CHECKING:
-    from samseg.encoders.trunk import TrunkEncoder
 
 CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict")  # under which training scripts file the weights
 PICKLED = re.compile("GLOBAL|Unsupported (global|class)")  # in the words of torch's unpickler
@@ -100,30 +97,31 @@ def not_finite(state: Mapping[str, Tensor]) -> str | None:
     return next((k for k, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
 
 
-def trunk_state(state: Mapping[str, Tensor], encoder: "TrunkEncoder") -> dict[str, Tensor]:
-    """A checkpoint's image encoder under the trunk's names, complete and of the right shapes, or a WeightsError."""
+def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: nn.Module) -> dict[str, Tensor]:
+    """A checkpoint's image encoder under the names of a variant's ``trunk``, complete and of the right shapes.
+
+    WeightsError for one that is not.
+    """
     prefix = _encoder_prefix(state)
     found = {_rename(key.removeprefix(prefix)): value for key, value in state.items() if key.startswith(prefix)}
-    unused = getattr(encoder.trunk, "UNUSED_KEYS", ())
+    unused = getattr(trunk, "UNUSED_KEYS", ())
     found = {key: value for key, value in found.items() if key not in unused}
-    expected = encoder.trunk.state_dict()
+    expected = trunk.state_dict()
     other = _variant_of(found)
-    if other is not None and other != encoder.variant:
-        raise WeightsError(f'these are weights of {other}, not of {encoder.variant}; use the encoder "{other}"')
+    if other is not None and other != variant:
+        raise WeightsError(f'these are weights of {other}, not of {variant}; use the encoder "{other}"')
     missing = [key for key in expected if key not in found]
     surplus = [key for key in found if key not in expected]
     if missing or surplus:
         parts = [listed("lacks", missing), listed("has the unknown", surplus)]
-        raise WeightsError(
-            f"not a checkpoint of {encoder.variant}: its image encoder " + " and ".join(filter(None, parts))
-        )
-    first = encoder.trunk.get_parameter(next(key for key in expected if FIRST_CONVOLUTION.fullmatch(key)))
+        raise WeightsError(f"not a checkpoint of {variant}: its image encoder " + " and ".join(filter(None, parts)))
+    first = trunk.get_parameter(next(key for key in expected if FIRST_CONVOLUTION.fullmatch(key)))
     for key, value in found.items():
         if FIRST_CONVOLUTION.fullmatch(key) and value.shape[1] == 3:
             value = found[key] = _rgb_filters_for(value, first.shape[1])
         if value.shape != expected[key].shape:
             raise WeightsError(
-                f"not a checkpoint of {encoder.variant}: {key} has shape {tuple(value.shape)}, "
+                f"not a checkpoint of {variant}: {key} has shape {tuple(value.shape)}, "
                 f"expected {tuple(expected[key].shape)}"
             )
     return found

@@ -172,7 +172,7 @@ def sam_state(path: str | Path, variant: str | None = None) -> SamState:
         with torch.device("meta"):  # names and shapes alone
             like = empty_sam(variant, hq=f"mask_decoder.{HQ_TOKEN}" in found)
         parts = {part: _part(part, found, getattr(like, part)) for part in ("prompt_encoder", "mask_decoder")}
-        return SamState(variant, trunk_state(state, like.image_encoder), **parts)
+        return SamState(variant, trunk_state(state, variant, like.image_encoder.trunk), **parts)
     except WeightsError as error:
         raise type(error)(f"{path}: {error}") from None
 

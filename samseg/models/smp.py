@@ -1,7 +1,6 @@
 """Build a segmentation model: a network with its encoder's weights, ready to train or to load."""
 
 import inspect
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import nn
 from samseg.encoders import VARIANTS
 from samseg.encoders.fetch import PUBLISHED, WAYS_OUT, fetch, load_sam_weights
 from samseg.encoders.weights import read_checkpoint
-from samseg.errors import ConfigError, WeightsError, nearest
+from samseg.errors import ConfigError, WeightsError, did_you_mean
 from samseg.models.sam_dense import SamSegmenter
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING | {"sam": SamSegmenter}
@@ -72,7 +71,7 @@ def create_model(
 def _network(arch: str, encoder_name: str) -> type[nn.Module]:
     if arch.lower() not in ARCHITECTURES:
         raise ConfigError(
-            f"unknown architecture '{arch}'{_hint(arch, ARCHITECTURES)}; there are {', '.join(ARCHITECTURES)}"
+            f"unknown architecture '{arch}'{did_you_mean(arch, ARCHITECTURES)}; there are {', '.join(ARCHITECTURES)}"
         )
     if arch.lower() == "dpt" and not encoder_name.startswith("tu-"):
         raise ConfigError(
@@ -82,7 +81,7 @@ def _network(arch: str, encoder_name: str) -> type[nn.Module]:
     universal = encoder_name.startswith(("tu-", "timm-")) and timm.is_model(encoder_name.split("-", 1)[1].split(".")[0])
     if encoder_name not in encoders and not universal:
         raise ConfigError(
-            f"unknown encoder '{encoder_name}'{_hint(encoder_name, encoders)}; there are "
+            f"unknown encoder '{encoder_name}'{did_you_mean(encoder_name, encoders)}; there are "
             f"{', '.join([*VARIANTS, *(name for name in encoders if name not in VARIANTS)])}, and tu-<timm model>"
         )
     return ARCHITECTURES[arch.lower()]
@@ -97,7 +96,8 @@ def _check_arguments(network: type[nn.Module], encoder_name: str, arguments: dic
             raise ConfigError("img_size is not an argument: the encoder takes images of any size")
         if name not in known:
             raise ConfigError(
-                f"unknown argument '{name}' of {network.__name__}{_hint(name, known)}; it takes {', '.join(known)}"
+                f"unknown argument '{name}' of {network.__name__}{did_you_mean(name, known)}; it takes "
+                + ", ".join(known)
             )
 
 
@@ -134,8 +134,3 @@ def _load_file(model: nn.Module, encoder_name: str, file: Path) -> None:
         model.encoder.load_state_dict(read_checkpoint(file))
     except (RuntimeError, KeyError) as error:
         raise WeightsError(f"{file}: does not fit {encoder_name}: {' '.join(str(error).split())[:200]}") from error
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    close = nearest(name, list(known))
-    return f"; did you mean '{close}'?" if close else ""

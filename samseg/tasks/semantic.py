@@ -149,4 +149,4 @@ class SemanticTask(Task):
         return item["name"], image, item["mask"].numpy(), prediction
 
     def reporter(self) -> SemanticReporter:
-        return SemanticReporter(self)
+        return SemanticReporter(self, self.classes, self.seen)

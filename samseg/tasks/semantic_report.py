@@ -1,6 +1,6 @@
 """Reports of semantic segmentation: classes with how sure their figures are, borders, calibration, examples."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from torch import nn
@@ -12,11 +12,10 @@ from samseg.predict.draw import coloured, palette
 from samseg.tasks.bootstrap import draws, interval
 from samseg.tasks.boundary import TOLERANCE_PX, boundary_f1
 from samseg.tasks.sections import Chart, Gallery, Matrix, Section, Table, encoded
-from samseg.tasks.task import Details, Figures, Reporter
+from samseg.tasks.task import Details, Figures, Reporter, Task
 
-if TYPE_CHECKING:
-    from samseg.tasks.semantic import SemanticTask
-
+# (network, data set, index) -> name, image (H, W, 3) uint8, truth (H, W) with 255 for ignored, prediction (H, W)
+Seen = Callable[[nn.Module, SegmentationDataset, int], tuple[str, np.ndarray, np.ndarray, np.ndarray]]
 SHOWN = 3  # images each: best, median, worst
 BOOTSTRAP = "95 % confidence intervals in brackets: bootstrap over images"
 
@@ -24,7 +23,10 @@ BOOTSTRAP = "95 % confidence intervals in brackets: bootstrap over images"
 class SemanticReporter(Reporter):
     """Reads `SegmentationMetrics.details`."""
 
-    task: "SemanticTask"
+    def __init__(self, task: Task, classes: list[str], seen: Seen):
+        """``seen`` gives the pictures of an item of a data set by index."""
+        super().__init__(task)
+        self.classes, self.seen = classes, seen
 
     def data(self, report: Report) -> Table:
         splits = report.splits
@@ -42,7 +44,7 @@ class SemanticReporter(Reporter):
         scores = image_scores(details["pixels"])
         rows = []
         for title, index in chosen(scores):
-            name, image, truth, prediction = self.task.seen(model, dataset, index)
+            name, image, truth, prediction = self.seen(model, dataset, index)
             pictures = [
                 encoded("image", image, photo=True),
                 encoded("truth", coloured(truth), photo=False),
@@ -50,7 +52,7 @@ class SemanticReporter(Reporter):
                 encoded("errors in red", errors(image, truth, prediction), photo=True),
             ]
             rows.append((f"{title}: {name}, mean IoU {scores[index]:.3f}", pictures))
-        colours = dict(zip(self.task.classes, palette(len(self.task.classes)), strict=True))
+        colours = dict(zip(self.classes, palette(len(self.classes)), strict=True))
         note = "by the mean IoU of each image over its classes; grey in the truth is ignored"
         return Gallery("Best, median and worst images", rows, colours | {"ignored": (128, 128, 128)}, note)
 
@@ -61,7 +63,7 @@ class SemanticReporter(Reporter):
         now, edges = scores(pixels.sum(0)), boundary_f1(borders.sum(0))
         edge_samples = boundary_f1(_drawn(by_draw, borders))
         rows = []
-        for index, name in enumerate(self.task.classes):
+        for index, name in enumerate(self.classes):
             cells = [_sure(now[key][index], samples[key][:, index]) for key in ("iou", "f1", "recall", "precision")]
             share = pixels[:, index, 1].sum() / max(1, pixels[:, :, 1].sum())
             rows.append([name, f"{100 * share:.2f} %", *cells, _sure(edges[index], edge_samples[:, index])])
@@ -72,7 +74,7 @@ class SemanticReporter(Reporter):
         note = f"{BOOTSTRAP}; {len(pixels)} images. Pixel accuracy {accuracy}."
         return [
             Table("Classes", head, rows, note),
-            Matrix("Confusion", self.task.classes, details["confusion"], "truth", "prediction"),
+            Matrix("Confusion", self.classes, details["confusion"], "truth", "prediction"),
             _calibration(details["calibration"]),
         ]
 
@@ -86,7 +88,7 @@ class SemanticReporter(Reporter):
             now[run] = _with_mean(scores(pixels.sum(0))["iou"])
             drawn[run] = _with_mean(scores(_drawn(by_draw, pixels))["iou"])
         first, *others = runs
-        labels = [*self.task.classes, "mean"]
+        labels = [*self.classes, "mean"]
         rows = [[label, *(_sure(now[run][i], drawn[run][:, i]) for run in runs)] for i, label in enumerate(labels)]
         images = f"the {len(common)} images that all of them have"
         sections: list[Section] = [Table("IoU", ["class", *runs], rows, f"{BOOTSTRAP}; {images}.")]

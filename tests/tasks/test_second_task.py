@@ -1,6 +1,5 @@
 """A task that shares nothing with semantic segmentation goes through the same trainer, state, report and evaluation."""
 
-import csv
 import json
 
 import numpy as np
@@ -17,7 +16,7 @@ from samseg.training.evaluation import evaluate_run
 from samseg.training.run import train
 from tests.conftest import TINY
 from tests.tasks.height import HeightTask
-from tests.training.test_trainer import sigterm_in
+from tests.training.test_trainer import history, sigterm_in
 
 
 @pytest.fixture
@@ -40,11 +39,6 @@ def trained(tmp_path, monkeypatch):
     content = TINY | {"task": "height", "data": {"root": "towers", "image_size": 64}}
     (tmp_path / "height.yaml").write_text(yaml.safe_dump(content))
     return lambda *overrides: train(load_config("height.yaml", list(overrides)), "height")
-
-
-def history(folder):
-    with open(folder / "history.csv", newline="") as file:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
 
 
 def test_it_trains_and_reports(trained, capsys):

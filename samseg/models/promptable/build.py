@@ -74,7 +74,7 @@ def build_promptable(
     class_tokens = ClassTokens(classes) if prompts.none > 0 else None
     model = PromptableModel(encoder, prompt_encoder, mask_decoder, prompts, criterion, class_tokens)
     if state is not None:
-        encoder.trunk.load_state_dict(trunk_state(state.trunk, encoder))
+        encoder.trunk.load_state_dict(trunk_state(state.trunk, encoder.variant, encoder.trunk))
         prompt_encoder.load_state_dict(state.prompt_encoder)
         mask_decoder.load_state_dict({name: state.mask_decoder[name] for name in mask_decoder.state_dict()})
         if class_tokens is not None:
