@@ -11,10 +11,10 @@ import numpy as np
 from tqdm import tqdm
 
 from samseg.data.classes import IGNORE_INDEX
-from samseg.data.config import DataConfig
+from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import read_pair, without_data
 from samseg.data.preprocess import check_pixels, valid_pixels
-from samseg.data.sources import Source, open_source
+from samseg.data.sources import Source
 from samseg.data.target import ClassTarget, class_target
 from samseg.errors import InputError
 from samseg.files import READERS

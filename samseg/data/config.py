@@ -1,11 +1,11 @@
-"""What a configuration says of the data, under the key `data`."""
+"""What a configuration says of the data, under the key `data`, and the source that it names."""
 
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samseg.data.sources import SOURCES, source_class, source_settings
+from samseg.data.sources import SOURCES, Source, source_class
 from samseg.data.sources.coco import CocoConfig
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.errors import ConfigError
@@ -44,6 +44,22 @@ class DataConfig:
     def channels(self) -> int:
         """Bands that the network is given."""
         return 3 if self.bands is None else len(self.bands)
+
+
+def open_source(data: DataConfig, split: str) -> Source:
+    """The images and labels of a split; InputError where they are not as the source needs them."""
+    return source_class(data.source)(data.root, split, source_settings(data))
+
+
+def split_images(data: DataConfig, split: str) -> list[Path]:
+    """The image files of a split, labelled or not; InputError where there are none to be had."""
+    return source_class(data.source).images(data.root, split, source_settings(data))
+
+
+def source_settings(data: DataConfig) -> object | None:
+    """The chosen source's own section of the configuration."""
+    section = source_class(data.source).section
+    return None if section is None else getattr(data, section)
 
 
 def complete_data(data: DataConfig) -> None:

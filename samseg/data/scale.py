@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from samseg.data.config import PERCENTILE, DataConfig
-from samseg.data.sources import Source, open_source
+from samseg.data.config import PERCENTILE, DataConfig, open_source
+from samseg.data.sources import Source
 from samseg.errors import ConfigError, InputError
 from samseg.files import READERS
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from samseg.data.sources import open_source
+from samseg.data.config import open_source
 from samseg.encoders.registry import VARIANTS
 from samseg.errors import InputError
 from samseg.inference.predictor import Predictor, find_device

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from samseg.data.config import split_images
 from samseg.data.images import SUFFIXES
-from samseg.data.sources import split_images
 from samseg.errors import InputError
 from samseg.runs.folder import is_run, newest_run
 from samseg.runs.load import run_config_of

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from samseg.data.config import DataConfig
+from samseg.data.config import DataConfig, split_images
 from samseg.data.preprocess import check_pixels
 from samseg.data.raster import RasterFile
 from samseg.data.scale import ranges
-from samseg.data.sources import split_images
 from samseg.errors import InputError
 from samseg.maps.options import MapOptions
 

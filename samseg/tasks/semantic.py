@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from samseg.data.check import Report, check_dataset
-from samseg.data.config import DataConfig
+from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.preprocess import shown
-from samseg.data.sources import open_source
 from samseg.data.target import check_classes, class_target
 from samseg.errors import ConfigError
 from samseg.models.build import Built, build_model

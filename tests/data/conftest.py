@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.data.config import DataConfig
+from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.sources import open_source
 from samseg.data.target import class_target
 
 

@@ -13,8 +13,9 @@ import shapely
 from rasterio.transform import Affine
 from tqdm import tqdm
 
+from samseg.data.config import open_source
 from samseg.data.preprocess import valid_pixels
-from samseg.data.sources import Source, open_source
+from samseg.data.sources import Source
 from samseg.data.target import class_target
 from samseg.files import written_whole
 from samseg.inference.predictor import Predictor

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from samseg.data.check import Report, check_dataset, look_at_all
-from samseg.data.config import DataConfig
+from samseg.data.config import DataConfig, open_source
 from samseg.data.preprocess import fitted_label
-from samseg.data.sources import Source, open_source
+from samseg.data.sources import Source
 from samseg.errors import InputError
 from samseg.models.promptable.simulate import large_enough
 from samseg.tasks.promptable.target import ObjectTarget, object_target, unpacked

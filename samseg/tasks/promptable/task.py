@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from samseg.data.classes import IGNORE_INDEX
-from samseg.data.config import DataConfig
+from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.preprocess import network_view, shown
-from samseg.data.sources import open_source
 from samseg.data.target import check_classes
 from samseg.errors import ConfigError
 from samseg.models.build import Built

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from samseg.data.check import check_dataset
-from samseg.data.config import DataConfig, complete_data
-from samseg.data.sources import open_source
+from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.sources.coco import CocoConfig, CocoSource
 from samseg.data.sources.folders import FolderSource
 from samseg.errors import ConfigError, InputError

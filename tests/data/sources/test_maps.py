@@ -12,9 +12,8 @@ import shapely
 from rasterio.warp import transform_geom
 
 from samseg.data.check import check_dataset
-from samseg.data.config import DataConfig, complete_data
+from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.sources import open_source
 from samseg.data.sources.maps import MapsSource
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.data.target import class_target

@@ -6,9 +6,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from samseg.data.config import DataConfig, complete_data
+from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.sources import open_source
 from samseg.errors import InputError
 from samseg.tasks.promptable.target import components, object_target, unpacked
 
