@@ -142,6 +142,11 @@ def folder(tmp_path_factory) -> Path:
     write_labels(folder / "my" / "maps" / "city.geojson", houses)
     for name in ("configs", "tools"):
         (folder / name).symlink_to(ROOT / name)
+    with pytest.MonkeyPatch.context() as patch:  # the run that documents speak of, whichever of them comes first
+        patch.chdir(folder)
+        with pytest.raises(SystemExit) as end:
+            main(["train", "buildings", *shlex.split(SMALLER["train"])])
+        assert not end.value.code
     return folder
 
 
