@@ -7,6 +7,7 @@ from typing import Any
 
 from samseg.data.sources import SOURCES, Source, source_class
 from samseg.data.sources.coco import CocoConfig
+from samseg.data.sources.labelme import LabelmeConfig
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.errors import ConfigError
 
@@ -18,12 +19,13 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # SAM's, which are Ima
 @dataclass
 class DataConfig:
     # folders: root/SPLIT/images and masks, paired by name. coco: root/SPLIT/images and annotations.json, see coco
-    # below. maps: georeferenced rasters with polygons, lines, points or rasters as labels, see maps below.
+    # below. labelme: root/SPLIT, with a JSON file beside each image, see labelme below. maps: georeferenced rasters
+    # with polygons, lines, points or rasters as labels, see maps below.
     source: str = "folders"
     root: str = "data/sample"  # holds train/, val/, test/; relative to the current directory
     # name: mask value, list of values, or for RGB masks a colour as [r, g, b] or "#rrggbb", or a list of colours. The
-    # order gives the class index. Entries that are all lists of three numbers are colours. With source: coco the name
-    # of a category or a list of names, and null where there is no object: {background: null, nucleus: nucleus}.
+    # order gives the class index. Entries that are all lists of three numbers are colours. With source: coco or labelme
+    # the name of a category or a list of names, and null where there is no object: {background: null, cell: cell}.
     classes: dict[str, Any] = field(default_factory=dict)
     ignore: list[Any] = field(default_factory=list)  # mask values (or colours) that count neither in loss nor metrics
     bands: list[int] | None = None  # the image's bands that are used, from 1; null: the first three, or one thrice
@@ -38,6 +40,7 @@ class DataConfig:
     mean: list[float] = field(default_factory=lambda: list(MEAN))  # of each band used, on 0..1; SAM's, repeated
     std: list[float] = field(default_factory=lambda: list(STD))
     coco: CocoConfig = field(default_factory=CocoConfig)
+    labelme: LabelmeConfig = field(default_factory=LabelmeConfig)
     maps: MapsConfig = field(default_factory=MapsConfig)
 
     @property

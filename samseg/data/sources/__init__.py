@@ -2,11 +2,17 @@
 
 from samseg.data.sources.coco import CocoSource
 from samseg.data.sources.folders import FolderSource
+from samseg.data.sources.labelme import LabelmeSource
 from samseg.data.sources.maps import MapsSource
 from samseg.data.sources.source import Source
 from samseg.errors import ConfigError, did_you_mean
 
-SOURCES: dict[str, type[Source]] = {"folders": FolderSource, "coco": CocoSource, "maps": MapsSource}
+SOURCES: dict[str, type[Source]] = {
+    "folders": FolderSource,
+    "coco": CocoSource,
+    "labelme": LabelmeSource,
+    "maps": MapsSource,
+}
 
 
 def source_class(name: str) -> type[Source]:

@@ -10,8 +10,8 @@ import numpy as np
 from pycocotools import mask as rle
 
 from samseg.data.images import Window, cut, image_shape
-from samseg.data.sources.files import FileSource, images_in, some
-from samseg.errors import ConfigError, InputError
+from samseg.data.sources.files import FileSource, check_places, images_in, places, some
+from samseg.errors import InputError
 
 
 @dataclass
@@ -40,7 +40,7 @@ class CocoSource(FileSource):
 
     def __init__(self, root: str | Path, split: str, settings: CocoConfig | None = None):
         super().__init__(root, split, settings)
-        folder, self._annotations = _places(root, split, settings or CocoConfig())
+        folder, self._annotations = places(root, split, settings or CocoConfig())
         listed = images_in(folder)
         content = _read(self._annotations)
         numbers = self._number(content["categories"])
@@ -59,16 +59,11 @@ class CocoSource(FileSource):
 
     @classmethod
     def complete(cls, settings: CocoConfig) -> None:
-        for key in ("images", "annotations"):
-            if "{split}" not in getattr(settings, key):
-                raise ConfigError(
-                    f"data.coco.{key} must hold {{split}}, which stands for train, val or test; got "
-                    f"{getattr(settings, key)!r}"
-                )
+        check_places(cls.section, settings)
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: CocoConfig | None = None) -> list[Path]:
-        return images_in(_places(root, split, settings or CocoConfig())[0])
+        return images_in(places(root, split, settings or CocoConfig())[0])
 
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         """The numbers of `categories` (H, W) uint16."""
@@ -151,10 +146,6 @@ class CocoSource(FileSource):
                 f"{self.split}: {in_folder - len(self.names)} images in the folder are not in {self._annotations.name} "
                 "and are left out"
             )
-
-
-def _places(root: str | Path, split: str, settings: CocoConfig) -> tuple[Path, Path]:
-    return tuple(Path(root) / text.replace("{split}", split) for text in (settings.images, settings.annotations))
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """Pairs of files: the folders images/ and masks/ of a split, paired by stem; instances/ beside them if there are."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from samseg.data.images import Window, image_shape, list_images, orientation, read_label
-from samseg.data.sources.files import FileSource, images_in, some
+from samseg.data.sources.files import FileSource, by_stem, images_in, some
 from samseg.errors import InputError
 
 
@@ -87,9 +86,4 @@ def _by_stem(folder: Path) -> dict[str, Path]:
         raise InputError(
             f"no such folder: {folder}; data.root needs train/, val/ and test/, each with images/ and masks/"
         )
-    files = list_images(folder)
-    twice = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
-    if twice:
-        both = " and ".join(file.name for file in files if file.stem == twice[0])
-        raise InputError(f"{folder} holds {both}: two files of one stem cannot be told apart; remove or rename one")
-    return {file.stem: file for file in files}
+    return by_stem(list_images(folder))

@@ -50,7 +50,7 @@ def test_folders_that_are_missing_or_empty(data):
         FolderSource(root, "val")
     for path in (root / "test").glob("*/*.png"):
         path.unlink()
-    with pytest.raises(InputError, match="test/images is empty: it must hold PNG, TIFF or JPEG images"):
+    with pytest.raises(InputError, match="test/images holds no images; they must be PNG, TIFF or JPEG"):
         FolderSource(root, "test")
 
 

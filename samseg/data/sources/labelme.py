@@ -1,0 +1,229 @@
+"""labelme: a JSON file of shapes beside each image, drawn as labelme's own export draws them."""
+
+import base64
+import io
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from samseg.data.images import Window, cut
+from samseg.data.sources.files import FileSource, by_stem, check_places, images_in, places, some
+from samseg.errors import InputError, did_you_mean, require
+
+POINTS = {  # that a shape must have at least; rotation is what some tools call labelme's oriented_rectangle
+    **{"polygon": 3, "rectangle": 2, "oriented_rectangle": 4, "rotation": 4, "circle": 2, "mask": 2},
+    **{"line": 2, "linestrip": 2, "point": 1},
+}
+FARTHEST = 2**24  # pixels from the image's corner
+NEEDED = {"line": "line_width", "linestrip": "line_width", "point": "point_radius"}  # keys that say how large it is
+
+
+@dataclass
+class LabelmeConfig:
+    """Where a split's files lie under data.root; {split} stands for train, val or test."""
+
+    images: str = "{split}"  # the folder of the images
+    annotations: str = "{split}"  # the folder of the JSON files, each called as its image; images without are left out
+    line_width: int | None = None  # pixels, of lines and line strips; null: there are none
+    point_radius: int | None = None  # pixels, of points; null: there are none
+
+
+class Shape(NamedTuple):
+    """A shape as labelme writes it; ``number`` counts an image's objects from 1, and ``mask`` is a PNG in base64."""
+
+    label: str
+    kind: str
+    points: list[tuple[float, float]]
+    mask: str | None
+    number: int
+
+
+class LabelmeSource(FileSource):
+    """The images of a split that have a JSON file of the same stem, and the shapes in it.
+
+    Where shapes overlap, the later in the file lies on top. Shapes of one label and one group_id are one object. What
+    reaches beyond the image is cut off. Images without a JSON file are left out, images without shapes are background;
+    `notes` says so.
+
+    Raises InputError for folders that are missing or hold nothing. What is wrong with one file is told by `check` and
+    by all that read its label, so that it is told of every one.
+    """
+
+    section = "labelme"
+    named = True
+
+    def __init__(self, root: str | Path, split: str, settings: LabelmeConfig | None = None):
+        super().__init__(root, split, settings)
+        self._settings = settings or LabelmeConfig()
+        folder, annotations = places(root, split, self._settings)
+        images = by_stem(images_in(folder))
+        if not annotations.is_dir():
+            raise InputError(f"no such folder: {annotations}; data.labelme.annotations says where the JSON files lie")
+        self._labels = {file.stem: file for file in sorted(annotations.glob("[!.]*.json"))}
+        if not self._labels:
+            raise InputError(f"{annotations} holds no JSON files: labelme writes one for each image, of its name")
+        self.names = sorted(self._labels)
+        self._shapes: dict[str, list[Shape]] = {}
+        self._sizes: dict[str, tuple[int, int] | None] = {}
+        self._wrong: dict[str, InputError] = {}
+        self.files = dict(images)
+        counts: Counter[str] = Counter()
+        for name, file in self._labels.items():
+            try:
+                content = _read(file)
+                if name not in images:
+                    raise _gone(file, content, folder)
+                self._shapes[name], self._sizes[name] = self._parsed(content, file), _size(content)
+                counts.update(label for label, _ in {(shape.label, shape.number) for shape in self._shapes[name]})
+            except InputError as error:
+                self._wrong[name] = error
+        self.categories = {label: counts[label] for label in sorted(counts)}
+        empty = [name for name, shapes in self._shapes.items() if not shapes]
+        if empty:
+            self.notes.append(f"{split}: {some(empty, 'image')} without shapes: background")
+        if unlabelled := [file.name for name, file in images.items() if name not in self._labels]:
+            self.notes.append(f"{split}: {some(unlabelled, 'image')} without a JSON file: left out")
+
+    @classmethod
+    def complete(cls, settings: LabelmeConfig) -> None:
+        check_places(cls.section, settings)
+        for key in ("line_width", "point_radius"):
+            require(f"data.labelme.{key}", getattr(settings, key), "pixels, 1 or more", lambda value: value >= 1)
+
+    @classmethod
+    def images(cls, root: str | Path, split: str, settings: LabelmeConfig | None = None) -> list[Path]:
+        return images_in(places(root, split, settings or LabelmeConfig())[0])
+
+    def check(self, name: str) -> None:
+        if name in self._wrong:
+            raise self._wrong[name]
+
+    def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
+        """The numbers of `categories` (H, W) uint16."""
+        numbers = {label: number for number, label in enumerate(self.categories, start=1)}
+        return cut(self._drawn(name, lambda shape: numbers[shape.label]).astype(np.uint16), window)
+
+    def instances(self, name: str, window: Window | None = None) -> np.ndarray:
+        return cut(self._drawn(name, lambda shape: shape.number), window)
+
+    def describe_label(self, name: str) -> str:
+        return str(self._labels[name])
+
+    def _drawn(self, name: str, value: Any) -> np.ndarray:
+        """The shapes of an image in their order, each in its ``value``, (H, W) int32."""
+        self.check(name)
+        height, width = self.shape(name)
+        if self._sizes[name] not in (None, (height, width)):
+            drawn_height, drawn_width = self._sizes[name]
+            raise InputError(
+                f"{self._labels[name]} was drawn on an image of {drawn_width} x {drawn_height} pixels, but "
+                f"{self.files[name]} is {width} x {height}: put the image back that it was drawn on, or draw it anew"
+            )
+        canvas = Image.new("I", (width, height))
+        for number, shape in enumerate(self._shapes[name], start=1):
+            where = f"{self._labels[name]}: shape {number} ({shape.label})"
+            (left, top), (right, bottom) = np.min(shape.points, 0), np.max(shape.points, 0)
+            if right < 0 or bottom < 0 or left >= width or top >= height:
+                raise InputError(
+                    f"{where} lies outside of its image, from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) where "
+                    f"{self.files[name].name} has {width} x {height} pixels: move or remove it"
+                )
+            self._draw(canvas, shape, value(shape), where)
+        return np.array(canvas)
+
+    def _draw(self, canvas: Image.Image, shape: Shape, value: int, where: str) -> None:
+        draw, points = ImageDraw.Draw(canvas), shape.points
+        low, high = tuple(np.min(points, 0).tolist()), tuple(np.max(points, 0).tolist())
+        match shape.kind:
+            case "mask":
+                canvas.paste(value, tuple(round(corner) for corner in points[0]), _stencil(shape.mask, where))
+            case "rectangle":
+                draw.rectangle((low, high), fill=value)
+            case "circle":
+                draw.ellipse(_around(points[0], math.dist(*points[:2])), fill=value)
+            case "point":
+                draw.ellipse(_around(points[0], self._settings.point_radius), fill=value)
+            case "line" | "linestrip":
+                draw.line(points, fill=value, width=self._settings.line_width, joint="curve")
+            case _:
+                draw.polygon(points, fill=value, outline=value)
+
+    def _parsed(self, content: dict[str, Any], file: Path) -> list[Shape]:
+        """The shapes of a file; InputError for one that cannot be drawn."""
+        found: list[Shape] = []
+        objects: dict[Any, int] = {}
+        for number, entry in enumerate(content["shapes"], start=1):
+            label = entry.get("label") if isinstance(entry, dict) else None
+            if not isinstance(label, str):
+                raise InputError(f"{file}: shape {number} has no label; give it one or remove it")
+            where, kind = f"{file}: shape {number} ({label})", entry.get("shape_type") or "polygon"
+            if kind not in POINTS:
+                raise InputError(
+                    f"{where} is a {kind}, which cannot be drawn; there are {', '.join(POINTS)}"
+                    f"{did_you_mean(kind, POINTS)}"
+                )
+            points = entry.get("points")
+            if not isinstance(points, list) or not all(map(_is_point, points)):
+                raise InputError(f"{where}: its points are no list of [x, y]")
+            if len(points) < POINTS[kind]:
+                raise InputError(
+                    f"{where} has {len(points)} point(s), a {kind} has {POINTS[kind]} or more; redraw or remove it"
+                )
+            if kind in NEEDED and getattr(self._settings, NEEDED[kind]) is None:
+                raise InputError(f"{where} is a {kind}: say how many pixels it takes with data.labelme.{NEEDED[kind]}")
+            group = entry.get("group_id")
+            one = number if group is None else (label, str(group))
+            points = [(float(x), float(y)) for x, y in points]
+            found.append(Shape(label, kind, points, entry.get("mask"), objects.setdefault(one, len(objects) + 1)))
+        return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        raise InputError(f"{file} is no labelme file, for it holds no list of shapes; put it elsewhere")
+    return content
+
+
+def _size(content: dict[str, Any]) -> tuple[int, int] | None:
+    """(H, W) of the image that the shapes were drawn on, if the file says so."""
+    height, width = content.get("imageHeight"), content.get("imageWidth")
+    return None if height is None or width is None else (height, width)
+
+
+def _gone(file: Path, content: dict[str, Any], folder: Path) -> InputError:
+    name = PureWindowsPath(str(content.get("imagePath") or file.stem)).name
+    if (folder / name).is_file():
+        return InputError(f"{file} is of {folder / name}: make of the image {file.stem}.png, .tif or .jpg")
+    return InputError(
+        f"{file}: its image ({name}) is gone, {folder} holds no PNG, TIFF or JPEG file of the stem {file.stem}; put it "
+        "back, or remove the JSON file"
+    )
+
+
+def _is_point(point: Any) -> bool:
+    numbers = isinstance(point, list) and len(point) == 2 and all(isinstance(part, (int, float)) for part in point)
+    return numbers and all(abs(part) < FARTHEST for part in point)  # false for NaN as well
+
+
+def _around(centre: tuple[float, float], radius: float) -> tuple[float, float, float, float]:
+    x, y = centre
+    return x - radius, y - radius, x + radius, y + radius
+
+
+def _stencil(mask: Any, where: str) -> Image.Image:
+    """The pixels of a mask, which stand in base64 as a PNG."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(mask)), formats=["PNG"]) as picture:
+            return Image.fromarray(np.asarray(picture) > 0)
+    except (TypeError, ValueError, OSError, SyntaxError) as error:
+        raise InputError(f"{where}: its mask is no PNG in base64; draw it anew or remove it") from error
