@@ -3,10 +3,13 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from samseg.cli.options import add_tta
+
 EPILOG = """\
 examples:
   samseg evaluate                     the newest run under runs/, on its test images
   samseg evaluate runs/buildings val
+  samseg evaluate --tta               averaged over flips and turns
 """
 
 
@@ -15,6 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "run", metavar="RUN", nargs="?", type=Path, help="a run folder; default: the newest under runs/"
     )
     parser.add_argument("split", nargs="?", default="test", help="a folder of data.root; default: test")
+    add_tta(parser)
 
 
 def run(args: Namespace) -> None:
@@ -22,7 +26,7 @@ def run(args: Namespace) -> None:
     from samseg.training.evaluation import evaluate_run
 
     folder = args.run or newest_run()
-    found = evaluate_run(folder, args.split)
+    found = evaluate_run(folder, args.split, args.tta)
     print(f"{folder} on {args.split}:\n{found.table}")
     if objects := _objects(folder, args.split):
         found.figures["objects"] = objects

@@ -3,12 +3,15 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
+from samseg.cli.options import add_tta
+
 WAYS = ("components", "prompts", "amg")  # to objects
 EPILOG = """\
 examples:
   samseg infer                                     the newest run under runs/, on its test images
   samseg infer runs/buildings photo.jpg scenes/    an image and a folder's images
   samseg infer runs/buildings scene.tif --tile     a large image at its own resolution
+  samseg infer runs/buildings photo.jpg --tta      averaged over flips and turns
   samseg infer runs/cells slides/ --objects        each object by itself
   samseg infer runs/buildings map.tif --out maps   a georeferenced raster of any size, in tiles
   samseg infer runs/buildings map.tif --out maps --polygons gpkg --min-area 10
@@ -36,6 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--tile", action="store_true", default=None, help="overlapping tiles at native resolution")
     way.add_argument("--whole", dest="tile", action="store_false", help="the whole image at the network's size")
+    add_tta(parser)
     parser.add_argument("--objects", metavar="WAY", nargs="?", const="auto", choices=("auto", *WAYS),
                         help="objects instead of classes: components, prompts or amg, see below; without WAY: prompts "
                         "for a run that trained SAM's mask decoder, else components")  # fmt: skip
@@ -43,7 +47,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     maps = parser.add_argument_group("maps")
     maps.add_argument("--bands", type=_numbers(int), metavar="1,2,3", help="bands to use, from 1; default: the run's")
     maps.add_argument("--resolution", type=float, metavar="METRES", help="resample to this pixel size on the fly")
-    maps.add_argument("--tta", action="store_true", help="average over the eight flips and turns: 8 times the time")
     place = maps.add_mutually_exclusive_group()
     place.add_argument("--area", type=Path, metavar="FILE", help="polygons outside of which all is nodata")
     place.add_argument(
@@ -96,7 +99,7 @@ def run(args: Namespace) -> int:
         raise InputError(
             "--engine ray divides the work itself, of maps and class maps; leave out --shard and --objects"
         )
-    predictor = Predictor.from_run(folder, args.device, tile=args.tile)
+    predictor = Predictor.from_run(folder, args.device, tile=args.tile, tta=args.tta)
     place = folder.parent if folder.is_file() else folder
     if args.objects is not None:
         from samseg.inference.object_files import ObjectFinder, find_in_images
@@ -122,7 +125,7 @@ def run(args: Namespace) -> int:
     return 1 if failed else 0
 
 
-OPTIONS = ("bands", "resolution", "tta", "area", "bounds", "cog", "skip_damaged", "overwrite")
+OPTIONS = ("bands", "resolution", "area", "bounds", "cog", "skip_damaged", "overwrite")
 MAP_OPTIONS = (*OPTIONS, "shard", "polygons", "min_area", "simplify")
 
 

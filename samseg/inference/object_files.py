@@ -47,6 +47,10 @@ class ObjectFinder:
                 f"--objects {way} starts from a prediction of classes, which this run does not give: it was trained "
                 "with prompts alone. Use --objects amg, or train with prompts.none above 0"
             )
+        if predictor.tta is not None and not self.dense:
+            raise InputError(
+                "--tta averages the probabilities of classes, and this run was trained with prompts alone: leave it out"
+            )
         self.way = way
         self.sam = (tuned or self._base()).to(predictor.device) if way != "components" else None
 

@@ -12,6 +12,7 @@ from samseg.config.schema import RunConfig
 from samseg.data.images import Raster, as_raster, read_image
 from samseg.errors import InputError
 from samseg.predict.rows import AUTOCAST, likeliest, predict_rows
+from samseg.predict.tta import check_tta
 from samseg.runs.load import load_run
 
 AnyImage = Raster | np.ndarray | Image.Image | str | Path
@@ -24,7 +25,8 @@ class Predictor:
     scale them.
 
     ``tile``: overlapping tiles at native resolution (True), the whole image at the network's size (False), or as the
-    model was trained (None, the default); ``overlap`` of tiles in px (None: a quarter of a tile).
+    model was trained (None, the default); ``overlap`` of tiles in px (None: a quarter of a tile). ``tta``: average over
+    "flips" (four times the time) or these and quarter turns ("d4", eight times).
 
     >>> predictor = Predictor.from_run("runs/buildings")
     >>> predictor.classes
@@ -41,12 +43,15 @@ class Predictor:
         *,
         tile: bool | None = None,
         overlap: int | None = None,
+        tta: str | None = None,
     ) -> None:
+        check_tta(tta)
         self.device = find_device(device)
         self.model = model.to(self.device)
         self.config = config
         self.tile = tile
         self.overlap = overlap
+        self.tta = tta
 
     @classmethod
     def from_run(
@@ -56,10 +61,11 @@ class Predictor:
         *,
         tile: bool | None = None,
         overlap: int | None = None,
+        tta: str | None = None,
     ) -> "Predictor":
         """The best model of a run folder, on ``device`` (None: a GPU if there is one). InputError if it is no run."""
         model, config = load_run(path)
-        return cls(model, config, device, tile=tile, overlap=overlap)
+        return cls(model, config, device, tile=tile, overlap=overlap, tta=tta)
 
     @property
     def classes(self) -> list[str]:
@@ -92,6 +98,7 @@ class Predictor:
             tile=self.tile,
             overlap=self.overlap,
             batch=4 if on_gpu else 1,
+            tta=self.tta,
             device=self.device,
             autocast=AUTOCAST[self.config.train.precision] if on_gpu else None,  # as trained; CPUs gain little from it
         )

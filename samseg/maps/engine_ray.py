@@ -47,8 +47,8 @@ class Done(NamedTuple):
 class Worker:
     """An actor: a trained run, loaded once."""
 
-    def __init__(self, run: Path, out: Path, options: MapOptions, device: str | None):
-        self.run = MapRun(Predictor.from_run(run, device), run)
+    def __init__(self, run: Path, out: Path, options: MapOptions, device: str | None, seen: dict[str, Any]):
+        self.run = MapRun(Predictor.from_run(run, device, **seen), run)
         self.out, self.options = out, options
 
     def pid(self) -> int:
@@ -77,10 +77,11 @@ def start_workers(
     workers: int | None = None,
     gpus: float = 0,
     device: str | None = None,
+    **seen: Any,
 ) -> list[Any]:
     """Actors on the cluster at ``address``, or on one that is started here; as many as it has CPUs or GPUs for.
 
-    A worker that dies is started again and given its share again.
+    A worker that dies is started again and given its share again. ``seen``: how its `Predictor` sees images.
     """
     if not ray.is_initialized():
         try:
@@ -93,7 +94,7 @@ def start_workers(
         there = ray.cluster_resources()
         workers = max(1, int(there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1)))
     actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(Worker)
-    return [actor.remote(run.resolve(), out.resolve(), options, device) for _ in range(workers)]
+    return [actor.remote(run.resolve(), out.resolve(), options, device, seen) for _ in range(workers)]
 
 
 def spread(workers: list[Any], shares: Iterable[Share]) -> Iterator[Done]:
@@ -133,7 +134,8 @@ def infer_on_ray(
             _tell(path, str(error), failed)
     if not begun and not photos:
         return len(failed)
-    workers = start_workers(run.path, out, options, device=device, **cluster)
+    seen = {name: getattr(run.predictor, name) for name in ("tile", "overlap", "tta")}
+    workers = start_workers(run.path, out, options, device=device, **seen, **cluster)
     files = [path.resolve() for path in photos]
     shares = [Share(files[at : at + TOGETHER]) for at in range(0, len(files), TOGETHER)]
     for path, (store, _) in begun.items():

@@ -39,7 +39,6 @@ class MapOptions:
     Attributes:
         bands: 1-based, in the network's order; None: the run's.
         resolution: metres a pixel that rasters are resampled to; None: their own.
-        tta: average over the eight flips and turns of each tile.
         area: a file of polygons, ``bounds`` (left, bottom, right, top) in the raster's coordinates: pixels outside are
             nodata.
         skip_damaged: what cannot be read is nodata.
@@ -51,7 +50,6 @@ class MapOptions:
 
     bands: tuple[int, ...] | None = None
     resolution: float | None = None
-    tta: bool = False
     area: Path | None = None
     bounds: tuple[float, float, float, float] | None = None
     skip_damaged: bool = False
@@ -77,7 +75,6 @@ class MapOptions:
         return {
             "bands": self.bands and list(self.bands),
             "resolution": self.resolution,
-            "tta": self.tta,
             "area": area,
             "bounds": self.bounds and list(self.bounds),
             "skip_damaged": self.skip_damaged,

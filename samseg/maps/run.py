@@ -52,10 +52,11 @@ class MapRun:
             check_resolution(raster, data)
             overlap = data.image_size // 4 if self.predictor.overlap is None else self.predictor.overlap
             plan = MapPlan.of(raster.shape, data.image_size, overlap, len(self.predictor.classes))
-            about = {"raster": str(path), "run": str(self.path), "weights": self.weights[:16], **options.pixels()}
+            pixels = options.pixels() | {"tta": self.predictor.tta}
+            about = {"raster": str(path), "run": str(self.path), "weights": self.weights[:16], **pixels}
             layers = dict(confidence=options.polygons is not None, probabilities=options.probabilities)
             content = {
-                "options": options.pixels(),
+                "options": pixels,
                 "data": asdict(self.data(raster)),
                 "raster": raster.digest(),
                 "bands": raster.bands,
@@ -113,7 +114,7 @@ class MapRun:
             missing,
             partial(self.raster, path, options),
             view,
-            tile_network(predictor.model, predictor.device, autocast, options.tta),
+            tile_network(predictor.model, predictor.device, store.plan.tiles.inside, autocast, predictor.tta),
             batch=TILES_ON_GPU if on_gpu else 1,
             within=wanted(path, options),
         )

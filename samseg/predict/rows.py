@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from samseg.data.config import DataConfig
 from samseg.data.images import Raster, as_raster, cut
-from samseg.data.preprocess import check_pixels, network_view, own_size, tile_view
+from samseg.data.preprocess import check_pixels, network_view, own_size, resized_shape, tile_view
 from samseg.predict.tiling import TilePlan, blended_rows
+from samseg.predict.tta import averaged
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 STRIPE_PX = 2**20  # pixels handed out at a time by `predict_rows` for a whole image
@@ -22,10 +23,12 @@ def predict_logits(
     data_config: DataConfig,
     *,
     tile: bool | None = None,
+    tta: str | None = None,
     device: str | torch.device | None = None,
 ) -> Tensor:
     """Logits (C, H, W) float32 for an image at its own size, on ``device``. See `predict_rows`."""
-    return torch.cat([logits for _, logits in predict_rows(model, image, data_config, tile=tile, device=device)], dim=1)
+    rows = predict_rows(model, image, data_config, tile=tile, tta=tta, device=device)
+    return torch.cat([logits for _, logits in rows], dim=1)
 
 
 def predict_rows(
@@ -36,6 +39,7 @@ def predict_rows(
     tile: bool | None = None,
     overlap: int | None = None,
     batch: int = 1,
+    tta: str | None = None,
     device: str | torch.device | None = None,
     autocast: torch.dtype | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
@@ -47,7 +51,8 @@ def predict_rows(
     With ``tile`` the image is seen at native resolution in tiles of ``data_config.image_size``, ``overlap`` px (None: a
     quarter of a tile) shared by neighbours, ``batch`` tiles at a time; without, as a whole at the network's size; None:
     as the model was trained. Softmax over the classes gives probabilities either way: the logits of a whole image are
-    the model's own, resized; those of tiles are the logarithms of the blended probabilities.
+    the model's own, resized; those of tiles are the logarithms of the blended probabilities. ``tta`` averages over
+    flips and turns of what the network sees, see `samseg.predict.tta`.
 
     ``device``: where ``model`` is (None: asked of its parameters). The model is in evaluation mode meanwhile; after it
     each of its modules is in the mode it was in. InputError for an image that ``data_config`` is not for.
@@ -70,10 +75,11 @@ def predict_rows(
     with evaluating(model):
         if not data_config.resize if tile is None else tile:
             plan = TilePlan(height, width, size, size // 4 if overlap is None else overlap)
-            for rows, probabilities in blended_rows(plan, read, predict, batch):
+            for rows, probabilities in blended_rows(plan, read, averaged(predict, tta, plan.inside), batch):
                 yield rows, probabilities.clamp(min=torch.finfo(torch.float32).tiny).log_()
         else:
-            yield from whole_rows(predict(network_view(image, data_config)[None])[0], (height, width))
+            network = averaged(predict, tta, resized_shape(height, width, size))
+            yield from whole_rows(network(network_view(image, data_config)[None])[0], (height, width))
 
 
 def whole_rows(logits: Tensor, shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:

@@ -46,6 +46,11 @@ class TilePlan:
         """(top, left) of every tile, row by row."""
         return [(top, left) for top in self.tops for left in self.lefts]
 
+    @property
+    def inside(self) -> tuple[int, int]:
+        """(h, w) of a tile's part within the image; beyond it lies padding."""
+        return min(self.tile, self.height), min(self.tile, self.width)
+
     def row_weights(self) -> Tensor:
         """(len(tops), tile): the weight of each row of a tile. Over the tiles, they add up to 1 on each image row."""
         return _weights(self.tops, self.height, self.tile, self.overlap)
@@ -66,7 +71,7 @@ def blended_rows(
     """
     answers = _answers(plan, read, predict, batch)
     row_weights, column_weights = plan.row_weights(), plan.column_weights()
-    high, wide = min(plan.tile, plan.height), min(plan.tile, plan.width)
+    high, wide = plan.inside
     band = None
     for top, stop, rows in zip(plan.tops, [*plan.tops[1:], plan.height], row_weights):
         # answers last: zip stops before it takes one too many from it

@@ -51,6 +51,7 @@ class SemanticTask(Task):
     def __init__(self, data: DataConfig, model: ModelConfig, settings: LossConfig):
         super().__init__(data, model, settings)
         self.classes = list(data.classes)
+        self.tta: str | None = None
 
     @classmethod
     def complete(cls, data: DataConfig, model: ModelConfig, settings: LossConfig) -> None:
@@ -111,7 +112,8 @@ class SemanticTask(Task):
         """(rows, logits (C, len(rows), W)) of an evaluation item, from its image or from its stored taps."""
         if "taps" not in item:
             batch = TILES_ON_GPU if device.type == "cuda" else 1
-            yield from predict_rows(model, item["image"], self.data, batch=batch, device=device, autocast=autocast)
+            how = dict(batch=batch, tta=self.tta, device=device, autocast=autocast)
+            yield from predict_rows(model, item["image"], self.data, **how)
             return
         taps = [tap[None].to(device) for tap in item["taps"]]
         with (
@@ -146,6 +148,9 @@ class SemanticTask(Task):
         prediction = np.concatenate([likeliest(logits) for _, logits in self._rows(model, item, device)])
         image = shown(item["image"] if "image" in item else dataset.source.image(item["name"]), self.data)
         return item["name"], image, item["mask"].numpy(), prediction
+
+    def use_tta(self, tta: str) -> None:
+        self.tta = tta
 
     def reporter(self) -> SemanticReporter:
         return SemanticReporter(self, self.classes, self.seen)

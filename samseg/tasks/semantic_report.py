@@ -72,6 +72,8 @@ class SemanticReporter(Reporter):
         head = ["class", "pixels", "IoU", "F1 (Dice)", "recall", "precision", f"boundary F1 ({TOLERANCE_PX} px)"]
         accuracy = _sure(now["accuracy"], samples["accuracy"])
         note = f"{BOOTSTRAP}; {len(pixels)} images. Pixel accuracy {accuracy}."
+        if figures.get("tta"):
+            note += f" Averaged over flips and turns (--tta {figures['tta']})."
         return [
             Table("Classes", head, rows, note),
             Matrix("Confusion", self.classes, details["confusion"], "truth", "prediction"),

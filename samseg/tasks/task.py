@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from samseg.data.config import DataConfig
+from samseg.errors import InputError
 from samseg.models.build import Built
 from samseg.models.config import ModelConfig
 from samseg.tasks.sections import Gallery, Section, Table, Text
@@ -154,6 +155,10 @@ class Task(ABC):
     @abstractmethod
     def picture(self, model: nn.Module, dataset: Dataset) -> np.ndarray:
         """Some items of an evaluation data set beside what the network makes of them, (H, W, 3) uint8."""
+
+    def use_tta(self, tta: str) -> None:
+        """Average over flips and turns in evaluation from here on (`samseg.predict.tta`); InputError if it cannot."""
+        raise InputError("--tta averages the probabilities of classes, and this run's task gives none: leave it out")
 
     def reporter(self) -> Reporter:
         """Who speaks for the task in a report."""

@@ -82,15 +82,18 @@ class Evaluation(NamedTuple):
         return write_report(self.folder)
 
 
-def evaluate_run(folder: Path, split: str) -> Evaluation:
+def evaluate_run(folder: Path, split: str, tta: str | None = None) -> Evaluation:
     """Evaluate a run's best weights on a split of its data, on a GPU if there is one.
 
-    InputError for a folder that is no run and for data that are not as they should be.
+    ``tta``: see `samseg.predict.tta`; the figures name it. InputError for a folder that is no run and for data that are
+    not as they should be.
     """
     config = read_run_config(folder)
     task = task_of(config)
+    if tta is not None:
+        task.use_tta(tta)
     task.check((split,))
-    predictor = Predictor.from_run(folder)
+    predictor = Predictor.from_run(folder, tta=tta)
     dataset = task.dataset(split, train=False, seed=config.seed)
     metrics = evaluate(
         predictor.model,
@@ -101,6 +104,6 @@ def evaluate_run(folder: Path, split: str) -> Evaluation:
         workers=config.train.workers,
         title=split,
     )
-    figures, details = metrics.compute(), metrics.details()
+    figures, details = metrics.compute() | ({"tta": tta} if tta else {}), metrics.details()
     examples = task.reporter().examples(predictor.model, dataset, details)
     return Evaluation(folder, split, figures, details, examples, task.table(figures))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import ray
+from PIL import Image
 
 from samseg.inference.predictor import Predictor
 from samseg.maps.engine_ray import Share, infer_on_ray, spread, start_workers
@@ -67,6 +68,9 @@ def test_maps_and_photos_and_one_that_cannot_be_read(cluster, tmp_path, capsys):
     maps = [write_raster(tmp_path / f"{name}.tif", noise(90, 70)) for name in "ab"]
     maps[1].write_bytes(maps[1].read_bytes()[:6000])
     photo = write_raster(tmp_path / "c.png", noise(40, 50), driver="PNG", crs=None, transform=None)
+    run.predictor.tta = "flips"
     failed = infer_on_ray(run, maps, [photo], tmp_path / "out", MapOptions(), "cpu", workers=1)
     assert failed == 1 and "b.tif cannot be read" in capsys.readouterr().err
     assert {"a.tif", "c.png", "legend.png"} <= set(os.listdir(tmp_path / "out"))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "c.png")), run.predictor(photo))
+    np.testing.assert_array_equal(classes(tmp_path / "out" / "a.tif"), run.predictor(maps[0]))

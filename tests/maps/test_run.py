@@ -121,13 +121,14 @@ def test_alpha_is_no_band_and_hides(run, tmp_path):
 
 
 def test_averaging_over_turns_makes_the_map_turn_with_the_raster(run, tmp_path):
-    pixels = noise(64, 64)
+    pixels, plain = noise(40, 64), run.predictor
+    averaging = MapRun(Predictor(plain.model, plain.config, "cpu", tile=True, tta="d4"), run.path)
     maps = []
     for name, turned in (("a", pixels), ("b", np.rot90(pixels, 1, (1, 2)))):
-        infer_map(run, write_raster(tmp_path / f"{name}.tif", turned), tmp_path / "out", MapOptions(tta=True))
+        infer_map(averaging, write_raster(tmp_path / f"{name}.tif", turned), tmp_path / "out", MapOptions())
         maps.append(classes(tmp_path / "out" / f"{name}.tif"))
     assert (np.rot90(maps[0]) == maps[1]).mean() > 0.999  # sums in another order
-    assert (run.predictor(Raster(pixels)) != maps[0]).any()
+    assert (averaging.predictor(Raster(pixels)) == maps[0]).all() and (plain(Raster(pixels)) != maps[0]).any()
 
 
 def test_bounds_limit_the_map_and_leave_its_pixels(run, tmp_path):
@@ -169,7 +170,7 @@ def test_a_finished_map_stays_and_another_is_not_overwritten(run, tmp_path, caps
     infer_map(run, raster, out, MapOptions())
     assert (out / "a.tif").stat().st_mtime_ns == before and "finished already" in capsys.readouterr().out
     with pytest.raises(ValueError, match="made of another raster, run or options"):
-        infer_map(run, raster, out, MapOptions(tta=True))
+        infer_map(run, raster, out, MapOptions(skip_damaged=True))
     write_raster(raster, noise(70, 70, seed=1))
     infer_map(run, raster, out, MapOptions(overwrite=True))
     np.testing.assert_array_equal(classes(out / "a.tif"), run.predictor(Raster(noise(70, 70, seed=1))))
@@ -234,7 +235,7 @@ def test_parts_of_another_result_and_rasters_of_other_bands(run, tmp_path):
     raster = write_raster(tmp_path / "a.tif", noise(70, 70))
     other = write_raster(tmp_path / "b.tif", noise(70, 70, bands=1))
     infer_shard(run, raster, tmp_path / "out", MapOptions(), 1, 1)
-    with pytest.raises(ValueError, match="parts of another result .*tta was False, is True"):
-        infer_map(run, raster, tmp_path / "out", MapOptions(tta=True))
+    with pytest.raises(ValueError, match="parts of another result .*skip_damaged was False, is True"):
+        infer_map(run, raster, tmp_path / "out", MapOptions(skip_damaged=True))
     with pytest.raises(ValueError, match="b.tif has 1 bands and .*a.tif has 3"):
         infer_maps(run, [raster, other], tmp_path / "out", MapOptions())
