@@ -28,23 +28,5 @@ def run(args: Namespace) -> None:
     folder = args.run or newest_run()
     found = evaluate_run(folder, args.split, args.tta)
     print(f"{folder} on {args.split}:\n{found.table}")
-    if objects := _objects(folder, args.split):
-        found.figures["objects"] = objects
-    report = found.write()
-    print(f"written to {found.path}; report: {report}")
-
-
-def _objects(folder: Path, split: str) -> dict | None:
-    """What was found of the objects of maps, also as a table and a GeoPackage; None for other sources."""
-    from samseg.runs.folder import read_run_config
-
-    if read_run_config(folder).data.source != "maps":
-        return None
-    from samseg.inference.predictor import Predictor
-    from samseg.maps.polygons.objects import evaluate_objects, table
-
-    path = folder / f"objects_{split}.gpkg"
-    figures = evaluate_objects(Predictor.from_run(folder), split, path)
-    if figures is not None:
-        print(f"{table(figures)}\ntrue, missed and false objects: {path}")
-    return figures
+    *files, report = found.write()
+    print(f"written to {', '.join(map(str, files))}; report: {report}")

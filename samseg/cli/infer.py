@@ -80,6 +80,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from samseg.errors import InputError
     from samseg.inference.batch import predict_images
+    from samseg.inference.each import check_stems
     from samseg.inference.inputs import maps_among, run_and_images
     from samseg.inference.predictor import Predictor
     from samseg.runs.folder import OBJECTS, PREDICTIONS
@@ -107,6 +108,8 @@ def run(args: Namespace) -> int:
         finder = ObjectFinder(predictor, None if args.objects == "auto" else args.objects)
         return 1 if find_in_images(finder, photos, args.out or place / OBJECTS) else 0
     out, failed = args.out or place / PREDICTIONS, 0
+    if maps and photos:
+        check_stems([*photos, *maps], out, "_overlay.jpg")
     if maps or args.engine:
         from samseg.maps.options import MapOptions, PolygonOptions
         from samseg.maps.run import MapRun, infer_maps

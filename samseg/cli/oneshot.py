@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from samseg.encoders.fetch import PUBLISHED
-    from samseg.inference.batch import check_names
+    from samseg.inference.each import check_names
     from samseg.inference.inputs import images_of
     from samseg.inference.oneshot import OneShot
     from samseg.inference.oneshot_files import find_in_images, read_reference

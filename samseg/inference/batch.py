@@ -1,29 +1,24 @@
 """Many images through a predictor, each to its own files."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.lib.format import write_array_header_1_0
 from tqdm import tqdm
 
 from samseg.data.classes import IGNORE_INDEX
-from samseg.data.images import Raster, image_shape, read_image
+from samseg.data.images import Raster, read_image
 from samseg.data.preprocess import check_pixels, resized_shape, shown, valid_pixels
-from samseg.errors import InputError
-from samseg.files import WriteError, written_whole
+from samseg.files import written_whole
+from samseg.inference.each import LEGEND, check_names, each_image, output_folder
 from samseg.inference.predictor import Predictor
-from samseg.machine import memory_bytes
 from samseg.predict.draw import legend, overlay, save_class_map, save_picture
 from samseg.predict.rows import likeliest
 
 OVERLAY_PX = 4096  # an overlay is for looking at: larger ones are shrunk to this longest side
-LEAST_BYTES = 8  # a pixel: three bands, the picture of them, a class and a border
-LEGEND = "legend.png"
 
 
 def predict_images(predictor: Predictor, images: list[Path], out: Path, probabilities: bool = False) -> int:
@@ -36,26 +31,11 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
     that is no class map of an earlier call would be lost, such as a mask of the same name.
     """
     check_names(images, out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out} ({error.strerror}); name another with --out") from None
+    output_folder(out)
     names = predictor.classes
     background = names.index("background") if "background" in names else None
     save_picture(out / LEGEND, legend(names))
-    done = []
-    for path in tqdm(images, unit="image", disable=None):
-        try:
-            _predict_image(predictor, path, out, probabilities, background)
-        except WriteError:
-            raise  # what one file cannot have the others will not have
-        except (InputError, MemoryError, RuntimeError, cv2.error) as error:
-            if not isinstance(error, InputError) and not _out_of_memory(error):
-                raise
-            reason = error if isinstance(error, InputError) else f"{path} is too large for this machine's memory"
-            tqdm.write(f"skipped: {reason}", file=sys.stderr)
-        else:
-            done.append(path)
+    done = each_image(images, lambda path: _predict_image(predictor, path, out, probabilities, background))
     failed = len(images) - len(done)
     print(f"{len(done)} of {len(images)} images classified in {out}" + (f"; {failed} skipped" if failed else ""))
     if done:
@@ -64,45 +44,12 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
 
 
 def _predict_image(predictor: Predictor, path: Path, out: Path, probabilities: bool, background: int | None) -> None:
-    _check_memory(path)
     image = read_image(path)
     check_pixels(image.pixels, predictor.config.data, path)
     classes = _classify(predictor, image, out / f"{path.stem}.npy" if probabilities else None)
     picture = overlay(*for_looking(shown(image, predictor.config.data), classes), background)
     save_class_map(out / f"{path.stem}.png", classes)
     save_picture(out / f"{path.stem}_overlay.jpg", picture)
-
-
-def _check_memory(path: Path) -> None:
-    """MemoryError for an image whose pixels and classes alone are more than the machine has: it would end us."""
-    height, width = image_shape(path)
-    total = memory_bytes()
-    if total is not None and LEAST_BYTES * height * width > total:
-        raise MemoryError
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether numpy, torch or OpenCV say so."""
-    words = ("can't allocate memory", "Insufficient memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
-
-
-def check_names(images: list[Path], out: Path) -> None:
-    """No output may land on an input, on another output, or on a file that no earlier call has written."""
-    ours = (out / LEGEND).exists()
-    taken = {Path(LEGEND).stem: "the legend of the colours"}
-    for image in images:
-        if image.stem in taken:
-            raise InputError(
-                f"{image} and {taken[image.stem]} would both be written to {out / image.stem}.png; rename one, or "
-                "classify them in two calls with different --out"
-            )
-        if image.resolve().parent == out.resolve():
-            raise InputError(f"{out} holds the input {image.name}, which could be overwritten; name another --out")
-        file = out / f"{image.stem}.png"
-        if file.exists() and not ours:
-            raise InputError(f"{file} exists, and {out} holds no class maps ({LEGEND} is missing); name another --out")
-        taken[image.stem] = str(image)
 
 
 def _classify(predictor: Predictor, image: Raster, file: Path | None) -> np.ndarray:

@@ -1,7 +1,6 @@
 """`samseg infer --objects`: the objects of images as instance maps, COCO annotations and overlays."""
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -15,7 +14,8 @@ from samseg.data.images import Raster, read_image
 from samseg.data.preprocess import check_pixels, shown
 from samseg.errors import InputError, WeightsError
 from samseg.files import written_whole
-from samseg.inference.batch import LEGEND, check_names, for_looking
+from samseg.inference.batch import for_looking
+from samseg.inference.each import LEGEND, check_names, each_image, output_folder
 from samseg.inference.objects import Objects, by_components, by_generator, by_prompts
 from samseg.inference.predictor import Predictor
 from samseg.predict.draw import MOST, legend, overlay, save_picture
@@ -79,41 +79,38 @@ class ObjectFinder:
 
 
 def find_in_images(finder: ObjectFinder, images: list[Path], out: Path) -> int:
-    """Write the objects of ``images`` into the folder ``out``; returns how many images could not be read.
+    """Write the objects of ``images`` into the folder ``out``; returns how many images were skipped.
 
     ``<stem>.png`` (16 bits: 0 none, else the object's number) or, with over 65535 objects, ``<stem>.tif`` (32 bits);
     ``<stem>_overlay.jpg``; and once ``annotations.json``, COCO with RLE.
     """
     check_names(images, out)
-    out.mkdir(parents=True, exist_ok=True)
-    names = finder.names
+    output_folder(out)
+    names, data = finder.names, finder.predictor.config.data
     save_picture(out / LEGEND, legend(names))
     coco = {
         "images": [],
         "annotations": [],
         "categories": [{"id": number + 1, "name": name} for number, name in enumerate(names)],
     }
-    failed = 0
-    for path in tqdm(images, unit="image", disable=None):
-        try:
-            image = read_image(path)
-            check_pixels(image.pixels, finder.predictor.config.data, path)
-        except InputError as error:
-            tqdm.write(f"skipped: {error}", file=sys.stderr)
-            failed += 1
-            continue
+
+    def find(path: Path) -> None:
+        image = read_image(path)
+        check_pixels(image.pixels, data, path)
         objects = finder(image)
         save_instances(out / path.stem, objects.map)
         colours = np.where(objects.map > 0, 1 + (objects.map - 1) % (MOST - 1), 0).astype(np.uint8)
-        picture = overlay(*for_looking(shown(image, finder.predictor.config.data), colours))
+        picture = overlay(*for_looking(shown(image, data), colours))
         save_picture(out / f"{path.stem}_overlay.jpg", picture)
         add_to_coco(coco, path.name, objects)
         tqdm.write(f"{path.name}: {len(objects.classes)} objects")
+
+    done = each_image(images, find)
     with written_whole(out / ANNOTATIONS) as temporary:
         temporary.write_text(json.dumps(coco), encoding="utf-8")
     count = len(coco["annotations"])
-    print(f"{count} objects in {len(images) - failed} of {len(images)} images ({finder.way}), written to {out}")
-    return failed
+    print(f"{count} objects in {len(done)} of {len(images)} images ({finder.way}), written to {out}")
+    return len(images) - len(done)
 
 
 def save_instances(stem: Path, numbers: np.ndarray) -> Path:

@@ -1,6 +1,5 @@
 """`OneShot` on files: reference masks read, class maps and overlays written."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,8 @@ from tqdm import tqdm
 
 from samseg.data.images import read_image, read_label
 from samseg.errors import InputError
-from samseg.inference.batch import LEGEND, for_looking
+from samseg.inference.batch import for_looking
+from samseg.inference.each import LEGEND, each_image, output_folder
 from samseg.inference.oneshot import OneShot
 from samseg.predict.draw import MOST, legend, overlay, save_class_map, save_picture
 
@@ -51,23 +51,21 @@ def read_rgb(path: Path) -> np.ndarray:
 def find_in_images(oneshot: OneShot, images: list[Path], out: Path) -> int:
     """Write ``<stem>.png`` and ``<stem>_overlay.jpg`` for each image, and a legend, into the folder ``out``.
 
-    Returns how many could not be read: they are reported and skipped.
+    Returns how many could not be done: they are reported and skipped.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    output_folder(out)
     save_picture(out / LEGEND, legend(["nothing", *map(str, range(1, max(oneshot.targets) + 1))]))
-    failed = 0
-    for path in tqdm(images, unit="image", disable=None):
-        try:
-            image = read_rgb(path)
-        except InputError as error:
-            tqdm.write(f"skipped: {error}", file=sys.stderr)
-            failed += 1
-            continue
+
+    def find(path: Path) -> None:
+        image = read_rgb(path)
         found = oneshot.find(image)
         classes = oneshot.classes(found, image.shape[:2])
         save_class_map(out / f"{path.stem}.png", classes)
         save_picture(out / f"{path.stem}_overlay.jpg", overlay(*for_looking(image, classes)))
         scores = ", ".join(f"{one.label}: {one.score:.2f}" for one in found) or "nothing found"
         tqdm.write(f"{path.name}: {scores}")
-    print(f"{len(images) - failed} of {len(images)} images done in {out}" + (f"; {failed} skipped" if failed else ""))
+
+    done = each_image(images, find)
+    failed = len(images) - len(done)
+    print(f"{len(done)} of {len(images)} images done in {out}" + (f"; {failed} skipped" if failed else ""))
     return failed

@@ -11,6 +11,7 @@ from samseg.data.preprocess import check_pixels
 from samseg.data.raster import RasterFile
 from samseg.data.scale import ranges
 from samseg.errors import InputError
+from samseg.inference.each import check_stems
 from samseg.maps.options import MapOptions
 
 LOOKED_AT = 8, 64  # windows along each side, and pixels of a window, to compare a raster's values with the run's
@@ -60,21 +61,8 @@ def check_values(raster: RasterFile, data: DataConfig) -> None:
 
 def check_inputs(paths: list[Path], out: Path, options: MapOptions) -> None:
     """InputError for rasters that one call cannot do together."""
-    _check_names(paths, out)
+    check_stems(paths, out, ".tif")
     _check_bands(paths, options)
-
-
-def _check_names(paths: list[Path], out: Path) -> None:
-    stems: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in stems:
-            raise InputError(
-                f"{path} and {stems[path.stem]} would both be written to {out / path.stem}.tif; rename one, or give "
-                "them to two calls with different --out"
-            )
-        if path.resolve().parent == out.resolve():
-            raise InputError(f"{out} holds the input {path.name}, which could be overwritten; name another --out")
-        stems[path.stem] = path
 
 
 def _check_bands(paths: list[Path], options: MapOptions) -> None:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from samseg.errors import InputError
-from samseg.inference.batch import check_names, predict_images
+from samseg.inference.batch import predict_images
+from samseg.inference.each import check_names
 from samseg.inference.predictor import Predictor
 from samseg.maps.checks import check_inputs
 from samseg.maps.options import MapOptions

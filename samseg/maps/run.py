@@ -16,6 +16,7 @@ from samseg.data.preprocess import tile_view
 from samseg.data.raster import RasterFile, gdal
 from samseg.data.scale import chosen_bands
 from samseg.errors import InputError
+from samseg.inference.each import output_folder
 from samseg.inference.predictor import Predictor
 from samseg.maps.area import wanted
 from samseg.maps.checks import check_inputs, check_resolution, check_values
@@ -194,10 +195,7 @@ def infer_maps(
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
     """Make the folder ``out``; what the disk or GDAL cannot do in the block is an InputError."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out} ({error.strerror}); name another with --out") from None
+    output_folder(out)
     try:
         with gdal():
             yield

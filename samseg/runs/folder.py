@@ -42,6 +42,11 @@ def details_file(folder: Path, split: str) -> Path:
     return folder / f"details_{split}.npz"
 
 
+def objects_file(folder: Path, split: str) -> Path:
+    """Where the true, missed and false objects of a split of maps are written."""
+    return folder / f"objects_{split}.gpkg"
+
+
 def is_run(path: Path) -> bool:
     return (path / CONFIG).is_file()
 

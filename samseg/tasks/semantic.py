@@ -97,14 +97,16 @@ class SemanticTask(Task):
         item: dict,
         device: torch.device,
         autocast: torch.dtype | None = None,
-    ) -> None:
-        prediction = []
+    ) -> np.ndarray:
+        parts = []
         for rows, logits in self._rows(model, item, device, autocast):
             mask = item["mask"][rows].to(device)
             metrics.update(logits.argmax(0), mask)
             metrics.count_confidence(logits, mask)
-            prediction.append(likeliest(logits))
-        metrics.count_image(item["name"], np.concatenate(prediction), item["mask"].numpy())
+            parts.append(likeliest(logits))
+        prediction = np.concatenate(parts)
+        metrics.count_image(item["name"], prediction, item["mask"].numpy())
+        return prediction
 
     def _rows(
         self, model: nn.Module, item: dict, device: torch.device, autocast: torch.dtype | None = None

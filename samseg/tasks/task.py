@@ -141,8 +141,11 @@ class Task(ABC):
     @abstractmethod
     def measure(
         self, metrics: Metrics, model: nn.Module, item: dict, device: torch.device, autocast: torch.dtype | None = None
-    ) -> None:
-        """Predict an evaluation item as inference does, and count it in ``metrics``."""
+    ) -> np.ndarray | None:
+        """Predict an evaluation item as inference does, and count it in ``metrics``.
+
+        Returns the classes (H, W) uint8 that were predicted, for whatever else is scored; None: the task gives none.
+        """
 
     @abstractmethod
     def table(self, figures: Figures) -> str:

@@ -1,25 +1,31 @@
 """A model's figures on a split, at each image's own size."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from samseg.config.load import task_of
+from samseg.data.config import DataConfig
 from samseg.data.workers import prepare_worker
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import AUTOCAST
 from samseg.report.run import write_report
 from samseg.runs.facts import save_split
-from samseg.runs.folder import evaluation_file, read_run_config
+from samseg.runs.folder import evaluation_file, objects_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
 from samseg.tasks.sections import Gallery
 from samseg.tasks.task import Details, Figures, Metrics
+
+if TYPE_CHECKING:
+    from samseg.maps.polygons.objects import ObjectScores
 
 
 def evaluate(
@@ -34,12 +40,14 @@ def evaluate(
     processes: int = 1,
     title: str = "evaluate",
     stopped: Callable[[], bool] = lambda: False,
+    also: Callable[[dict, np.ndarray], None] | None = None,
 ) -> Metrics:
     """Predict every image of ``dataset`` (the task's evaluation items) as inference does, and count.
 
     One image at a time, since each has its own size. On several ``processes`` the one of ``rank`` predicts every
     ``processes``-th image, none twice, and what is computed of the counts is, on all, of the whole split. Once
-    ``stopped`` says so the remaining images are left out.
+    ``stopped`` says so the remaining images are left out. ``also`` is given each item with its predicted classes
+    (H, W), where the task predicts classes.
     """
     metrics = task.metrics().to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
@@ -47,7 +55,9 @@ def evaluate(
         share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=prepare_worker
     )
     for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
-        task.measure(metrics, model, item, device, autocast)
+        classes = task.measure(metrics, model, item, device, autocast)
+        if also is not None and classes is not None:
+            also(item, classes)
         if stopped():
             break
     return metrics
@@ -57,8 +67,13 @@ def _as_it_is(item: dict) -> dict:
     return item
 
 
-class Evaluation(NamedTuple):
-    """What came out of a run on a split, the figures also as a table for people; `write` puts it into the run."""
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out of a run on a split, the figures also as a table for people; `write` puts it into the run.
+
+    Attributes:
+        objects: where the source has objects scored, too.
+    """
 
     folder: Path
     split: str
@@ -66,20 +81,20 @@ class Evaluation(NamedTuple):
     details: Details
     examples: Gallery | None
     table: str
+    objects: "ObjectScores | None" = None
 
-    @property
-    def path(self) -> Path:
-        """The file in the run that is to hold the figures."""
-        return evaluation_file(self.folder, self.split)
-
-    def write(self) -> Path:
-        """Write the figures and the run's report, whose file is returned.
+    def write(self) -> list[Path]:
+        """Write the figures, the objects if they were scored, and the run's report; returns the files.
 
         Not done by `evaluate_run`, so that figures are seen before the disk may refuse them.
         """
-        write_json({self.split: self.figures}, self.path)
+        files = [evaluation_file(self.folder, self.split)]
+        write_json({self.split: self.figures}, files[0])
+        objects = objects_file(self.folder, self.split)
+        if self.objects is not None and self.objects.write(objects):
+            files.append(objects)
         save_split(self.folder, self.split, self.figures, self.details, self.examples)
-        return write_report(self.folder)
+        return [*files, write_report(self.folder)]
 
 
 def evaluate_run(folder: Path, split: str, tta: str | None = None) -> Evaluation:
@@ -93,8 +108,9 @@ def evaluate_run(folder: Path, split: str, tta: str | None = None) -> Evaluation
     if tta is not None:
         task.use_tta(tta)
     task.check((split,))
-    predictor = Predictor.from_run(folder, tta=tta)
+    predictor = Predictor.from_run(folder)
     dataset = task.dataset(split, train=False, seed=config.seed)
+    objects = _object_scores(dataset, config.data)
     metrics = evaluate(
         predictor.model,
         dataset,
@@ -103,7 +119,22 @@ def evaluate_run(folder: Path, split: str, tta: str | None = None) -> Evaluation
         autocast=AUTOCAST[config.train.precision] if predictor.device.type == "cuda" else None,
         workers=config.train.workers,
         title=split,
+        also=objects and objects.count,
     )
     figures, details = metrics.compute() | ({"tta": tta} if tta else {}), metrics.details()
+    table = task.table(figures)
+    if objects is not None and (found := objects.compute()) is not None:
+        figures["objects"] = found
+        table += f"\n{objects.table()}"
     examples = task.reporter().examples(predictor.model, dataset, details)
-    return Evaluation(folder, split, figures, details, examples, task.table(figures))
+    return Evaluation(folder, split, figures, details, examples, table, objects)
+
+
+def _object_scores(dataset: Dataset, data: DataConfig) -> "ObjectScores | None":
+    """Who scores objects, where the source of ``dataset`` asks for it."""
+    source = getattr(dataset, "source", None)
+    if source is None or not source.objects:
+        return None
+    from samseg.maps.polygons.objects import ObjectScores  # what it needs is an extra, which such a source needs, too
+
+    return ObjectScores(source, data)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from samseg.inference import each
 from samseg.inference.oneshot_files import read_reference
 from tests.encoders.conftest import SMALL
 from tests.models.sam_reference import picture, sam_like
@@ -30,19 +31,21 @@ def files(tmp_path_factory):
     (folder / "images").mkdir()
     for name in ("one", "two"):
         Image.fromarray(picture(50, 70)).save(folder / "images" / f"{name}.png")
+    Image.new("RGB", (300, 200)).save(folder / "images" / "large.png")
     return folder
 
 
-def test_finds_in_a_folder(files, tmp_path, command):
+def test_finds_in_a_folder_what_fits_into_memory(files, tmp_path, command, monkeypatch):
+    monkeypatch.setattr(each, "memory_bytes", lambda: 8 * 200 * 300 - 1)
     arguments = ["--weights", files / "sam.pth", "--out", tmp_path / "out", "--pair"]
     arguments += [files / "reference.png", files / "mask.png"]
     code, out, error = command("oneshot", files / "reference.png", files / "classes.png", files / "images", *arguments)
-    assert code == 0, error
+    assert code == 1 and "large.png is too large for this machine's memory" in error
     for name in ("one", "two"):
         found = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
         assert found.shape == (50, 70) and set(np.unique(found)) - {0} <= {1, 3}
         assert Image.open(tmp_path / "out" / f"{name}_overlay.jpg").size == (70, 50)
-    assert "2 of 2 images done" in out
+    assert "2 of 3 images done" in out
 
 
 def test_masks_of_every_kind(files):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from samseg.errors import InputError
-from samseg.inference import batch
+from samseg.inference import each
 from samseg.inference.batch import predict_images
 from samseg.inference.inputs import run_and_images
 from samseg.inference.predictor import Predictor
@@ -180,7 +180,7 @@ def test_an_image_too_large_for_memory_is_skipped_and_the_next_one_is_not(predic
         assert predict_images(predictor, images[:1], tmp_path / "out") == 1
     assert "skipped: " in (told := capsys.readouterr().err) and "large.png is too large for this machine's" in told
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "memory_bytes", lambda: 40 * 56 * 8 - 1)
+        patch.setattr(each, "memory_bytes", lambda: 40 * 56 * 8 - 1)
         assert predict_images(predictor, [*images, picture(tmp_path / "in" / "tiny.png", 8, 8)], tmp_path / "out") == 2
     assert contents(tmp_path / "out") == {"tiny.png", "tiny_overlay.jpg", "legend.png"}
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="a defect"):

@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from samseg.config.load import load_config, save_config, task_of
+from samseg.inference import each
 from samseg.inference.objects import by_components
 from samseg.inference.predictor import Predictor
 from samseg.models.sam import empty_sam
@@ -71,6 +72,14 @@ def test_components_of_any_run(images, tmp_path, command):
         total += len(of_image)
     assert [category["name"] for category in annotations["categories"]] == predictor.classes
     assert f"{total} objects in 2 of 2 images (components)" in out
+
+
+def test_an_image_too_large_for_memory_is_skipped(images, tmp_path, command, monkeypatch):
+    monkeypatch.setattr(each, "memory_bytes", lambda: 8 * 60 * 80 - 1)
+    code, out, error = command("infer", write_run(tmp_path / "run"), images, "--objects", "--out", tmp_path / "out")
+    assert code == 1 and "a.png is too large for this machine's memory" in error and "in 1 of 2 images" in out
+    written = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert [one["file_name"] for one in written["images"]] == ["b.png"] and not (tmp_path / "out" / "a.png").exists()
 
 
 @pytest.mark.parametrize("way", [None, "prompts", "amg"])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
@@ -229,6 +230,20 @@ def test_what_cannot_be_is_one_line(run, tmp_path, bands, dtype, options, messag
         infer_map(run, raster, tmp_path / "out", MapOptions(**options))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out" / "a.tif").exists()
+
+
+def test_names_that_would_collide(run, tmp_path, command):
+    raster, again = write_raster(tmp_path / "a.tif", noise(70, 70)), tmp_path / "other" / "a.tif"
+    again.parent.mkdir()
+    write_raster(again, noise(70, 70))
+    Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="other/a.tif and .*a.tif would both be written to .*out/a.tif; rename one"):
+        infer_maps(run, [raster, again], tmp_path / "out", MapOptions())
+    with pytest.raises(ValueError, match="holds the input a.tif"):
+        infer_maps(run, [raster], tmp_path, MapOptions())
+    code, _, error = command("infer", run.path, raster, tmp_path / "a.png", "--out", tmp_path / "out")
+    assert code == 2 and "would both be written to" in error and "a_overlay.jpg" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_parts_of_another_result_and_rasters_of_other_bands(run, tmp_path):

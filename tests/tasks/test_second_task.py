@@ -58,7 +58,7 @@ def test_the_lowest_error_is_evaluated(trained):
     found = evaluate_run(folder, "val")
     assert found.figures["rmse"] == pytest.approx(json.loads((folder / "metrics.json").read_text())["val"]["rmse"])
     assert found.table.startswith("root mean squared error")
-    assert evaluate_run(folder, "test").path.name == "metrics_test.json"
+    assert evaluate_run(folder, "test").write()[0].name == "metrics_test.json"
     assert load_run(folder)[0].segmentation_head[0].out_channels == 1
 
 

@@ -25,8 +25,7 @@ def test_pixels_are_counted_as_the_predictor_classifies_them(run, tiny_config, r
     config = load_config(tiny_config, [f"data.resize={resize}", "data.image_size=32"])
     save_config(config, run / "config.yaml")
     found = evaluate_run(run, "val")
-    found.write()
-    metrics, path = found.figures, found.path
+    metrics, path = found.figures, found.write()[0]
     predictor = Predictor.from_run(run)
     right = total = 0
     for item in task_of(config).dataset("val", train=False, seed=0):

@@ -59,6 +59,7 @@ class MapsSource(Source):
 
     section = "maps"
     named = True
+    objects = True
 
     def __init__(self, root: str | Path, split: str, settings: MapsConfig | None = None):
         super().__init__(root, split, settings)

@@ -26,6 +26,7 @@ class Source(ABC):
         section: the source's own keys stand in ``data.<section>``; None: it has none.
         named: labels tell apart `categories` that have names, and data.classes names them; otherwise labels hold values
             (numbers or colours), and data.classes names those.
+        objects: evaluation also scores objects, as `instances` tells them apart: by connected areas of a class.
         split: train, val, test ...
         names: of the images, sorted, each once.
         categories: of a ``named`` source: how many objects each has in the split, in the order of the numbers that
@@ -35,6 +36,7 @@ class Source(ABC):
 
     section: ClassVar[str | None] = None
     named: ClassVar[bool] = False
+    objects: ClassVar[bool] = False
 
     def __init__(self, root: str | Path, split: str, settings: Any = None):
         self.split = split

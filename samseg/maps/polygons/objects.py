@@ -11,14 +11,12 @@ import pyogrio
 import pyproj
 import shapely
 from rasterio.transform import Affine
-from tqdm import tqdm
 
-from samseg.data.config import open_source
+from samseg.data.config import DataConfig
 from samseg.data.preprocess import valid_pixels
 from samseg.data.sources import Source
 from samseg.data.target import class_target
 from samseg.files import written_whole
-from samseg.inference.predictor import Predictor
 from samseg.maps.parts.plan import Box
 from samseg.maps.polygons.areas import labelled, traced
 
@@ -35,31 +33,46 @@ class Found(NamedTuple):
     window: str
 
 
-def evaluate_objects(predictor: Predictor, split: str, path: Path) -> dict[str, Any] | None:
-    """Compare the connected areas of each class with the objects of a split of the run's maps.
+class ObjectScores:
+    """Counts what a network makes of the objects of a split, image by image, beside the task's own metrics.
 
-    Areas and objects are compared window by window, in pixels; what a window's border cuts is an object on either side.
-    Writes a GeoPackage of true, missed and false objects to ``path``. Returns precision, recall and F1 by class; None
-    where objects are not told apart (labels are rasters).
+    Connected areas of a class are compared with the objects of that class in pixels; what an image's border cuts is an
+    object on either side. Where `Source.instances` tells no objects apart (labels are rasters) nothing is counted.
     """
-    data = predictor.config.data
-    source = open_source(data, split)
-    if source.instances(source.names[0]) is None:
-        return None
-    target = class_target(data, source)
-    empty = [index for index, entry in enumerate(data.classes.values()) if _names_nothing(entry)]
-    found: list[Found] = []
-    for name in tqdm(source.names, f"objects of {split}", unit="window", leave=False, disable=None):
-        image = source.image(name)
-        valid = valid_pixels(image, data)
-        classes = predictor(image)
-        truth, objects = target(source, name), source.instances(name)
+
+    def __init__(self, source: Source, data: DataConfig):
+        self._source, self._data, self._target = source, data, class_target(data, source)
+        self._empty = {index for index, entry in enumerate(data.classes.values()) if _names_nothing(entry)}
+        self._found: list[Found] = []
+        self._counted = False
+
+    def count(self, item: dict, classes: np.ndarray) -> None:
+        """One image: an evaluation item of `SegmentationDataset`, and its predicted classes (H, W) uint8."""
+        name = item["name"]
+        objects = self._source.instances(name)
+        if objects is None:
+            return
+        self._counted = True
+        truth, valid = self._target(self._source, name), valid_pixels(item["image"], self._data)
         if valid is not None:
             classes, truth = np.where(valid, classes, 255), np.where(valid, truth, 255)
-        for index in set(range(len(data.classes))) - set(empty):
-            found += compared(np.where(classes == index, index, 255), np.where(truth == index, objects, 0), index, name)
-    _write(path, found, source, list(data.classes))
-    return figures(found, [name for index, name in enumerate(data.classes) if index not in empty], list(data.classes))
+        for index in set(range(len(self._data.classes))) - self._empty:
+            mine, there = np.where(classes == index, index, 255), np.where(truth == index, objects, 0)
+            self._found += compared(mine, there, index, name)
+
+    def compute(self) -> dict[str, Any] | None:
+        """Precision, recall and F1 by class; None where nothing was counted."""
+        names = list(self._data.classes)
+        wanted = [name for index, name in enumerate(names) if index not in self._empty]
+        return figures(self._found, wanted, names) if self._counted else None
+
+    def table(self) -> str:
+        """What `compute` gives, for people."""
+        return table(self.compute() or {})
+
+    def write(self, path: Path) -> bool:
+        """Write the true, missed and false objects as a GeoPackage; False: they have no place on Earth."""
+        return _write(path, self._found, self._source, list(self._data.classes))
 
 
 def compared(classes: np.ndarray, objects: np.ndarray, index: int, window: str) -> Iterator[Found]:
@@ -126,11 +139,11 @@ def _names_nothing(entry: Any) -> bool:
     return entry is None or isinstance(entry, list) and None in entry
 
 
-def _write(path: Path, found: list[Found], source: Source, classes: list[str]) -> None:
-    """In the coordinates of the split's first map."""
+def _write(path: Path, found: list[Found], source: Source, classes: list[str]) -> bool:
+    """In the coordinates of the split's first map; False where no map has any."""
     crs = next((place.crs for name in source.names if (place := source.georeference(name)) and place.crs), None)
     if crs is None:
-        return
+        return False
     polygons = []
     for one in found:
         place = source.georeference(one.window)
@@ -158,3 +171,4 @@ def _write(path: Path, found: list[Found], source: Source, classes: list[str]) -
             geometry_type="Unknown",
             crs=crs,
         )
+    return True

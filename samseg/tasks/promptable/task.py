@@ -19,7 +19,7 @@ from samseg.models.promptable.build import build_promptable
 from samseg.models.promptable.config import PromptConfig, complete_prompts
 from samseg.models.promptable.model import PromptableModel
 from samseg.models.promptable.simulate import boxes_of, large_enough
-from samseg.predict.rows import evaluating, whole_rows
+from samseg.predict.rows import evaluating, likeliest, whole_rows
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
 from samseg.tasks.pictures import page, spread
 from samseg.tasks.promptable.clicks import box_answers, object_scores, shape_scores
@@ -148,9 +148,9 @@ class PromptableTask(Task):
         item: dict,
         device: torch.device,
         autocast: torch.dtype | None = None,
-    ) -> None:
+    ) -> np.ndarray | None:
         objects, classes = unpacked(item["mask"])
-        valid, numbers = classes != IGNORE_INDEX, self._numbers(objects)
+        valid, numbers, parts = classes != IGNORE_INDEX, self._numbers(objects), []
         metrics.shapes.update(shape_scores(objects == numbers[:, None, None]))
         with _predicting(model, device, autocast):
             embedding = self._embedding(model, item, device)
@@ -159,6 +159,7 @@ class PromptableTask(Task):
                 shape = (self.data.image_size, self.data.image_size)
                 for rows, logits in whole_rows(model.without_prompts(embedding, shape)[0], tuple(classes.shape)):
                     metrics.classes.update(logits.argmax(0), classes[rows].to(device))
+                    parts.append(likeliest(logits))
         if self.model.weights is not None:
             if item["name"] not in self._scores_before:
                 before = self._as_it_came(model, device)
@@ -166,6 +167,7 @@ class PromptableTask(Task):
                     embedding = self._embedding(before, item, device)
                     self._scores_before[item["name"]] = object_scores(before, embedding, objects, valid, numbers)
             metrics.before.update(self._scores_before[item["name"]])
+        return np.concatenate(parts) if parts else None
 
     def table(self, figures: Figures) -> str:
         return table(figures)

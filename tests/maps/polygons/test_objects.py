@@ -1,13 +1,16 @@
 """Objects found and objects there: what is true, missed and false, and the figures of it."""
 
+import json
+
 import numpy as np
 import pyogrio
 import pytest
 import shapely
+import yaml
 
-from samseg.data.sources.maps_config import MapsConfig
 from samseg.inference.predictor import Predictor
-from samseg.maps.polygons.objects import compared, evaluate_objects, figures, table
+from samseg.maps.polygons.areas import labelled
+from samseg.maps.polygons.objects import compared, figures, table
 from tests.data.sources.test_maps import box, write_labels
 from tests.maps.rasters import noise, write_raster
 from tests.random_run import write_run
@@ -35,18 +38,24 @@ def test_nothing_there_and_nothing_found_has_no_score():
     assert nothing == [] and figures(nothing, ["roof"], ["ground", "roof"])["roof"]["f1"] is None
 
 
-def test_a_split_is_scored_and_drawn_in_its_place(tmp_path):
+def test_a_split_is_scored_and_drawn_in_its_place(tmp_path, command):
     write_raster(tmp_path / "a.tif", noise(120, 150))
     write_labels(tmp_path / "a.geojson", [("house", box(10, 20, 30, 50)), ("house", box(80, 90, 100, 120))])
-    predictor = Predictor.from_run(write_run(tmp_path / "run"), "cpu", tile=True)
-    data = predictor.config.data
-    maps = MapsConfig(test=[{"image": "a.tif", "labels": "a.geojson"}], attribute="kind", order=["house", "tree"])
-    data.source, data.root, data.maps = "maps", str(tmp_path), maps
-    data.classes = {"background": None, "roof": "house", "tree": "tree"}
-    result = evaluate_objects(predictor, "test", tmp_path / "objects.gpkg")
+    run = write_run(tmp_path / "run")
+    text = yaml.safe_load((run / "config.yaml").read_text())
+    maps = {"test": [{"image": "a.tif", "labels": "a.geojson"}], "attribute": "kind", "order": ["house", "tree"]}
+    text["data"] |= {"source": "maps", "root": str(tmp_path), "maps": maps, "resize": False}
+    text["data"]["classes"] = {"background": None, "roof": "house", "tree": "tree"}
+    (run / "config.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
+    code, out, error = command("evaluate", run)
+    assert code == 0, error
+    assert "objects at IoU 0.5" in out and str(run / "objects_test.gpkg") in out
+    result = json.loads((run / "metrics_test.json").read_text())["test"]["objects"]
+    classes = Predictor.from_run(run)(tmp_path / "a.tif")
+    assert result["roof"]["true"] + result["roof"]["false"] == labelled(np.where(classes == 1, 1, 255))[1]
     assert result.keys() == {"roof", "tree"} and result["tree"]["true"] + result["tree"]["missed"] == 0
     assert result["roof"]["true"] + result["roof"]["missed"] == 2
-    meta, _, wkb, columns = pyogrio.raw.read(tmp_path / "objects.gpkg")
+    meta, _, wkb, columns = pyogrio.raw.read(run / "objects_test.gpkg")
     fields = dict(zip(meta["fields"], columns))
     there = shapely.from_wkb(wkb[fields["kind"] == "missed"])
     house = shapely.geometry.shape(box(10, 20, 30, 50))
