@@ -33,8 +33,9 @@ from samseg.training.batch_size import AUTO, find_batch_size
 from samseg.training.failures import check_memory, explained
 from samseg.training.machine import machine, peak_memory
 from samseg.training.processes import accelerator_for, on_main, own_accelerator, too_few
+from samseg.training.report import draw_curves
 from samseg.training.stopping import sigterm_noted
-from samseg.training.trainer import Trainer, write_results
+from samseg.training.trainer import Trainer
 
 
 @own_accelerator()
@@ -62,7 +63,8 @@ def train(config: RunConfig, name: str) -> Path:
         if len(set(gather_object([(state.epoch, state.part["images"])]))) > 1:
             raise InputError(f"{folder} differs between machines: run_dir must be on a disk that all of them share")
         if state.epoch and accelerator.is_main_process:
-            write_results(state, task, folder)  # a kill may have come between the state and them
+            state.write_results(folder)  # a kill may have come between the state and them
+            draw_curves(state.history, task, folder / CURVES)
         if state.finished(config.train.epochs, config.train.patience):
             _finish(accelerator, state, task, folder, f"{folder} is finished already, after {state.epoch} epochs")
             return folder
@@ -116,8 +118,9 @@ def train(config: RunConfig, name: str) -> Path:
         on_main(accelerator, lambda: save_facts(folder, facts, task.reporter().data(report)))
         early = f" (stopped early: no better {task.score_name})" if state.epoch < config.train.epochs else ""
         _finish(accelerator, state, task, folder, f"finished after {state.epoch} epochs{early}")
-        del trainer
-        accelerator.free_memory()  # DDP has to go before its process group does, or processes may abort at their end
+        if accelerator.num_processes > 1:
+            del trainer
+            accelerator.free_memory()  # DDP has to go before its process group, or processes may abort at their end
         accelerator.end_training()
         return folder
 

@@ -39,6 +39,7 @@ from samseg.training.progress import Progress
 from samseg.training.report import Events, draw_curves
 from samseg.training.stopping import StopRequest
 
+CURVES_SECONDS = 10  # the curves are drawn so often, and at the end
 SAVE_MINUTES = 15  # the state is saved so often within an epoch
 WHOLE = gathered.StateDictOptions(full_state_dict=True, cpu_offload=True)  # by name, on the main process, unsharded
 
@@ -140,6 +141,7 @@ class Trainer:
         state, settings, task, main = self.state, self.settings, self.task, self.accelerator.is_main_process
         events = Events(folder, state.epoch) if main else None
         progress = Progress(self.batches.used(), settings.epochs - state.epoch, main)
+        drawn = -math.inf
         while not state.finished(settings.epochs, settings.patience):
             epoch, started = state.epoch + 1, time.monotonic() - state.part["seconds"]
             loss = self.train_epoch(epoch, folder, stop, progress)
@@ -157,7 +159,11 @@ class Trainer:
                 events.add(row, task.scalars(figures))
             self._save(folder)
             if main:
-                write_results(state, task, folder)
+                state.write_results(folder)
+                # Drawing takes a quarter of a second, which may be as long as a small run's epoch.
+                if state.finished(settings.epochs, settings.patience) or time.monotonic() - drawn > CURVES_SECONDS:
+                    draw_curves(state.history, task, folder / CURVES)
+                    drawn = time.monotonic()
             self.accelerator.print(_line(row, figures, state, task, settings.epochs))
 
     def _show(self, folder: Path, figures: Figures, details: Details) -> None:
@@ -269,12 +275,6 @@ def group_settings(settings: TrainConfig) -> dict[str, float]:
     """What `parameter_groups` is told."""
     names = ("lr", "encoder_lr", "pyramid_lr", "weight_decay", "layer_decay")
     return {name: getattr(settings, name) for name in names}
-
-
-def write_results(state: RunState, task: Task, folder: Path) -> None:
-    """Write what follows from the state at an epoch's end."""
-    state.write_results(folder)
-    draw_curves(state.history, task, folder / CURVES)
 
 
 def _line(row: dict, figures: Figures, state: RunState, task: Task, epochs: int) -> str:

@@ -14,16 +14,18 @@ import pytest
 import safetensors.torch
 import torch
 
+from samseg.cli.main import main
 from samseg.cli.train import prepare_sample
 from samseg.config.load import load_config
 from samseg.errors import InputError, Terminated
 from samseg.runs.facts import load_split
 from samseg.runs.state import RunState, load_state
 from samseg.training.run import train
+from tests import processes
+from tests.processes import ranks, start
+from tests.sharded import sharded_main
 
-REPOSITORY = Path(__file__).parents[2]
-# One thread, so that sums are added up in one order; no GPU, so that nothing is drawn at random.
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
+ENVIRONMENT = os.environ | processes.ENVIRONMENT
 
 
 def samseg(*arguments) -> list[str]:
@@ -49,11 +51,6 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def assert_one_line_error(done) -> None:
-    assert done.stderr.strip().startswith("error: ")
-    assert "Traceback" not in done.stderr and done.stderr.strip().count("\n") == 0
-
-
 def assert_same_run(one, other, rel=None) -> None:
     """Equal, or with ``rel`` as near as float32 sums in another order are."""
     rows = []
@@ -70,7 +67,7 @@ def assert_same_run(one, other, rel=None) -> None:
         assert ours[name].equal(theirs[name]) if rel is None else ours[name].allclose(theirs[name], atol=rel)
 
 
-def test_train_then_evaluate(call, tiny_config, tmp_path):
+def test_train_then_evaluate(call, command, tiny_config, tmp_path, monkeypatch):
     """With resnet18 and its defaults as an SMP user knows it."""
     model = ["model.encoder=resnet18", "model.decoder={}"]
     out = call(*samseg("train", tiny_config, *model, "train.epochs=2")).stdout
@@ -83,7 +80,8 @@ def test_train_then_evaluate(call, tiny_config, tmp_path):
         "green",
     ):
         assert expected in out
-    out = call(*samseg("evaluate")).stdout  # the newest run, on test
+    monkeypatch.chdir(tmp_path)
+    out = command("evaluate")[1]  # the newest run, on test
     test = json.loads((folder / "metrics_test.json").read_text())["test"]
     assert f"{test['miou']:.4f}" in out and list(test["iou"]) == ["ground", "green", "blue"]
 
@@ -99,13 +97,14 @@ def test_a_run_killed_at_any_moment_is_resumed_to_the_same_end(tiny_config, tmp_
     settings = ["train.epochs=8", "data.augment=[HorizontalFlip]", "run_dir=cut", "train.resume=true"]
     state = tmp_path / "cut" / "state.pt"
     for killed_after in (0, 0.2):  # seconds after a further state was seen
-        process = subprocess.Popen(samseg("train", tiny_config, *settings), cwd=tmp_path, env=ENVIRONMENT)
         before = state.stat().st_mtime_ns if state.exists() else 0
-        while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
+        process = start(main, ["train", str(tiny_config), *settings], folder=tmp_path)
+        while process.is_alive() and not (state.exists() and state.stat().st_mtime_ns > before):
             time.sleep(0.005)
         time.sleep(killed_after)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it ended before it was killed"
     with one_thread():
         train(load_config(tiny_config, settings), "tiny")
         train(load_config(tiny_config, [*settings[:2], "run_dir=whole"]), "tiny")
@@ -113,38 +112,31 @@ def test_a_run_killed_at_any_moment_is_resumed_to_the_same_end(tiny_config, tmp_
 
 
 def test_ctrl_c_is_no_failure(tiny_config, tmp_path):
-    line = samseg("train", tiny_config, "train.epochs=10000")
-    process = subprocess.Popen(
-        line,
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )
-    while process.poll() is None and not (tmp_path / "runs" / "tiny" / "state.pt").exists():
+    process = start(main, ["train", str(tiny_config), "train.epochs=10000"], folder=tmp_path)
+    while process.is_alive() and not (tmp_path / "runs" / "tiny" / "state.pt").exists():
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "train.resume=true goes on" in out and "Traceback" not in errors
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130
+    printed = (tmp_path / "output.txt").read_text()
+    assert "train.resume=true goes on" in printed and "Traceback" not in printed
 
 
 TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
 NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
 
 
-def launched(*settings, started=("-m", "samseg", "train")) -> list[str]:
-    return [sys.executable, "-m", *TORCHRUN, *started, *map(str, settings)]
+def launched(*settings) -> list[str]:
+    return [sys.executable, "-m", *TORCHRUN, "-m", "samseg", "train", *map(str, settings)]
 
 
-@pytest.mark.parametrize("started", [("tools/train.py",), ("tests/sharded_train.py",)], ids=["ddp", "fsdp2"])
-def test_two_processes_train_as_one_with_twice_the_batch(call, tiny_config, tmp_path, started):
+@pytest.mark.parametrize("command", [main, sharded_main], ids=["ddp", "fsdp2"])
+def test_two_processes_train_as_one_with_twice_the_batch(tiny_config, tmp_path, command):
     """The same losses, weights and figures, although the six images make a short last step and val has three."""
-    settings = [tiny_config, *NO_BATCH_STATISTICS, "train.epochs=2", "train.accumulate=2"]
-    train(load_config(settings[0], [*settings[1:], f"run_dir={tmp_path / 'one'}", "train.batch_size=2"]), "tiny")
-    out = call(*launched(*settings, "run_dir=two", "train.batch_size=1", started=[REPOSITORY / started[0]])).stdout
+    settings = [*NO_BATCH_STATISTICS, "train.epochs=2", "train.accumulate=2"]
+    train(load_config(tiny_config, [*settings, f"run_dir={tmp_path / 'one'}", "train.batch_size=2"]), "tiny")
+    line = ["train", str(tiny_config), *settings, "run_dir=two", "train.batch_size=1"]
+    out = "".join(ranks(command, line, folder=tmp_path))
     assert out.count("epoch 2/2") == 1 and out.count("share of pixels") == 1
     one, two = tmp_path / "one", tmp_path / "two"
     assert_same_run(one, two, rel=1e-3)
@@ -209,13 +201,14 @@ def test_a_run_goes_on_with_more_and_with_fewer_processes(tiny_config, tmp_path,
 
 
 def test_bad_input_of_several_processes_is_told_once(tiny_config, tmp_path):
-    line = launched(tiny_config, "data.root=nowhere")
-    done = subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode != 0 and done.stderr.count("error: ") == 1
+    printed = ranks(main, ["train", str(tiny_config), "data.root=nowhere"], folder=tmp_path, code=2)
+    assert "".join(printed).count("error: ") == 1
 
 
-def test_bad_input_is_one_line(call, tiny_config, tmp_path):
-    assert_one_line_error(call(*samseg("train", tiny_config, "data.root=nowhere"), code=2))
+def test_bad_input_is_one_line(command, tiny_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, stderr = command("train", tiny_config, "data.root=nowhere")
+    assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 

@@ -9,8 +9,8 @@ from tests.encoders.conftest import SMALL_ARGUMENTS
 from tests.encoders.reference import randomise, relative_error, segment_anything_encoder, timm_encoder
 
 SAM = {name: VARIANTS[name].arguments for name in ("sam-vit_b", "sam-vit_l", "sam-vit_h")}
-# At full depth they cost minutes; two windowed blocks and a global one have all that differs.
-SHORT = {name: arguments | dict(depth=3, global_blocks=(2,)) for name, arguments in SAM.items()}
+# At full depth they cost minutes; a windowed block and a global one have all that differs.
+SHORT = {name: arguments | dict(depth=2, global_blocks=(1,)) for name, arguments in SAM.items()}
 
 
 def compare_with_segment_anything(arguments: dict, size: int, grad: bool) -> None:

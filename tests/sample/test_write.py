@@ -1,8 +1,7 @@
 import os
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from PIL import Image
 
 from samseg.errors import InputError
 from samseg.sample.write import CLASSES, render_scene, write_sample
+from tests.processes import start
 
 BACKGROUND, ROAD, BUILDING, TREE = range(4)
 
@@ -138,20 +138,16 @@ def test_what_is_there_already_is_left_alone(tmp_path, kind):
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
     root = tmp_path / "sample"
-    code = f"from samseg.sample.write import write_sample; write_sample({str(root)!r}, train=5000, size=64)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )
+    process = start(partial(write_sample, train=5000, size=64), root, folder=tmp_path.parent)
     try:
         deadline = time.monotonic() + 120
         while not list(tmp_path.rglob("masks/*.png")):
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.is_alive() and time.monotonic() < deadline
             time.sleep(0.05)
         assert not root.exists()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == -signal.SIGINT
+        os.kill(process.pid, signal.SIGINT)
+        process.join(60)
+        assert process.exitcode == 1, "a KeyboardInterrupt that went through"
     finally:
         process.kill()
     assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,6 @@
 """Training on stored features: the same as without, and the encoder runs once."""
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +26,7 @@ from samseg.training.trainer import Trainer
 from tests.conftest import TINY
 from tests.encoders.conftest import SMALL, SMALL_TINY
 from tests.faults import flipped
+from tests.processes import ranks
 
 CACHED = "train.cache_features=true"
 DECODER = {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32, "decoder_dropout": 0.2}
@@ -235,40 +234,24 @@ def test_an_encoder_that_is_trained_in_part(trained, monkeypatch):
         trained(CACHED)
 
 
-PROCESS = """
-import sys
-sys.path.insert(0, {root!r})
-import tests.encoders.conftest
-from samseg.encoders.vit import SamViT
-from samseg.config.load import load_config
-from samseg.training.run import train
-forward, images = SamViT.forward, []
-def counting(self, x):
-    images.append(len(x))
-    return forward(self, x)
-SamViT.forward = counting
-train(load_config({config!r}, sys.argv[1:]), "two")
-print("trunk ran on", sum(images), flush=True)
-"""
+def train_counting(config: Path, settings: list[str]) -> None:
+    """Train, and print how many images the trunk saw."""
+    forward, images = SamViT.forward, []
+
+    def counting(self, x):
+        images.append(len(x))
+        return forward(self, x)
+
+    SamViT.forward = counting
+    train(load_config(config, settings), "two")
+    print("trunk ran on", sum(images))
 
 
 def test_two_processes_share_the_work_and_train_as_one(config_file, trained, tmp_path):
-    root = str(Path(__file__).parents[2])
-    (tmp_path / "process.py").write_text(PROCESS.format(root=root, config=str(config_file)))
     given = [CACHED, "train.cache_dtype=float32", "model.decoder.decoder_dropout=0"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "process.py"]
-    done = subprocess.run(
-        [*launch, *given, "train.batch_size=1", "run_dir=two"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert sorted(line for line in done.stdout.splitlines() if line.startswith("trunk")) == [
-        "trunk ran on 4",
-        "trunk ran on 5",
-    ]
+    line = [*given, "train.batch_size=1", "run_dir=two"]
+    printed = ranks(train_counting, config_file, line, folder=tmp_path)
+    assert sorted(text.splitlines()[-1] for text in printed) == ["trunk ran on 4", "trunk ran on 5"]
     assert len(entries(tmp_path)) == 9
     assert_close(tmp_path / "two", trained(*given, "train.batch_size=2"), 1e-4)
 

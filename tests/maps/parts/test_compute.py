@@ -1,9 +1,6 @@
 """Parts of a map: the same pixels however the raster is divided, stopped and resumed."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from samseg.data.images import Raster
 from samseg.maps.parts.plan import MapPlan
 from samseg.predict.tiling import blended_rows
 from tests.maps.rasters import Contextual, compute, mosaic, noise, pixelwise, store, view, write_raster
+from tests.processes import start
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 150), (150, 1), (31, 33), (32, 64), (129, 100)])
@@ -90,19 +88,14 @@ def test_nothing_but_nodata(tmp_path):
     assert (mosaic(parts) == 255).all() and network.tiles == 0
 
 
-SLOW = """
-import sys, time
-from pathlib import Path
-from tests.maps.rasters import Contextual, compute, store
-
 class Slow(Contextual):
     def __call__(self, inputs):
         time.sleep(0.02)
         return super().__call__(inputs)
 
-folder, raster = map(Path, sys.argv[1:])
-compute(store(folder, (200, 230), 40), raster, Slow())
-"""
+
+def compute_slowly(folder: Path, raster: Path) -> None:
+    compute(store(folder, (200, 230), 40), raster, Slow())
 
 
 def test_killed_and_resumed_to_the_bit(tmp_path):
@@ -110,12 +103,12 @@ def test_killed_and_resumed_to_the_bit(tmp_path):
     whole = store(tmp_path / "whole.parts", (200, 230), 40)
     compute(whole, raster, Contextual())
     folder = tmp_path / "a.parts"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", SLOW, folder, raster], env=environment)
-    while process.poll() is None and len(list(folder.glob("0*.tif"))) < 8:
+    process = start(compute_slowly, folder, raster, folder=tmp_path)
+    while process.is_alive() and len(list(folder.glob("0*.tif"))) < 8:
         time.sleep(0.003)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     killed = store(folder, (200, 230), 40)
     done = 30 - len(killed.missing(range(30)))
     assert 8 <= done < 30

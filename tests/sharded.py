@@ -1,6 +1,4 @@
-"""samseg train with FSDP2 on CPUs: accelerate itself turns it on for GPUs and the like only."""
-
-import sys
+"""Training with FSDP2 on CPUs: accelerate itself turns it on for GPUs and the like only."""
 
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
@@ -19,6 +17,7 @@ def sharded(settings):
     return accelerator
 
 
-if __name__ == "__main__":
+def sharded_main(arguments: list[str]) -> None:
+    """`samseg.cli.main.main` with FSDP2."""
     training.accelerator_for = sharded
-    main(["train", *sys.argv[1:]])
+    main(arguments)

@@ -1,0 +1,67 @@
+"""Real processes that start at once: forked from one that has imported everything, on one thread and no GPU."""
+
+import os
+import signal
+from contextlib import ExitStack
+from functools import cache
+from multiprocessing import forkserver, get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed import TCPStore
+
+REPOSITORY = Path(__file__).parents[1]
+# One thread, so that sums are added up in one order; no GPU, so that nothing is drawn at random.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
+IMPORTED = ["samseg.cli.main", "samseg.cli.train", "samseg.training.run", "matplotlib.figure", "tests.conftest"]
+
+
+def start(function, *arguments, folder: Path, output: str = "output.txt", **environment: str) -> BaseProcess:
+    """A process that calls ``function`` in ``folder``, where what it prints goes into the file ``output``."""
+    given = (function, arguments, environment, folder, output)
+    process = _context().Process(target=_call, args=given)
+    process.start()
+    return process
+
+
+def ranks(function, *arguments, folder: Path, code: int = 0) -> list[str]:
+    """What each of two processes printed that called ``function`` as torchrun would have them; both must end so."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # the system names the port
+    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    both |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+    started = [
+        start(function, *arguments, folder=folder, output=f"rank{rank}.txt", RANK=rank, LOCAL_RANK=rank, **both)
+        for rank in "01"
+    ]
+    with ExitStack() as stack:
+        for process in started:
+            stack.callback(process.kill)
+        for process in started:
+            process.join(120)
+    printed = [(folder / f"rank{rank}.txt").read_text() for rank in "01"]
+    assert [process.exitcode for process in started] == [code, code], "\n".join(printed)
+    return printed
+
+
+@cache
+def _context():
+    context = get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
+    return context
+
+
+def _call(function, arguments: tuple, environment: dict[str, str], folder: Path, output: str) -> None:
+    os.environ.update(environment)
+    os.chdir(folder)
+    with open(output, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+    torch.set_num_threads(1)
+    function(*arguments)
