@@ -1,5 +1,5 @@
 # make quickstart: from nothing to class maps of generated aerial scenes. make test: the test suite. make lint: the style.
-# make test-demo: the page and the report in a browser.
+# make test-demo: the page and the report in a browser. make docs: the site, into site/.
 # make test-lowest: the suite on the lowest versions that setup.cfg allows, in an environment of its own.
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +7,7 @@ LOWEST ?= .venv-lowest
 RUN = $(VENV)/bin/python
 SUITE = -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: quickstart test test-lowest test-demo lint clean
+.PHONY: quickstart test test-lowest test-demo lint docs clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/samseg train quickstart
@@ -30,6 +30,9 @@ lint: $(VENV)/.installed-lint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
+docs: $(VENV)/.installed-docs
+	$(RUN) -m mkdocs build --quiet --strict
+
 %/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v >= (3, 10) else "samseg needs Python 3.10 or later, found %d.%d; name another: make PYTHON=python3.12 ..." % v)'
 	$(PYTHON) -m venv $*
@@ -38,7 +41,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-demo: $(VENV)/.installed-%: $(VENV)/.installed
+$(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-demo $(VENV)/.installed-docs: $(VENV)/.installed-%: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --editable '.[$*]'
 	@touch $@
 
@@ -48,4 +51,4 @@ $(LOWEST)/.installed: setup.cfg pyproject.toml | $(LOWEST)/bin/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist site *.egg-info

@@ -1,7 +1,8 @@
 """What README.md, CONTRIBUTING.md and docs/ tell a reader to run, run: in the order of the text, and in small.
 
 Blocks in ```bash and code that names a command in the text are called one after the other in one folder, as a reader
-would; blocks in ```python are executed there; of ```diff blocks the context must stand in the code.
+would, and once, in however many documents they stand; blocks in ```python are executed there; of ```diff blocks the
+context must stand in the code.
 """
 
 import re
@@ -34,11 +35,20 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "make quickstart": ".ci/run runs it",
     "make test": "it runs this",
     "make lint": ".ci/run runs it",
+    "make docs": ".ci/run runs it",
     "make test-lowest": "it downloads gigabytes",
     "python -m pytest -m slow": "it takes minutes",
     "accelerate launch": "tests/cli/test_train.py trains in several processes",
     "torchrun": "tests/cli/test_train.py trains in several processes",
+    "srun torchrun": "it needs Slurm",
+    "sbatch": "it needs Slurm",
+    "samseg infer runs/buildings map.tif --out ray": "it needs a cluster; tests/maps/test_engine_ray.py starts one",
     "samseg export RUN --to onnx": "tests/runs/test_export.py does, and it takes ten seconds",
+    "samseg export RUN --to torch-export": "tests/runs/test_export.py does, and it takes ten seconds",
+    "import json\n\nimport cv2": "tests/runs/test_export.py runs it",
+    "import openvino": "tests/runs/test_export.py runs it",
+    "trtexec": "it needs a GPU",
+    "samseg weights sam-vit_b": "it needs the hub",
     "samseg benchmark faults": "it takes minutes",
     "samseg benchmark sam": "it takes minutes",
     "samseg demo": "it serves a page until it is stopped; tests/demo try it",
@@ -65,6 +75,7 @@ PLACEHOLDERS = {  # what stands for something in the text
     "[FOLDER]": "scenes",
     "[NAME]": "lora",
     "[ENCODER]": "",
+    "$SLURM_ARRAY_TASK_ID/16": "1/1",
 }
 SMALLER = {  # what is added to a command, so that it takes a second
     "train": "model.encoder=sam-vit_t model.weights=null data.image_size=64 train.epochs=1 train.workers=0",
@@ -110,7 +121,8 @@ COMMAND = rf"samseg (({'|'.join(COMMANDS)})\b|--version)|make [a-z]|accelerate l
 
 
 def commands(text: str) -> list[str]:
-    return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def test_what_is_listed_here_is_still_written_there():
@@ -150,14 +162,19 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def done() -> set[str]:
+    """Commands that were run already, in this document or another."""
+    return set()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_all_of_it_runs(document, folder, monkeypatch, capsys):
+def test_all_of_it_runs(document, folder, done, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     for registry in (METHODS, SOURCES, TASKS, VARIANTS, smp.encoders.encoders):
         for name in list(registry):  # a snippet may add rows: they go away again
             monkeypatch.setitem(registry, name, registry[name])
     before = [(registry, set(registry)) for registry in (METHODS, SOURCES, TASKS, VARIANTS, smp.encoders.encoders)]
-    done = set()
     try:
         for piece in pieces(document):
             where = f"{document.name}, line {piece.line}"
@@ -184,7 +201,7 @@ def run_command(line: str, where: str, done: set[str], monkeypatch, capsys) -> N
         return
     for name, stands_for in PLACEHOLDERS.items():
         line = line.replace(name, stands_for)
-    words = shlex.split(line, comments=True)
+    words = shlex.split(line.partition(" > ")[0], comments=True)
     if words[0].endswith("python") and words[1].startswith("tools/"):
         words = [words[1], *words[2:]]
         command = Path(words[0]).stem

@@ -1,13 +1,17 @@
 """Exports answer as the run does, in the runtimes they are for."""
 
 import json
+import re
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from PIL import Image
 
 from samseg.adapters.insert import adapter_parameters, is_adapter_tensor
 from samseg.adapters.methods import METHODS
@@ -97,6 +101,28 @@ def test_onnx(make, tmp_path, images):
         expected = logits_of(run, batch)
         assert torch.allclose(torch.from_numpy(found), expected, atol=1e-3)
         assert torch.from_numpy(found).argmax(1).eq(expected.argmax(1)).float().mean() > 0.999
+
+
+def test_what_the_documents_show_gives_the_predictors_classes(tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript")
+    run = write_run(tmp_path / "run")
+    export(run, "onnx")
+    monkeypatch.chdir(run)
+    picture = np.random.default_rng(0).integers(0, 255, (90, 130, 3), np.uint8)
+    Image.fromarray(picture).save("photo.png")
+    expected = Predictor.from_run(run, "cpu")("photo.png")
+    names = {}
+    for block, needs in zip(python_blocks("deploy.md")[1:], ("onnxruntime", "openvino")):
+        if needs == "openvino" and find_spec(needs) is None:
+            continue
+        exec(block.replace("photo.jpg", "photo.png"), names)
+        assert names["found"].shape == expected.shape
+        assert (names["found"] == expected).mean() > (0.999 if needs == "onnxruntime" else 0.9)  # in bfloat16
+
+
+def python_blocks(document):
+    text = (Path(__file__).parents[2] / "docs" / document).read_text()
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
 
 
 def test_torch_export(run, tmp_path, images):
