@@ -65,6 +65,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
 }
 PLACEHOLDERS = {  # what stands for something in the text
     "CONFIG": "quickstart",
+    "DATA": "my/data",
     "[key=value ...]": "train.epochs=1",
     "[RUN ...]": "",
     "[RUN]": "runs/buildings",

@@ -5,12 +5,27 @@ import sys
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 
-from samseg.cli import benchmark, config, demo, evaluate, export, infer, merge, oneshot, report, sample, train, weights
+from samseg.cli import (
+    benchmark,
+    check,
+    config,
+    demo,
+    evaluate,
+    export,
+    infer,
+    merge,
+    oneshot,
+    report,
+    sample,
+    train,
+    weights,
+)
 from samseg.cli.exit_codes import run
 from samseg.errors import InputError, did_you_mean
 
 COMMANDS = {
     "train": train,
+    "check": check,
     "evaluate": evaluate,
     "infer": infer,
     "oneshot": oneshot,

@@ -21,12 +21,14 @@ MOST = 1_000_000  # epochs, images of a batch ...: more is a slip, and some are 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
+def load_config(source: str | Path | dict[str, Any], overrides: list[str] | None = None) -> RunConfig:
     """Read a YAML file with ``dotted.key=value`` overrides, check every value, fill in those that follow from others.
+
+    A tree of values may be given instead of the file.
 
     Raises ConfigError, one line, for anything that is unknown, mistyped or out of range.
     """
-    return _completed(typed_yaml.load(RunConfig, path, overrides or []))
+    return _completed(typed_yaml.load(RunConfig, source, overrides or []))
 
 
 def run_config(text: str, source: object) -> RunConfig:

@@ -8,6 +8,7 @@ import io
 import re
 import typing
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,16 +23,18 @@ T = TypeVar("T")
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
-def load(schema: type[T], path: str | Path, overrides: list[str]) -> T:
-    """Read ``path``, set each ``dotted.key=value`` of ``overrides`` (replacing the old value whole), fit to ``schema``.
+def load(schema: type[T], source: str | Path | dict[str, Any], overrides: list[str]) -> T:
+    """Read a file, set each ``dotted.key=value`` of ``overrides`` (replacing the old value whole), fit to ``schema``.
+
+    The values may be given instead of the file.
 
     Keys and types are checked more strictly than OmegaConf does by itself, which would read ``epochs: 2.5`` as 2 and
     ``resume: 1`` as true. Raises ConfigError.
     """
-    values = read_yaml(Path(path))
+    values = deepcopy(source) if isinstance(source, dict) else read_yaml(Path(source))
     for override in overrides:
         _set(schema, values, override)
-    return _fitted(schema, values, path)
+    return _fitted(schema, values, "what was given" if isinstance(source, dict) else source)
 
 
 def parse(schema: type[T], text: str, source: object) -> T:

@@ -38,26 +38,32 @@ class ClassMap:
         Numbers of any dtype are taken if they are whole and from 0 to 65535. Raises InputError, naming the file
         ``source``, for others and for values that are not declared.
         """
-        if not self.colours and mask.ndim == 3:
-            raise InputError(
-                f"{source} is a colour mask, but data.classes declares numbers; declare colours ([r, g, b] or "
-                '"#rrggbb"), or save the mask with one channel of class values'
-            )
-        index = self._look_up_colours(mask) if self.colours else self._table.take(_whole_numbers(mask, source))
+        index = self.indices(mask, source)
         if index.min(initial=0) == UNKNOWN:
             raise InputError(f"{source}: {self._describe_unknown(mask, index)}")
         return index.astype(np.uint8)
 
+    def indices(self, mask: np.ndarray, source: Any) -> np.ndarray:
+        """As calling it, but int16 with `UNKNOWN` where a value is not declared; InputError for what is no mask."""
+        if self.colours:
+            return self._look_up_colours(mask)
+        if mask.ndim == 3:
+            raise InputError(
+                f"{source} is a colour mask, but data.classes declares numbers; declare colours ([r, g, b] or "
+                '"#rrggbb"), or save the mask with one channel of class values'
+            )
+        return self._table.take(_whole_numbers(mask, source))
+
     def _look_up_colours(self, mask: np.ndarray) -> np.ndarray:
         index = np.empty(mask.shape[:2], dtype=np.int16)
         for top in range(0, len(mask), ROWS):
-            packed = _packed(mask[top : top + ROWS])
+            packed = packed_colours(mask[top : top + ROWS])
             place = np.searchsorted(self._known, packed).clip(max=len(self._known) - 1)
             index[top : top + ROWS] = np.where(self._known[place] == packed, self._index[place], UNKNOWN)
         return index
 
     def _describe_unknown(self, mask: np.ndarray, index: np.ndarray) -> str:
-        values = _packed(mask[index == UNKNOWN]) if self.colours else mask[index == UNKNOWN].astype(np.int64)
+        values = packed_colours(mask[index == UNKNOWN]) if self.colours else mask[index == UNKNOWN].astype(np.int64)
         values, pixels = np.unique(values, return_counts=True)
         order = np.argsort(-pixels, kind="stable")[:LISTED]
         found = ", ".join(f"{self._written(values[i])} ({pixels[i]} pixels)" for i in order)
@@ -158,6 +164,6 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _packed(colours: np.ndarray) -> np.ndarray:
+def packed_colours(colours: np.ndarray) -> np.ndarray:
     """(..., 3) uint8 -> (...) int32, 0xRRGGBB."""
     return colours[..., 0] * np.int32(65536) + colours[..., 1] * np.int32(256) + colours[..., 2]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from segmentation_models_pytorch.losses import DiceLoss, LovaszLoss
 from torch import Tensor, nn
 
-from samseg.data.check import balanced_weights
+from samseg.data.check.dataset import balanced_weights
 from samseg.data.classes import IGNORE_INDEX
 from samseg.errors import ConfigError, nearest, require
 

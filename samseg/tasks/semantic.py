@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samseg.data.check import Report, check_dataset
+from samseg.data.check.dataset import check_dataset
+from samseg.data.check.report import Report
 from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.preprocess import shown

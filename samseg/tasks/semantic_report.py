@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from torch import nn
 
-from samseg.data.check import Report
+from samseg.data.check.report import Report
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.dataset import SegmentationDataset
 from samseg.predict.draw import coloured, palette
@@ -29,16 +29,8 @@ class SemanticReporter(Reporter):
         self.classes, self.seen = classes, seen
 
     def data(self, report: Report) -> Table:
-        splits = report.splits
-        rows = []
-        for index, name in enumerate(report.classes):
-            rows.append(
-                [name, *(f"{_share(s.pixels[index], sum(s.pixels))} ({s.occurs[index]})" for s in splits.values())]
-            )
-        rows.append(["ignored, of all", *(_share(s.ignored, s.ignored + sum(s.pixels)) for s in splits.values())])
-        rows.append(["images", *(str(s.images) for s in splits.values())])
-        head = ["class", *(f"{split}: pixels (images)" for split in splits)]
-        return Table("Data", head, rows, "; ".join(report.warnings))
+        head = ["class", *(f"{split}: pixels (images)" for split in report.splits)]
+        return Table("Data", head, report.rows(), "; ".join(report.warnings))
 
     def examples(self, model: nn.Module, dataset: SegmentationDataset, details: Details) -> Gallery:
         scores = image_scores(details["pixels"])

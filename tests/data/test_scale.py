@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from samseg.data.check import check_dataset
+from samseg.data.check.dataset import check_dataset
 from samseg.data.config import MEAN, STD, DataConfig, complete_data
 from samseg.data.scale import measured_scale
 from samseg.errors import ConfigError, InputError

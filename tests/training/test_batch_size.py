@@ -3,7 +3,7 @@ import torch
 from accelerate import Accelerator
 
 from samseg.config.load import load_config
-from samseg.data.check import Report, SplitReport
+from samseg.data.check.report import Report, SplitReport
 from samseg.errors import ConfigError
 from samseg.tasks import semantic
 from samseg.training import batch_size
@@ -20,7 +20,7 @@ def test_the_largest_is_found_with_few_tries(limit):
 
 @pytest.fixture
 def report():
-    counts = SplitReport(images=50, pixels=[1, 1, 1], occurs=[1, 1, 1], ignored=0)
+    counts = SplitReport(images=50, pixels=[1, 1, 1], occurs=[1, 1, 1], ignored=0, sizes=None)
     return Report(["ground", "green", "blue"], {"train": counts, "val": counts}, {})
 
 

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from samseg.data.images import Window, image_shape, list_images, orientation, read_label
-from samseg.data.sources.files import FileSource, by_stem, images_in, some
+from samseg.data.sources.files import FileSource, by_stem, images_in
 from samseg.errors import InputError
 
 
 class FolderSource(FileSource):
     """The pairs of ``root/split/images`` and ``root/split/masks``.
 
-    Raises InputError for a folder that is missing or empty, two files of one stem, and an image or a mask left alone.
+    Raises InputError for a folder that is missing or empty, and two files of one stem.
     Objects are read from ``root/split/instances`` where that folder is: 16-bit (or 8-bit) PNG, 0 background.
     """
 
@@ -21,14 +21,21 @@ class FolderSource(FileSource):
         super().__init__(root, split, settings)
         folder = Path(root) / split
         self.files, self._masks = (_by_stem(folder / kind) for kind in ("images", "masks"))
-        _check_partners(folder, "image", self.files, "mask", self._masks)
-        _check_partners(folder, "mask", self._masks, "image", self.files)
         images_in(folder / "images")
         self._instances = None
         if (folder / "instances").is_dir():
             self._instances = _by_stem(folder / "instances")
-            _check_partners(folder, "image", self.files, "instance", self._instances)
-        self.names = sorted(self.files)
+        for kind, files, other, others in (
+            ("image", self.files, "mask", self._masks),
+            ("mask", self._masks, "image", self.files),
+            ("image", self.files, "instance", self.files if self._instances is None else self._instances),
+        ):
+            for stem in sorted(files.keys() - others.keys()):
+                self.wrong[stem] = InputError(
+                    f"{files[stem]} is without {other}: every {kind} in {kind}s/ needs a file of the same stem in "
+                    f"{other}s/"
+                )
+        self.names = sorted(self.files.keys() - self.wrong.keys())
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: Any = None) -> list[Path]:
@@ -70,15 +77,6 @@ class FolderSource(FileSource):
 
     def describe_label(self, name: str) -> str:
         return str(self._masks[name])
-
-
-def _check_partners(folder: Path, kind: str, files: dict[str, Path], other: str, others: dict[str, Path]) -> None:
-    alone = [files[stem] for stem in files if stem not in others]
-    if alone:
-        raise InputError(
-            f"{folder}: {some([file.name for file in alone], kind)} without {other}: every {kind} in {kind}s/ needs a "
-            f"file of the same stem in {other}s/"
-        )
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -51,8 +51,7 @@ class LabelmeSource(FileSource):
     reaches beyond the image is cut off. Images without a JSON file are left out, images without shapes are background;
     `notes` says so.
 
-    Raises InputError for folders that are missing or hold nothing. What is wrong with one file is told by `check` and
-    by all that read its label, so that it is told of every one.
+    Raises InputError for folders that are missing or hold nothing.
     """
 
     section = "labelme"
@@ -68,10 +67,8 @@ class LabelmeSource(FileSource):
         self._labels = {file.stem: file for file in sorted(annotations.glob("[!.]*.json"))}
         if not self._labels:
             raise InputError(f"{annotations} holds no JSON files: labelme writes one for each image, of its name")
-        self.names = sorted(self._labels)
         self._shapes: dict[str, list[Shape]] = {}
         self._sizes: dict[str, tuple[int, int] | None] = {}
-        self._wrong: dict[str, InputError] = {}
         self.files = dict(images)
         counts: Counter[str] = Counter()
         for name, file in self._labels.items():
@@ -79,10 +76,12 @@ class LabelmeSource(FileSource):
                 content = _read(file)
                 if name not in images:
                     raise _gone(file, content, folder)
-                self._shapes[name], self._sizes[name] = self._parsed(content, file), _size(content)
-                counts.update(label for label, _ in {(shape.label, shape.number) for shape in self._shapes[name]})
+                shapes = self._parsed(content, file)
+                self._shapes[name], self._sizes[name] = shapes, _size(content)
+                counts.update(label for label, _ in {(shape.label, shape.number) for shape in shapes})
             except InputError as error:
-                self._wrong[name] = error
+                self.wrong[name] = error
+        self.names = sorted(self._shapes)
         self.categories = {label: counts[label] for label in sorted(counts)}
         empty = [name for name, shapes in self._shapes.items() if not shapes]
         if empty:
@@ -100,10 +99,6 @@ class LabelmeSource(FileSource):
     def images(cls, root: str | Path, split: str, settings: LabelmeConfig | None = None) -> list[Path]:
         return images_in(places(root, split, settings or LabelmeConfig())[0])
 
-    def check(self, name: str) -> None:
-        if name in self._wrong:
-            raise self._wrong[name]
-
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         """The numbers of `categories` (H, W) uint16."""
         numbers = {label: number for number, label in enumerate(self.categories, start=1)}
@@ -117,7 +112,6 @@ class LabelmeSource(FileSource):
 
     def _drawn(self, name: str, value: Any) -> np.ndarray:
         """The shapes of an image in their order, each in its ``value``, (H, W) int32."""
-        self.check(name)
         height, width = self.shape(name)
         if self._sizes[name] not in (None, (height, width)):
             drawn_height, drawn_width = self._sizes[name]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from samseg.data.images import Raster, Window
+from samseg.errors import InputError
 
 
 class Georeference(NamedTuple):
@@ -31,6 +32,8 @@ class Source(ABC):
         names: of the images, sorted, each once.
         categories: of a ``named`` source: how many objects each has in the split, in the order of the numbers that
             stand for them in labels, from 1; 0 is where there is no object.
+        wrong: what keeps an image from being used, such as a mask that is missing, by its name, which is not among
+            `names`. All of it is told when data are checked, and training refuses such data.
         notes: what a reader should know of the split, such as images without labels; shown when data are checked.
     """
 
@@ -42,6 +45,7 @@ class Source(ABC):
         self.split = split
         self.names: list[str] = []
         self.categories: dict[str, int] = {}
+        self.wrong: dict[str, InputError] = {}
         self.notes: list[str] = []
 
     @classmethod  # noqa: B027 (a source may have no keys)

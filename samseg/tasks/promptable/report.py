@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from samseg.data.check import Report, check_dataset, look_at_all
-from samseg.data.config import DataConfig, open_source
+from samseg.data.check.dataset import check_dataset
+from samseg.data.check.problems import DataProblems, Problem, look_at_all
+from samseg.data.check.report import Report
+from samseg.data.config import DataConfig
 from samseg.data.preprocess import fitted_label
 from samseg.data.sources import Source
 from samseg.errors import InputError
@@ -50,16 +52,14 @@ class ObjectReport:
 def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str] | None, least: int) -> ObjectReport:
     """Read every image and label of ``splits`` and count objects of at least ``least`` pixels at the network's size.
 
-    InputError, one line, for what cannot be used, and where train holds no object at all.
+    DataProblems for what cannot be used, and where train holds no object at all.
     """
     splits = list(splits)
     classes = check_dataset(data, splits) if data.classes else None
     targets: dict[str, ObjectTarget] = {}
 
-    def opened(split: str) -> Source:
-        source = open_source(data, split)
-        targets[split] = object_target(data, source, class_names)
-        return source
+    def prepare(source: Source) -> None:
+        targets[source.split] = object_target(data, source, class_names)
 
     contents: dict[str, str] = {}
 
@@ -69,12 +69,16 @@ def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str
         contents[f"{source.split}/{name}"] = content.hexdigest()[:32]
         return countable(label, data.image_size, least, source, name)
 
-    report = ObjectReport(classes, look_at_all(splits, opened, look), contents)
-    if not any(report.objects.get("train", [1])):
-        raise InputError(
+    found, problems = look_at_all(data, splits, prepare, look)
+    report = ObjectReport(classes, found, contents)
+    if not problems and not any(report.objects.get("train", [1])):
+        error = InputError(
             f"{data.root}/train: none of its {report.images('train')} images holds an object of {least} pixels or more "
             f"at data.image_size={data.image_size}; see data.classes, prompts.classes and prompts.min_pixels"
         )
+        problems.append(Problem("train", None, error))
+    if problems:
+        raise DataProblems(problems, report)
     return report
 
 

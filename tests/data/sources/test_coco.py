@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.data.check import check_dataset
+from samseg.data.check.dataset import check_dataset
 from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.sources.coco import CocoConfig, CocoSource
 from samseg.data.sources.folders import FolderSource

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.data.check import check_dataset
+from samseg.data.check.dataset import check_dataset
 from samseg.data.config import DataConfig, complete_data
 from samseg.data.sources.labelme import LabelmeConfig, LabelmeSource
 from samseg.errors import ConfigError, InputError

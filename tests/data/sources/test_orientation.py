@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.data.check import check_dataset
+from samseg.data.check.dataset import check_dataset
 from samseg.data.config import DataConfig
 from samseg.errors import InputError
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.data.check import balanced_weights, check_dataset
+from samseg.data.check.dataset import balanced_weights, check_dataset
+from samseg.data.check.problems import DataProblems
 from samseg.data.config import DataConfig
 from samseg.errors import InputError
 from tests.conftest import SHARED
@@ -34,7 +35,14 @@ def test_the_table_shows_the_shares(data):
     for number, array in enumerate(([[0, 0], [0, 7]], [[9, 0], [0, 0]])):
         write_pair(Path(data.root) / "small", str(number), np.full((2, 2, 3), number, np.uint8), np.uint8(array))
     lines = str(check_dataset(data, ["small"])).splitlines()
-    assert [line.split("  ")[-1].strip() for line in lines] == ["small", "85.71 % (2)", "14.29 % (1)", "12.50 %", "2"]
+    assert [line.split("  ")[-1].strip() for line in lines] == [
+        "small",
+        "85.71 % (2)",
+        "14.29 % (1)",
+        "12.50 %",
+        "2",
+        "2 x 2",
+    ]
     assert len({len(line) for line in lines}) == 1
 
 
@@ -44,12 +52,15 @@ def test_every_file_is_read_before_anything_is_raised(data):
     Image.fromarray(np.full((30, 20), 5, np.uint8)).save(root / "train/masks/train2.png")
     Image.new("L", (3, 3)).save(root / "val/masks/val0.png")
     (root / "test/masks/test0.png").unlink()
-    with pytest.raises(InputError) as raised:
+    with pytest.raises(DataProblems) as raised:
         check_dataset(data, ["train", "val", "test"])
+    found = [(problem.split, problem.name) for problem in raised.value.problems]
+    assert found == [("test", "test0"), ("train", "train1"), ("train", "train2"), ("val", "val0")]
+    assert raised.value.report.images("train") == 1 and raised.value.report.class_pixels("test") == [0, 0]
     text = str(raised.value)
     assert "\n" not in text and "(and 3 more: " in text
     for part in (
-        "(test0.png) without mask",
+        "test0.png is without mask",
         "train1.png cannot be read",
         "train2.png: mask value 5 (600 pixels)",
         "is 3 x 3",

@@ -1,0 +1,102 @@
+"""Check images and labels as training does before its first step, and show what is wrong."""
+
+import json
+import shlex
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samseg.errors import InputError
+
+if TYPE_CHECKING:
+    from samseg.config.schema import RunConfig
+    from samseg.data.check.problems import DataProblems
+    from samseg.data.config import DataConfig
+
+EPILOG = """\
+examples:
+  samseg check my/data                               a folder: what it holds, in which layout and with which classes
+  samseg check my/data data.source=coco              what is not found out rightly can be said
+  samseg check my.yaml data.root=/my/images          what samseg train my.yaml data.root=/my/images would say
+  samseg check buildings                             a shipped configuration
+
+Of a folder each value of the masks (or colour, or label) is taken for a class. All that is wrong is listed, and drawn
+into problems.png: images, labels with undeclared values in magenta, and the reason.
+Exit codes: 0 training would begin; 2 it would refuse.
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "data", metavar="DATA|CONFIG", help="a folder with train/, val/ and test/, or what samseg train takes"
+    )
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings that go before the file's")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        default=Path("problems.png"),
+        help="pictures of what is wrong (problems.png)",
+    )
+
+
+def run(args: Namespace) -> int | None:
+    from samseg.cli.train import prepare_sample
+    from samseg.config.load import task_of
+    from samseg.data.check.problems import DataProblems
+
+    given = Path(args.data)
+    config = _configuration(given, args.overrides)
+    data = config.data
+    prepare_sample(Path(data.root))
+    print(f"{data.root}, data.source={data.source}")
+    try:
+        print(task_of(config).check(_splits(data)))
+    except DataProblems as error:
+        if error.report is not None:
+            print(error.report)
+        _show(error, data, args.out)
+        return 2
+    if not given.is_dir():
+        print(args.words(f"nothing is wrong; next: samseg train {args.data}"))
+        return None
+    found = {"root": data.root, "source": data.source, "classes": json.dumps(data.classes, ensure_ascii=False)}
+    settings = " ".join(shlex.quote(f"data.{key}={value}") for key, value in found.items())
+    print(args.words(f"nothing is wrong; next, with names of your own: samseg train CONFIG {settings}"))
+    return None
+
+
+def _configuration(given: Path, overrides: list[str]) -> "RunConfig":
+    from samseg.config.guess import config_for
+    from samseg.config.load import load_config
+    from samseg.config.shipped import find_config, shipped
+    from samseg.config.typed_yaml import YAML_SUFFIXES
+
+    if given.is_dir():
+        return config_for(given, overrides)
+    if not given.exists() and given.suffix not in YAML_SUFFIXES and str(given) not in shipped():
+        raise InputError(f"no such folder: {given}; a configuration is a YAML file, or one of {', '.join(shipped())}")
+    return load_config(find_config(given), overrides)
+
+
+def _splits(data: "DataConfig") -> list[str]:
+    """Those that training needs, and test if there is one."""
+    from samseg.data.config import split_images
+
+    try:
+        split_images(data, "test")
+    except InputError:
+        print("there is no test split; training needs none")
+        return ["train", "val"]
+    return ["train", "val", "test"]
+
+
+def _show(found: "DataProblems", data: "DataConfig", out: Path) -> None:
+    """List all that is wrong, and write pictures of it."""
+    from samseg.tasks.problems import save_problems
+
+    print(f"wrong ({len(found.problems)}), training would refuse it:")
+    for problem in found.problems:
+        print(f"  {problem.split}: {problem.error}")
+    if save_problems(data, found.problems, out):
+        print(f"pictures: {out}")

@@ -1,0 +1,149 @@
+"""The look at every image and its classes before the first step."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from samseg.data.check.problems import DataProblems, Problem, look_at_all
+from samseg.data.check.report import Report, Size, SplitReport
+from samseg.data.classes import IGNORE_INDEX
+from samseg.data.config import DataConfig
+from samseg.data.dataset import read_pair, without_data
+from samseg.data.preprocess import check_pixels, valid_pixels
+from samseg.data.sources import Source
+from samseg.data.target import ClassTarget, class_target
+from samseg.errors import InputError
+
+
+@dataclass
+class Found:
+    """What one image and its label hold.
+
+    Attributes:
+        name: the image's in its source.
+        file: the image's.
+        digest: of the image.
+        content: digest of the image and its classes.
+        kind: how many bands of which dtype, as text.
+        shape: (H, W).
+        pixels: counts by class index, 256 of them.
+    """
+
+    name: str
+    file: str
+    digest: str
+    content: str
+    kind: str
+    shape: Size
+    pixels: np.ndarray
+
+
+def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
+    """Read every image and label of ``splits`` and count pixels by class, with a progress bar.
+
+    Raises DataProblems once all are read, also for images that are not of one kind where ``data.scale`` is for one.
+    """
+    targets: dict[str, ClassTarget] = {}
+    notes: list[str] = []
+
+    def prepare(source: Source) -> None:
+        notes.extend(source.notes)
+        targets[source.split] = class_target(data, source)
+
+    def look(source: Source, name: str) -> Found:
+        file = source.image_file(name)
+        image, mask = read_pair(source, targets[source.split], name)
+        check_pixels(image.pixels, data, file)
+        mask = without_data(mask, valid_pixels(image, data, file), IGNORE_INDEX)
+        # In parts, because bincount makes 8 bytes of each pixel.
+        pixels = sum(np.bincount(rows.ravel(), minlength=256) for rows in np.array_split(mask, 1 + mask.size // 2**24))
+        bands = len(image.pixels)
+        kind = f"{bands} band{'s' if bands > 1 else ''} of {image.pixels.dtype}"
+        digest = source.digest(name)
+        content = hashlib.sha256(digest.encode() + mask.tobytes()).hexdigest()[:32]
+        return Found(name, str(file), digest, content, kind, mask.shape, pixels)
+
+    found, problems = look_at_all(data, splits, prepare, look)
+    if data.scale is not None:
+        problems += _odd_kinds(found)
+    classes = list(data.classes)
+    contents = {f"{split}/{one.name}": one.content for split, some in found.items() for one in some}
+    report = Report(classes, {split: _add_up(some, len(classes)) for split, some in found.items()}, contents)
+    report.warnings = notes + _missing(report) + _leaks(found)
+    if not problems and "train" in found and not any(report.class_pixels("train")):
+        learn_nothing = "every pixel of train is ignored, so there is nothing to learn: see data.classes, data.ignore"
+        problems.append(Problem("train", None, InputError(learn_nothing)))
+    if problems:
+        raise DataProblems(problems, report)
+    return report
+
+
+def balanced_weights(pixels: list[int]) -> list[float]:
+    """Class weights inverse to the number of pixels: all pixels / (classes present * pixels of the class).
+
+    As scikit-learn's "balanced": every class weighs the same in total, and the mean weight of a pixel is 1. A class
+    without a pixel has weight 0: nothing can be learnt about it.
+    """
+    present = sum(count > 0 for count in pixels)
+    return [sum(pixels) / (present * count) if count else 0.0 for count in pixels]
+
+
+def _add_up(found: list[Found], classes: int) -> SplitReport:
+    counts = np.array([one.pixels for one in found], dtype=np.int64).reshape(-1, 256)  # (images, 256)
+    total = counts.sum(0)
+    by_area = sorted((one.shape for one in found), key=np.prod)
+    return SplitReport(
+        images=len(found),
+        pixels=total[:classes].tolist(),
+        occurs=(counts[:, :classes] > 0).sum(0).tolist(),
+        ignored=int(total[IGNORE_INDEX]),
+        sizes=(by_area[0], by_area[-1]) if found else None,
+    )
+
+
+def _missing(report: Report) -> list[str]:
+    if "train" not in report.splits:
+        return []
+    pixels = report.class_pixels("train")
+    return [
+        f"class {name} never occurs in train, so it cannot be learnt"
+        for name, count in zip(report.classes, pixels, strict=True)
+        if not count
+    ]
+
+
+def _leaks(found: dict[str, list[Found]]) -> list[str]:
+    """One warning for each two splits that share images."""
+    first: dict[str, tuple[str, Found]] = {}
+    shared: dict[tuple[str, str], list[str]] = {}
+    for split, some in found.items():
+        for one in some:
+            other, twin = first.setdefault(one.digest, (split, one))
+            if other != split:
+                shared.setdefault((other, split), []).append(f"{Path(twin.file).name} = {Path(one.file).name}")
+    return [
+        f"{other} and {split} share {len(twins)} image(s), so the scores of one flatter: {', '.join(twins[:3])}"
+        + (" ..." if len(twins) > 3 else "")
+        for (other, split), twins in shared.items()
+    ]
+
+
+def _odd_kinds(found: dict[str, list[Found]]) -> list[Problem]:
+    """One scale is for images of one kind: in others the same values mean something else."""
+    all_of_them = [(split, one) for split, some in found.items() for one in some]
+    first = all_of_them[0][1] if all_of_them else None
+    return [
+        Problem(
+            split,
+            one.name,
+            InputError(
+                f"{one.file} has {one.kind}, but {first.file} has {first.kind}: data.scale is for images of one kind; "
+                "convert them"
+            ),
+        )
+        for split, one in all_of_them
+        if one.kind != first.kind
+    ]

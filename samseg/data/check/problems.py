@@ -1,0 +1,87 @@
+"""All that is wrong with a data set, found at once."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+from tqdm import tqdm
+
+from samseg.data.config import DataConfig, open_source
+from samseg.data.sources import Source
+from samseg.errors import InputError
+from samseg.files import READERS
+
+T = TypeVar("T")
+NAMED = 5  # so many further problems are told
+
+
+class Problem(NamedTuple):
+    """What keeps an image, by its ``name`` in the source, from being used; or with None the whole split."""
+
+    split: str
+    name: str | None
+    error: InputError
+
+
+class DataProblems(InputError):
+    """What is wrong with a data set in one line: the first problem in full, and the names of more.
+
+    Attributes:
+        problems: all of them.
+        report: of what can be used; None: there is none.
+    """
+
+    def __init__(self, problems: list[Problem], report: Any = None):
+        super().__init__(_one_line([problem.error for problem in problems]))
+        self.problems, self.report = problems, report
+
+
+def look_at_all(
+    data: DataConfig, splits: Iterable[str], prepare: Callable[[Source], None], look: Callable[[Source, str], T]
+) -> tuple[dict[str, list[T]], list[Problem]]:
+    """What ``look`` gives for each image that can be used, by split, and what is wrong with the others.
+
+    ``prepare`` is given the source of a split first; its InputError, too, is a problem, and the split is left out.
+    """
+    problems: list[Problem] = []
+    sources: dict[str, Source] = {}
+    for split in splits:
+        try:
+            source = open_source(data, split)
+            problems += [Problem(split, name, error) for name, error in source.wrong.items()]
+            prepare(source)
+            sources[split] = source
+        except InputError as error:
+            problems.append(Problem(split, None, error))
+    items = [(source, name) for source in sources.values() for name in source.names]
+
+    def attempt(item: tuple[Source, str]) -> T | Problem:
+        source, name = item
+        try:
+            source.check(name)
+            return look(source, name)
+        except InputError as error:
+            return Problem(source.split, name, error)
+
+    pool = ThreadPoolExecutor(READERS)  # few, as maps can be large
+    try:
+        results = list(
+            tqdm(pool.map(attempt, items), "checking data", len(items), unit="image", leave=False, disable=None)
+        )
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt shall not wait for the rest
+    found: dict[str, list[T]] = {split: [] for split in sources}
+    for (source, _), result in zip(items, results, strict=True):
+        if isinstance(result, Problem):
+            problems.append(result)
+        else:
+            found[source.split].append(result)
+    return found, problems
+
+
+def _one_line(errors: list[InputError]) -> str:
+    if len(errors) == 1:
+        return str(errors[0])
+    further = " | ".join(str(error).partition(";")[0] for error in errors[1 : 1 + NAMED])
+    rest = f" | and {len(errors) - 1 - NAMED} more" if len(errors) > 1 + NAMED else ""
+    return f"{errors[0]} (and {len(errors) - 1} more: {further}{rest})"
