@@ -115,12 +115,30 @@ class Launched(Process):
         return self.code is not None
 
     def wait(self, seconds: float) -> bool:
+        """Whether it ended within so many seconds; else the launcher or one of the two is killed, the rest follows."""
         while not self.ended() and time.monotonic() - self.started < seconds:
             time.sleep(0.005)
-        if ended := self.ended():
-            return ended
-        os.killpg(self.process.pid, signal.SIGKILL)
+        if self.ended():
+            return True
+        all_of_them = [self.process.pid, *children(self.process.pid)]
+        os.kill(random.choice(all_of_them), signal.SIGKILL)
         self.code = self.process.wait()
+        while any(alive(pid) for pid in all_of_them):
+            time.sleep(0.005)
+        return False
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:  # it has just ended
+        return []
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
         return False
 
 

@@ -23,15 +23,22 @@ def single_threaded() -> None:
     cv2.setNumThreads(0)
 
 
+def sent_when_parent_ends(number: signal.Signals) -> bool:
+    """Have the system send this process the signal as soon as its parent ends; whether it can (Linux does)."""
+    if platform.system() != "Linux":
+        return False
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+    return True
+
+
 def _live_with_parent() -> None:
     """End with the parent, however that ends, and by no other's SIGTERM. On Linux; elsewhere nothing is done.
 
     A SIGTERM that was sent to a whole group would else take readers from a run that is about to save its state.
     """
-    if platform.system() != "Linux":
+    if not sent_when_parent_ends(signal.SIGKILL):
         return
     parent = multiprocessing.parent_process()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if not parent.is_alive():  # it was killed before this was asked for
         os._exit(1)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

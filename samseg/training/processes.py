@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -15,7 +16,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from samseg.config.schema import TrainConfig
-from samseg.data.workers import single_threaded
+from samseg.data.workers import sent_when_parent_ends, single_threaded
 from samseg.errors import ConfigError, InputError
 
 T = TypeVar("T")
@@ -28,9 +29,12 @@ def prepare_process() -> None:
     It holds for the whole process, so `train` leaves it alone. OpenCV's threads do not survive a fork, and the workers
     are the parallelism. Without a GPU, glibc is to keep what a step frees for the next one: else large tensors go back
     to the system each time, which clears every page before it gives it out again, a quarter of a step on stored
-    features. Other C libraries are left as they are.
+    features. Other C libraries are left as they are. A process that torchrun or accelerate started is sent SIGTERM, and
+    so saves and ends, when its launcher is killed: nobody else would ever tell it to, and it would keep the run's lock.
     """
     single_threaded()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        sent_when_parent_ends(signal.SIGTERM)
     if not torch.accelerator.is_available() and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
