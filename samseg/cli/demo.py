@@ -17,7 +17,7 @@ read, results after half an hour. Needs pip install "samseg[demo]".
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "runs", metavar="RUN", nargs="*", type=Path, help="run folders; default: the newest under runs/"
+        "runs", metavar="RUN", nargs="*", type=Path, help="run folders or hub:USER/NAME; default: the newest of runs/"
     )
     parser.add_argument("--weights", metavar="SAM", help="click with this SAM: a variant such as sam-vit_b, or a file")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets everybody in who reaches this machine")

@@ -10,23 +10,26 @@ examples:
   samseg evaluate                     the newest run under runs/, on its test images
   samseg evaluate runs/buildings val
   samseg evaluate --tta               averaged over flips and turns
+  samseg evaluate hub:user/buildings --data my/data      a published run on data of one's own
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "run", metavar="RUN", nargs="?", type=Path, help="a run folder; default: the newest under runs/"
+        "run", metavar="RUN", nargs="?", type=Path, help="a run folder or hub:USER/NAME; default: the newest of runs/"
     )
     parser.add_argument("split", nargs="?", default="test", help="a folder of data.root; default: test")
+    parser.add_argument("--data", metavar="DIR", help="other data, laid out as the run's: in place of its data.root")
     add_tta(parser)
 
 
 def run(args: Namespace) -> None:
     from samseg.runs.folder import newest_run
+    from samseg.runs.hub.pull import local_run, outputs_folder
     from samseg.training.evaluation import evaluate_run
 
-    folder = args.run or newest_run()
-    found = evaluate_run(folder, args.split, args.tta)
-    print(f"{folder} on {args.split}:\n{found.table}")
-    *files, report = found.write()
+    run = args.run or newest_run()
+    found = evaluate_run(local_run(run), args.split, tta=args.tta, root=args.data)
+    print(f"{run} on {args.split}:\n{found.table}")
+    *files, report = found.write(outputs_folder(run))
     print(f"written to {', '.join(map(str, files))}; report: {report}")

@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     from samseg.runs.export import FORMATS
 
     parser.add_argument(
-        "run", metavar="RUN", nargs="?", type=Path, help="a run folder; default: the newest under runs/"
+        "run", metavar="RUN", nargs="?", type=Path, help="a run folder or hub:USER/NAME; default: the newest of runs/"
     )
     parser.add_argument("--to", required=True, choices=FORMATS, help="see below")
     parser.add_argument("--out", metavar="PATH", type=Path, help="what to write; default: in RUN, named as below")

@@ -12,6 +12,7 @@ examples:
   samseg infer runs/buildings photo.jpg scenes/    an image and a folder's images
   samseg infer runs/buildings scene.tif --tile     a large image at its own resolution
   samseg infer runs/buildings photo.jpg --tta      averaged over flips and turns
+  samseg infer hub:user/buildings photo.jpg        a run that somebody has published
   samseg infer runs/cells slides/ --objects        each object by itself
   samseg infer runs/buildings map.tif --out maps   a georeferenced raster of any size, in tiles
   samseg infer runs/buildings map.tif --out maps --polygons gpkg --min-area 10
@@ -31,10 +32,15 @@ Exit code: 0 all done, 1 some images could not be read and were skipped, 2 bad a
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "paths", metavar="[RUN] INPUT", nargs="*", type=Path,
-        help="a run folder or an exported .safetensors file (default: the newest run under runs/), then images or "
-        "folders of images (default: the run's test split; folders inside folders are not searched)",
+        help="a run folder, an exported .safetensors file or hub:USER/NAME (default: the newest run under runs/), then "
+        "images or folders of images (default: the run's test split; folders inside folders are not searched)",
     )  # fmt: skip
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where to write; default: RUN/predictions")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="where to write; default: RUN/predictions, of a run on the hub hub/USER/NAME/predictions",
+    )
     parser.add_argument("--probabilities", action="store_true", help="write the probability of each class, too")
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--tile", action="store_true", default=None, help="overlapping tiles at native resolution")
@@ -84,8 +90,9 @@ def run(args: Namespace) -> int:
     from samseg.inference.inputs import maps_among, run_and_images
     from samseg.inference.predictor import Predictor
     from samseg.runs.folder import OBJECTS, PREDICTIONS
+    from samseg.runs.hub.pull import local_run, outputs_folder
 
-    folder, images = run_and_images(args.paths)
+    run, images = run_and_images(args.paths)
     photos, maps = maps_among(images)
     given = [name for name in MAP_OPTIONS if getattr(args, name)]
     if photos and given:
@@ -100,8 +107,8 @@ def run(args: Namespace) -> int:
         raise InputError(
             "--engine ray divides the work itself, of maps and class maps; leave out --shard and --objects"
         )
+    folder, place = local_run(run), outputs_folder(run)
     predictor = Predictor.from_run(folder, args.device, tile=args.tile, tta=args.tta)
-    place = folder.parent if folder.is_file() else folder
     if args.objects is not None:
         from samseg.inference.object_files import ObjectFinder, find_in_images
 

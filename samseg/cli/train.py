@@ -8,6 +8,7 @@ examples:
   samseg train buildings                             a shipped configuration; samseg config lists them
   samseg train my.yaml data.root=/my/images train.epochs=20 model.encoder=resnet34
   samseg train my.yaml train.resume=true             go on after a stop
+  samseg train hub:user/buildings data.root=my/data  anew, with the settings of a published run
   accelerate launch -m samseg train my.yaml          on several GPUs; torchrun does, too
 
 Exit codes: 0 done; 2 bad input, in one line; 130 stopped by Ctrl-C; 143 stopped by SIGTERM, the state saved at that
@@ -17,16 +18,24 @@ All keys and their defaults: samseg config --keys. The run is written to run_dir
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a shipped configuration")
+    parser.add_argument(
+        "config", metavar="CONFIG", help="a YAML file, the name of a shipped configuration, or hub:USER/NAME"
+    )
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings that go before the file's")
 
 
 def run(args: Namespace) -> None:
     from samseg.config.load import load_config
     from samseg.config.shipped import find_config
+    from samseg.runs.hub.pull import hub_name
+    from samseg.runs.load import run_config_of
 
-    path = find_config(args.config)
-    config = load_config(path, args.overrides)
+    published = hub_name(args.config)
+    if published is not None:
+        name, config = published.name, run_config_of(args.config, args.overrides)
+    else:
+        path = find_config(args.config)
+        name, config = path.stem, load_config(path, args.overrides)
 
     from samseg.training.processes import prepare_process, processes
     from samseg.training.run import train
@@ -35,7 +44,7 @@ def run(args: Namespace) -> None:
     main = processes().is_main_process
     with processes().main_process_first():
         prepare_sample(Path(config.data.root))
-    folder = train(config, name=path.stem)
+    folder = train(config, name=name)
     if main:
         print(args.words(f"next: samseg evaluate {folder}, samseg infer {folder} IMAGE ..."))
 

@@ -1,6 +1,7 @@
 """A run's configuration from YAML and ``key=value``: every value checked by its owner, what is left out filled in."""
 
 import math
+from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,13 @@ def load_config(source: str | Path | dict[str, Any], overrides: list[str] | None
     return _completed(typed_yaml.load(RunConfig, source, overrides or []))
 
 
-def run_config(text: str, source: object) -> RunConfig:
+def run_config(text: str, source: object, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration that a run or an export was written with, from its YAML ``text``; ``source`` is for errors.
 
-    Raises ConfigError as `load_config` does, and for ``${...}``: what others have made reads nothing of this machine.
+    ``overrides``: as of `load_config`. Raises ConfigError as it does, and for ``${...}`` in the text: what others have
+    made reads nothing of this machine.
     """
-    return _completed(typed_yaml.parse(RunConfig, text, source))
+    return _completed(typed_yaml.parse(RunConfig, text, source, overrides))
 
 
 def _completed(config: RunConfig) -> RunConfig:

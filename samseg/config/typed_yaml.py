@@ -7,7 +7,7 @@ import dataclasses
 import io
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ T = TypeVar("T")
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
-def load(schema: type[T], source: str | Path | dict[str, Any], overrides: list[str]) -> T:
+def load(schema: type[T], source: str | Path | dict[str, Any], overrides: Sequence[str]) -> T:
     """Read a file, set each ``dotted.key=value`` of ``overrides`` (replacing the old value whole), fit to ``schema``.
 
     The values may be given instead of the file.
@@ -37,11 +37,13 @@ def load(schema: type[T], source: str | Path | dict[str, Any], overrides: list[s
     return _fitted(schema, values, "what was given" if isinstance(source, dict) else source)
 
 
-def parse(schema: type[T], text: str, source: object) -> T:
-    """As `load`, of a YAML ``text`` whose values stand as they are: interpolation (``${...}``) is a ConfigError."""
+def parse(schema: type[T], text: str, source: object, overrides: Sequence[str] = ()) -> T:
+    """As `load`, of a YAML ``text`` whose values stand as they are: interpolation (``${...}``) in it: ConfigError."""
     values = parse_yaml(text, source)
     if (found := re.search(r"\$\{[^}]*\}?", text)) is not None:
         raise ConfigError(f"{source} holds {found[0]}, which is not resolved in what was written before: put the value")
+    for override in overrides:
+        _set(schema, values, override)
     return _fitted(schema, values, source)
 
 

@@ -9,6 +9,7 @@ from samseg.data.config import split_images
 from samseg.data.images import SUFFIXES
 from samseg.errors import InputError
 from samseg.runs.folder import is_run, newest_run
+from samseg.runs.hub.pull import hub_name
 from samseg.runs.load import run_config_of
 
 EXPORTED = ".safetensors"
@@ -19,11 +20,11 @@ PLACE_TAGS = (33922, 34264, 34735)  # GeoTIFF's tie points, transform and keys
 def run_and_images(paths: list[Path]) -> tuple[Path, list[Path]]:
     """What the command line means: the run (the newest if ``paths`` does not begin with one) and the images.
 
-    The first path is the run if it holds a config.yaml, or is an exported .safetensors file. The images are files, or
-    those of folders (not of folders inside them), each once; without any, the run's test split. Raises InputError for a
-    path that is neither.
+    The first path is the run if it holds a config.yaml, is an exported .safetensors file, or names a run on the hub
+    (hub:USER/NAME, which is returned as it is). The images are files, or those of folders (not of folders inside them),
+    each once; without any, the run's test split. Raises InputError for a path that is neither.
     """
-    named = bool(paths) and (is_run(paths[0]) or paths[0].suffix == EXPORTED)
+    named = bool(paths) and (hub_name(paths[0]) is not None or is_run(paths[0]) or paths[0].suffix == EXPORTED)
     inputs = paths[1:] if named else paths
     images = images_of(inputs)
     run = paths[0] if named else newest_run()

@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
@@ -23,7 +21,9 @@ from samseg.files import refusals_named, write_bytes, written_whole
 from samseg.models.promptable.decoder_lora import merge_attention
 from samseg.models.promptable.model import PromptableModel
 from samseg.models.sam_save import save_sam, save_transformers
+from samseg.runs.hub.pull import outputs_folder
 from samseg.runs.load import load_run
+from samseg.runs.portable import portable_yaml
 from samseg.runs.sam import tuned_sam
 from samseg.runs.tensors import CONFIG_ENTRY, save_weights
 
@@ -35,7 +35,8 @@ NOTES = "samseg.json"  # of a .pt2 and in an SMP folder: classes, mean, std ...
 def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     """Write the best model of ``run`` in the format ``to``, a key of `FORMATS`; returns the file or folder written.
 
-    ``out`` defaults to ``model.<suffix>`` (for smp: ``smp/``) in the run folder. It is written whole or not at all.
+    ``out`` defaults to ``model.<suffix>`` (for smp: ``smp/``) in the run folder, or in hub/USER/NAME for a run on the
+    hub. It is written whole or not at all.
     ONNX and torch-export take normalised images (B, bands, S, S) float32, S = ``data.image_size``, any B, and give
     logits (B, classes, S, S); class names, bands, scale, mean, std (on 0..1) and size lie within.
 
@@ -43,7 +44,10 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     """
     name, write = FORMATS[to]
     model, config = load_run(run)
-    out = Path(out) if out is not None else (Path(run) if Path(run).is_dir() else Path(run).parent) / name
+    if out is None:
+        out = outputs_folder(run) / name
+        out.parent.mkdir(parents=True, exist_ok=True)
+    out = Path(out)
     if out.exists():
         raise InputError(f"{out} exists already: remove it, or name another with --out")
     if not out.parent.is_dir():
@@ -85,18 +89,8 @@ def notes(config: RunConfig) -> dict[str, str]:
 def _safetensors(model: nn.Module, config: RunConfig, out: Path) -> None:
     # All weights are inside; where they and the data lay means nothing elsewhere, and is nobody's business there.
     adapter = config.model.adapter if adapter_name(model) else None  # it was merged
-    config = replace(config, model=replace(config.model, weights=None, adapter=adapter), run_dir=None)
-    text = OmegaConf.to_yaml(_without_folders(OmegaConf.to_container(OmegaConf.structured(config))))
-    save_weights(model.state_dict(), out, {CONFIG_ENTRY: text, **notes(config)})
-
-
-def _without_folders(value: Any) -> Any:
-    """A tree of settings with the last name of each absolute path in place of it."""
-    if isinstance(value, dict):
-        return {key: _without_folders(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(item) for item in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    config = replace(config, model=replace(config.model, weights=None, adapter=adapter))
+    save_weights(model.state_dict(), out, {CONFIG_ENTRY: portable_yaml(config), **notes(config)})
 
 
 def _onnx(model: nn.Module, config: RunConfig, out: Path) -> None:

@@ -1,5 +1,7 @@
 """A run's folder: its files' names, which folder a run is written to, and whether an earlier run is resumed."""
 
+import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from itertools import count
@@ -11,7 +13,7 @@ from samseg.config.schema import RunConfig
 from samseg.config.typed_yaml import parse_yaml
 from samseg.data.config import PERCENTILE
 from samseg.errors import ConfigError, InputError
-from samseg.files import refusals_named, sweep
+from samseg.files import refusals_named, sweep, written_whole
 from samseg.runs.lock import held
 
 ROOT = Path("runs")  # of runs that are not given a run_dir
@@ -51,14 +53,21 @@ def is_run(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
-def read_run_config(run_dir: str | Path) -> RunConfig:
-    """The configuration a run was trained with; InputError when ``run_dir`` is no run folder."""
+def read_run_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration a run was trained with, with ``overrides``; InputError when ``run_dir`` is no run folder."""
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise InputError(f"no such run folder: {run_dir}")
     if not is_run(run_dir):
         raise InputError(f"{run_dir} is not a run folder: it has no {CONFIG}")
-    return run_config((run_dir / CONFIG).read_text(encoding="utf-8"), run_dir / CONFIG)
+    return run_config((run_dir / CONFIG).read_text(encoding="utf-8"), run_dir / CONFIG, overrides)
+
+
+def copy_run(folder: Path, place: Path) -> None:
+    """Make ``place`` a run folder with the configuration and the best weights of another."""
+    for name in (CONFIG, WEIGHTS):
+        with written_whole(place / name) as temporary:
+            shutil.copyfile(folder / name, temporary)
 
 
 def check_config(folder: Path, written: str, source: object) -> None:

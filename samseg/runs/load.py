@@ -1,6 +1,6 @@
 """The best model of a run: its configuration, the base it trained on and what it learnt."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -10,21 +10,22 @@ from samseg.config.schema import RunConfig
 from samseg.errors import InputError, WeightsError
 from samseg.models import pretrained
 from samseg.models.build import Built
-from samseg.runs.folder import WEIGHTS, check_config, read_run_config
+from samseg.runs.folder import CONFIG, WEIGHTS, check_config, read_run_config
+from samseg.runs.hub.pull import local_run
 from samseg.runs.tensors import CONFIG_ENTRY, read_metadata, read_weights
 
 
 def load_run(path: str | Path) -> tuple[nn.Module, RunConfig]:
     """The best model of a run, on the CPU and in evaluation mode, and the run's configuration.
 
-    ``path`` is a run folder, its ``best.safetensors``, or the one file that `samseg export --to safetensors` makes of
-    it. A run that trained on a frozen base reads the base's weights from where it had them, and checks that they are
-    the same.
+    ``path`` is a run folder, its ``best.safetensors``, the one file that `samseg export --to safetensors` makes of it,
+    or hub:USER/NAME. A run that trained on a frozen base reads the base's weights from where it had them, and checks
+    that they are the same.
 
     Raises InputError for a path that is no run or has not finished an epoch, WeightsError for weights that are
     damaged or of another model, or a base that is gone or another. No pickled code is executed.
     """
-    path = Path(path)
+    path = local_run(path)
     file, config = path if path.is_file() else path / WEIGHTS, run_config_of(path)
     if not file.is_file():
         raise InputError(f"{path} has no {WEIGHTS}: no epoch of this run was finished; go on with train.resume=true")
@@ -55,15 +56,16 @@ def rebuild(config: RunConfig, metadata: Mapping[str, str], source: object) -> B
         ) from error
 
 
-def run_config_of(path: Path) -> RunConfig:
-    """The configuration of a run folder, or of a file that `load_run` takes."""
+def run_config_of(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of what `load_run` takes; with ``overrides``; no weights are fetched from the hub for it."""
+    path = local_run(path, (CONFIG,))
     if path.is_file():
-        return _config_in(path)
-    return read_run_config(path)
+        return _config_in(path, overrides)
+    return read_run_config(path, overrides)
 
 
-def _config_in(file: Path) -> RunConfig:
+def _config_in(file: Path, overrides: Sequence[str]) -> RunConfig:
     text = read_metadata(file).get(CONFIG_ENTRY)
     if text is None:
         raise InputError(f"{file} is not an exported model: name a run folder, or a file that samseg export made")
-    return run_config(text, file)
+    return run_config(text, file, overrides)

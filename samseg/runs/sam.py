@@ -11,15 +11,16 @@ from samseg.encoders.registry import VARIANTS
 from samseg.errors import InputError
 from samseg.models.sam import build_sam
 from samseg.runs.folder import is_run
+from samseg.runs.hub.pull import hub_name
 from samseg.runs.load import load_run
 
 
 def sam_of(source: str | Path, variant: str | None = None) -> Sam:
-    """The whole SAM of a run folder that trained one, or of whatever `build_sam` takes.
+    """The whole SAM of a run that trained one (a folder, hub:USER/NAME), or of whatever `build_sam` takes.
 
     Raises InputError for a run without SAM's decoders, and as `load_run` and `build_sam` do.
     """
-    if not is_run(Path(source)):
+    if hub_name(source) is None and not is_run(Path(source)):
         return build_sam(source, variant)
     sam = tuned_sam(*load_run(source))
     if sam is None:

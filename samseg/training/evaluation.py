@@ -18,7 +18,7 @@ from samseg.inference.predictor import Predictor
 from samseg.predict.rows import AUTOCAST
 from samseg.report.run import write_report
 from samseg.runs.facts import save_split
-from samseg.runs.folder import evaluation_file, objects_file, read_run_config
+from samseg.runs.folder import copy_run, evaluation_file, objects_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
 from samseg.tasks.sections import Gallery
@@ -83,27 +83,31 @@ class Evaluation:
     table: str
     objects: "ObjectScores | None" = None
 
-    def write(self) -> list[Path]:
+    def write(self, place: Path | None = None) -> list[Path]:
         """Write the figures, the objects if they were scored, and the run's report; returns the files.
 
-        Not done by `evaluate_run`, so that figures are seen before the disk may refuse them.
+        ``place``: where the run's folder is the hub's, a folder of one's own that becomes a run like it. Not done by
+        `evaluate_run`, so that figures are seen before the disk may refuse them.
         """
-        files = [evaluation_file(self.folder, self.split)]
+        place = self.folder if place is None else place
+        if place != self.folder:
+            copy_run(self.folder, place)
+        files = [evaluation_file(place, self.split)]
         write_json({self.split: self.figures}, files[0])
-        objects = objects_file(self.folder, self.split)
+        objects = objects_file(place, self.split)
         if self.objects is not None and self.objects.write(objects):
             files.append(objects)
-        save_split(self.folder, self.split, self.figures, self.details, self.examples)
-        return [*files, write_report(self.folder)]
+        save_split(place, self.split, self.figures, self.details, self.examples)
+        return [*files, write_report(place)]
 
 
-def evaluate_run(folder: Path, split: str, tta: str | None = None) -> Evaluation:
+def evaluate_run(folder: Path, split: str, *, tta: str | None = None, root: str | None = None) -> Evaluation:
     """Evaluate a run's best weights on a split of its data, on a GPU if there is one.
 
-    ``tta``: see `samseg.predict.tta`; the figures name it. InputError for a folder that is no run and for data that are
-    not as they should be.
+    ``tta``: see `samseg.predict.tta`; the figures name it. ``root``: of other data, in place of the run's. InputError
+    for a folder that is no run and for data that are not as they should be.
     """
-    config = read_run_config(folder)
+    config = read_run_config(folder, [] if root is None else [f"data.root={root}"])
     task = task_of(config)
     if tta is not None:
         task.use_tta(tta)

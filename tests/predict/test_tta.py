@@ -93,7 +93,7 @@ def test_a_run_is_evaluated_as_it_predicts(scenes, tmp_path):
         known = ~np.isin(truth, (9, 3))
         right += (predictor(scenes / "test" / "images" / f"{name}.png") == truth)[known].sum()
         total += known.sum()
-    figures = evaluate_run(run, "test", "flips").figures
+    figures = evaluate_run(run, "test", tta="flips").figures
     assert figures["accuracy"] == pytest.approx(right / total) and figures["tta"] == "flips"
     assert evaluate_run(run, "test").figures["accuracy"] != figures["accuracy"]
     with pytest.raises(ConfigError, match="tta must be one of flips, d4, got d8"):

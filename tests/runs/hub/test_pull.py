@@ -1,0 +1,115 @@
+"""Runs read from the hub: what is asked for, what is refused, and how that is said."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from samseg.errors import InputError, WeightsError
+from samseg.runs.hub.pull import hub_name, local_run, outputs_folder
+from samseg.runs.load import load_run
+from tests.hub_server import COMMIT
+from tests.random_run import write_run
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, bytes]:
+    run = write_run(tmp_path_factory.mktemp("run"))
+    return {name: (run / name).read_bytes() for name in ("config.yaml", "best.safetensors")}
+
+
+def test_names():
+    assert hub_name("runs/town") is None and hub_name("user/town") is None
+    assert hub_name("hub:user/town") == ("user/town", None)
+    assert str(hub_name("hub:user/town@v1.0")) == "hub:user/town@v1.0"
+    for wrong in ("hub:town", "hub:user/", "hub:/town", "hub:a/b/c", "hub:user/town@", "hub:us er/town", "hub:../x"):
+        with pytest.raises(InputError, match="named hub:USER/NAME"):
+            hub_name(wrong)
+
+
+def test_outputs_lie_where_one_may_write(tmp_path):
+    assert str(outputs_folder("hub:user/town@v1")) == "hub/user/town"
+    assert outputs_folder(tmp_path) == tmp_path
+    (tmp_path / "model.safetensors").touch()
+    assert outputs_folder(tmp_path / "model.safetensors") == tmp_path
+
+
+class Harm:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('pickled code was run')",)
+
+
+def test_nothing_but_two_files_is_read(server, files):
+    server.put("user/town", files | {"state.pt": pickle.dumps(Harm()), "README.md": b"..."})
+    load_run("hub:user/town")
+    assert {file.name for file in local_run("hub:user/town").iterdir()} == {"config.yaml", "best.safetensors"}
+    asked = len(server.requests)
+    load_run("hub:user/town")
+    assert len(server.requests) == asked, "the hub is asked once"
+
+
+def test_a_cache_that_was_laid_out_by_hand_will_do(server, files, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    folder = Path(constants.HF_HUB_CACHE) / "models--user--town"
+    lay_out(folder, files)
+    assert load_run("hub:user/town")[1].data.image_size == 64
+    shutil.rmtree(folder)
+    with pytest.raises(InputError, match=r"hub:user/other is not in the hub's cache \(.*\), and HF_HUB_OFFLINE is set"):
+        load_run("hub:user/other")
+
+
+def lay_out(folder: Path, files: dict[str, bytes]) -> None:
+    """A repository in the hub's cache, as its client leaves it."""
+    snapshot = folder / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(COMMIT)
+    for name, content in files.items():
+        (snapshot / name).write_bytes(content)
+
+
+def test_what_cannot_be_had_is_one_line(server, files, command, tmp_path):
+    server.put("user/town", files)
+    server.put("user/model", {"pytorch_model.bin": b"..."})
+    server.put("user/begun", {"config.yaml": files["config.yaml"]})
+    for name, message in (
+        (
+            "user/typo",
+            "hub:user/typo is not on the hub, or not for you: check the name, and for a private repository hf",
+        ),
+        ("user/town@v9", "hub:user/town@v9 has no revision v9"),
+        ("user/model", "hub:user/model is no run of samseg: it has no config.yaml"),
+        ("user/begun", "hub:user/begun is no run of samseg: it has no best.safetensors"),
+        ("user/a--b", "hub:user/a--b is no name that the hub gives"),
+    ):
+        code, _, error = command("infer", f"hub:{name}", tmp_path / "photo.jpg", "--out", tmp_path / "out")
+        assert code == 2, name
+        code, _, error = command(
+            "export", f"hub:{name}", "--to", "safetensors", "--out", tmp_path / "model.safetensors"
+        )
+        assert code == 2 and message in error and error.count("\n") == 1, error
+
+
+def test_a_hub_that_cannot_be_reached(server, monkeypatch):
+    server.shutdown()
+    server.server_close()
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the hub's many attempts
+    with pytest.raises(
+        InputError, match=r"is not in the hub's cache .* and http://127.0.0.1:\d+ cannot be reached"
+    ) as error:
+        load_run("hub:user/town")
+    assert "\n" not in str(error.value)
+
+
+def test_a_published_run_is_checked_as_any_other(server, files):
+    weights = bytearray(files["best.safetensors"])
+    weights[-5] ^= 1
+    server.put("user/damaged", {**files, "best.safetensors": bytes(weights)})
+    with pytest.raises(WeightsError, match="best.safetensors is not what was written"):
+        load_run("hub:user/damaged")
+    sly = files["config.yaml"].replace(b"root: nowhere", b"root: ${oc.env:HF_TOKEN}")
+    server.put("user/sly", {**files, "config.yaml": sly})
+    with pytest.raises(InputError, match=r"holds \$\{oc.env:HF_TOKEN\}, which is not resolved"):
+        load_run("hub:user/sly")
