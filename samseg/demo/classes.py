@@ -1,5 +1,7 @@
 """A trained run's answer to one image, and the pictures that show it."""
 
+import base64
+import json
 from dataclasses import dataclass
 from html import escape
 
@@ -8,12 +10,13 @@ import numpy as np
 import torch
 
 from samseg.data.images import Raster
-from samseg.data.preprocess import shown
+from samseg.data.preprocess import resized_shape, shown
 from samseg.inference.predictor import Predictor
 from samseg.predict.draw import coloured, palette
 from samseg.predict.rows import likeliest
 
 DIFFERENT = (225, 20, 90)
+VALUES_PX = 2048
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,19 @@ def difference_map(one: Answer, other: Answer) -> tuple[np.ndarray, float]:
     grey = (one.picture.mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.5 + 110).astype(np.uint8)
     grey[differs] = DIFFERENT
     return grey, float(differs.mean())
+
+
+def values(found: Answer) -> str:
+    """Classes and probabilities for the browser to look up, as HTML that shows nothing.
+
+    A picture of at most `VALUES_PX` a side whose red is the class and whose green is 255 times its probability, with
+    the names of the classes beside it.
+    """
+    height, width = resized_shape(*found.classes.shape, min(VALUES_PX, max(found.classes.shape)))
+    layers = np.stack([np.zeros_like(found.classes), found.probability, found.classes], axis=-1)  # blue, green, red
+    small = cv2.resize(layers, (width, height), interpolation=cv2.INTER_NEAREST)
+    picture = base64.b64encode(cv2.imencode(".png", small)[1].tobytes()).decode()
+    return f'<img hidden src="data:image/png;base64,{picture}" data-names="{escape(json.dumps(found.names))}">'
 
 
 def legend(found: Answer) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from segment_anything.modeling import Sam
 
 from samseg.data.images import Raster
-from samseg.demo.classes import Answer, answer, blended, difference_map, legend, uncertainty_map
+from samseg.demo.classes import Answer, answer, blended, difference_map, legend, uncertainty_map, values
 from samseg.demo.clicks import BOX, NEGATIVE, POSITIVE, Clicks
 from samseg.demo.uploads import UPLOAD_MB, as_picture, read_upload
 from samseg.errors import InputError
@@ -28,7 +28,12 @@ STYLE = """
 #status, #pixel, #clicks-status { font-size: 1.05rem; }
 #pixel { min-height: 1.6rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1rem; padding: .5rem; }
+#first, #second { cursor: crosshair; }
+#under { position: fixed; z-index: 9999; pointer-events: none; padding: .25rem .6rem; border-radius: 4px;
+         background: rgb(20 22 26 / .88); color: white; font-size: .9rem; white-space: nowrap; }
+#under[hidden] { display: none; }
 """
+HOVER = (Path(__file__).parent / "hover.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ def _classes_tab(shown: Shown) -> None:
                 first, second = _picture("Classes", "first"), _picture("Beside it", "second", visible=False)
                 unsure = _picture("Uncertainty: dark is sure", "unsure")
                 differ = _picture("Where they differ", "differ", visible=False)
+            under = [gr.HTML(elem_id=f"{name}-values", padding=False) for name in ("first", "second")]
 
     def classify(image: Raster | None, run: str, other: str, way: str, opacity: float) -> dict:
         if image is None:
@@ -82,7 +88,7 @@ def _classes_tab(shown: Shown) -> None:
         found = [answer(shown.predictors[name], image, WAYS[way]) for name in names]
         two = len(found) == 2
         height, width = found[0].classes.shape
-        text, difference = f"{width} x {height} pixels; click on the picture to ask what is there", None
+        text, difference = f"{width} x {height} pixels; point at the picture, or click, to ask what is there", None
         if two:
             difference, share = difference_map(*found)
             text += f"; the runs differ in {100 * share:.1f} % of the pixels"
@@ -94,6 +100,8 @@ def _classes_tab(shown: Shown) -> None:
             second: gr.Image(blended(found[1], opacity) if two else None, label=names[-1], visible=two),
             unsure: uncertainty_map(found[0]),
             differ: gr.Image(difference, visible=two),
+            under[0]: values(found[0]),
+            under[1]: values(found[1]) if two else "",
             key: legend(found[0]),
             downloads: gr.Files(_files(found[0], opacity, shown.cache), visible=True),
         }
@@ -117,7 +125,7 @@ def _classes_tab(shown: Shown) -> None:
         return asked
 
     settings = [run, other, way, opacity]
-    changed = [kept, status, pixel, first, second, unsure, differ, key, downloads]
+    changed = [kept, status, pixel, first, second, unsure, differ, key, downloads, *under]
     upload.upload(_messages(begin, status), [upload, *settings], [image, sample, *changed])
     sample.input(_messages(choose, status), [sample, *settings], [image, upload, *changed])
     for setting in (run, other, way):

@@ -43,7 +43,7 @@ def serving(
             import gradio as gr
         except ImportError as error:
             raise InputError(f'samseg demo needs gradio ({error}): pip install "samseg[demo]"') from None
-        from samseg.demo.page import STYLE, page
+        from samseg.demo.page import HOVER, STYLE, page
         from samseg.demo.uploads import UPLOAD_MB
 
         shown = _shown(runs, weights, device, Path(cache))
@@ -56,6 +56,7 @@ def serving(
                 max_file_size=f"{UPLOAD_MB}mb",
                 theme=theme,
                 css=STYLE,
+                js=HOVER,
                 footer_links=[],
                 prevent_thread_lock=True,
                 quiet=True,

@@ -1,5 +1,9 @@
 """What the page shows, without a browser."""
 
+import base64
+import io
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +11,7 @@ from PIL import Image
 
 from samseg.config.load import load_config
 from samseg.data.images import read_image
-from samseg.demo.classes import answer, blended, difference_map, legend
+from samseg.demo.classes import answer, blended, difference_map, legend, values
 from samseg.demo.clicks import BOX, NEGATIVE, POSITIVE, Clicks
 from samseg.demo.uploads import as_picture, read_upload
 from samseg.errors import InputError
@@ -42,7 +46,20 @@ def test_an_answer_is_the_predictors(predictor, scenes, tile):
 def test_class_names_are_text_on_the_page(predictor, scenes):
     found = answer(predictor, read_image(scenes / "test" / "images" / "test0.png"), None)
     found.names[0] = "<script>"
-    assert "<script>" not in legend(found) and "&lt;script&gt;" in legend(found)
+    for html in (legend(found), values(found)):
+        assert "<script>" not in html and "&lt;script&gt;" in html
+
+
+def test_what_the_pointer_looks_up(predictor, scenes, monkeypatch):
+    found = answer(predictor, read_image(scenes / "test" / "images" / "test0.png"), None)
+    for longest in (2048, 20):
+        monkeypatch.setattr("samseg.demo.classes.VALUES_PX", longest)
+        encoded = re.search(r"base64,([^\"]+)", values(found))[1]
+        red, green, _ = np.moveaxis(np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))), -1, 0)
+        assert max(red.shape) == min(longest, 80)
+        if longest > 80:
+            assert (red == found.classes).all() and (green == found.probability).all()
+        assert set(np.unique(red)) <= set(np.unique(found.classes)), "classes do not blend"
 
 
 def test_uploads_are_read_and_deleted(tmp_path, monkeypatch):

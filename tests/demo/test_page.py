@@ -108,11 +108,28 @@ def test_classes_of_an_uploaded_image(visit, scenes):
     page.locator("#differ img").wait_for()
 
 
+def test_the_pointer_says_what_a_click_says(visit, scenes):
+    page = visit()
+    page.get_by_label("Beside it").click()
+    page.get_by_role("option", name="run1").click()
+    upload(page, scenes / "test" / "images" / "test0.png")
+    says(page, "the runs differ in")
+    for where in ("#first", "#second"):
+        page.locator(f"{where} img").first.wait_for()
+        for x, y in ((0.06, 0.07), (0.5, 0.52), (0.93, 0.94)):
+            click(page, where, x, y)
+            pixel = f"({int(80 * x)}, {int(47 * y)}): "
+            says(page, pixel, "#pixel")
+            playwright.expect(page.locator("#under")).to_have_text(page.inner_text("#pixel").strip())
+    page.mouse.move(3, 3)
+    playwright.expect(page.locator("#under")).to_be_hidden()
+
+
 def test_a_test_image_and_a_phone(visit):
     page = visit(width=390)
     page.get_by_label("or a test image of the run").first.click()
     page.get_by_role("option", name="test1").first.click()
-    says(page, "pixels; click on the picture")
+    says(page, "pixels; point at the picture, or click")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
