@@ -30,7 +30,7 @@ STYLE = """
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1rem; padding: .5rem; }
 #first, #second { cursor: crosshair; }
 #under { position: fixed; z-index: 9999; pointer-events: none; padding: .25rem .6rem; border-radius: 4px;
-         background: rgb(20 22 26 / .88); color: white; font-size: .9rem; white-space: nowrap; }
+         background: rgb(20 22 26 / .88); color: white; font: .9rem system-ui, sans-serif; white-space: nowrap; }
 #under[hidden] { display: none; }
 """
 HOVER = (Path(__file__).parent / "hover.js").read_text(encoding="utf-8")
