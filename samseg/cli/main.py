@@ -2,7 +2,7 @@
 
 import re
 import sys
-from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import REMAINDER, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
 
 from samseg.cli import (
@@ -107,7 +107,12 @@ def parser_of(name: str, words: Callable[[str], str] = str) -> ArgumentParser:
 
 
 def _call(name: str, arguments: list[str], words: Callable[[str], str] = str) -> int | None:
-    return COMMANDS[name].run(parser_of(name, words).parse_args(arguments))
+    return COMMANDS[name].run(parsed(parser_of(name, words), arguments))
+
+
+def parsed(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    """What a command is given; options may stand between positional arguments where it says ``intermixed``."""
+    return (parser.parse_intermixed_args if parser.get_default("intermixed") else parser.parse_args)(arguments)
 
 
 def _first_line(text: str) -> str:

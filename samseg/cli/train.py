@@ -7,6 +7,7 @@ EPILOG = """\
 examples:
   samseg train buildings                             a shipped configuration; samseg config lists them
   samseg train my.yaml data.root=/my/images train.epochs=20 model.encoder=resnet34
+  samseg train my.yaml --dry-run                     check everything, try two steps, write samples.png, and no run
   samseg train my.yaml train.resume=true             go on after a stop
   samseg train hub:user/buildings data.root=my/data  anew, with the settings of a published run
   accelerate launch -m samseg train my.yaml          on several GPUs; torchrun does, too
@@ -22,6 +23,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "config", metavar="CONFIG", help="a YAML file, the name of a shipped configuration, or hub:USER/NAME"
     )
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings that go before the file's")
+    parser.set_defaults(intermixed=True)
+    parser.add_argument(
+        "--dry-run", action="store_true",
+        help="check everything, draw training samples with their truth into ./samples.png, try two steps, say what "
+        "time and memory an epoch takes, and stop: no run is written",
+    )  # fmt: skip
 
 
 def run(args: Namespace) -> None:
@@ -38,12 +45,18 @@ def run(args: Namespace) -> None:
         name, config = path.stem, load_config(path, args.overrides)
 
     from samseg.training.processes import prepare_process, processes
+    from samseg.training.rehearsal import rehearse
     from samseg.training.run import train
 
     prepare_process()
     main = processes().is_main_process
     with processes().main_process_first():
         prepare_sample(Path(config.data.root))
+    if args.dry_run:
+        rehearse(config, name=name)
+        if main:
+            print("no run was written; next: the same command without --dry-run")
+        return
     folder = train(config, name=name)
     if main:
         print(args.words(f"next: samseg evaluate {folder}, samseg infer {folder} IMAGE ..."))

@@ -73,11 +73,18 @@ class SegmentationDataset(Dataset):
         name = self._items[index]
         if not self._train:
             return self._evaluation_item(name)
-        view = drawn_view(self.data.views, self._seed, int(self._epoch), index % len(self))
         if self._features is None:
-            return self._training_item(name, view, index % len(self))
+            return self.training_item(index)
+        view = self._view(index)
         mask = fitted_label(seen(self._whole_target(name), view), self.data.image_size)
         return {"taps": self._features.read(self.source, name, view), "mask": self._padded(mask)}
+
+    def training_item(self, index: int) -> dict:
+        """The image of a training item with its mask, also where `use_features` has put taps in its place."""
+        return self._training_item(self._items[index], self._view(index), index % len(self))
+
+    def _view(self, index: int) -> int:
+        return drawn_view(self.data.views, self._seed, int(self._epoch), index % len(self))
 
     def _evaluation_item(self, name: str) -> dict:
         if self._features is not None:

@@ -134,6 +134,13 @@ def shown(image: Raster, data: DataConfig) -> np.ndarray:
     return np.ascontiguousarray(three if three.dtype == np.uint8 else (three * 255 + 0.5).astype(np.uint8))
 
 
+def shown_input(pixels: Tensor, data: DataConfig) -> np.ndarray:
+    """A picture (H, W, 3) uint8 of a network's input (C, H, W): normalising undone, bands as `shown` has them."""
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
+    three = (pixels * std + mean)[[0, 1, 2] if len(pixels) >= 3 else [0, 0, 0]]
+    return (three.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).numpy()
+
+
 def check_pixels(pixels: np.ndarray, data: DataConfig, name: object = "image") -> None:
     """InputError unless raw pixels are (C, H, W), hold the bands that ``data`` chooses, and are of its scale."""
     if pixels.ndim != 3 or 0 in pixels.shape or pixels.dtype.kind not in "uif":

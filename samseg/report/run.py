@@ -92,8 +92,8 @@ def _time(history: list[dict], facts: dict[str, Any]) -> Table:
     seconds = [row["seconds"] for row in history if row.get("seconds") is not None]
     rows = [["epochs", str(len(history))]]
     if seconds:
-        rows.append(["time", _duration(sum(seconds))])
-        rows.append(["time an epoch", _duration(sum(seconds) / len(seconds))])
+        rows.append(["time", duration(sum(seconds))])
+        rows.append(["time an epoch", duration(sum(seconds) / len(seconds))])
     return Table("What ran", ["", ""], rows + [[name, str(value)] for name, value in facts.items()])
 
 
@@ -120,7 +120,8 @@ def as_text(value: Any) -> str:
     return "-" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """ "12.3 s", "4 min 5 s" or "2 h 30 min"."""
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest:.0f} s" if minutes else f"{rest:.1f} s"

@@ -24,6 +24,7 @@ METRICS = "metrics.json"  # of the best epoch
 HISTORY = "history.csv"
 CURVES = "curves.png"
 PICTURES = "validation.png"
+SAMPLES = "samples.png"  # of the training images, as the network is given them
 FACTS = "facts.json"  # for the report
 REPORT = "report.html"
 EVENTS = "events.out.tfevents.*"  # TensorBoard's names
@@ -156,7 +157,19 @@ def discard_unless_begun(folder: Path, lock: ExitStack) -> None:
 
 def sweep_saves(folder: Path) -> None:
     """Delete what killed saves of the run left half written; its lock must be held."""
-    for name in (CONFIG, STATE, WEIGHTS, METRICS, HISTORY, CURVES, PICTURES, FACTS, REPORT, details_file(folder, "*")):
+    for name in (
+        CONFIG,
+        STATE,
+        WEIGHTS,
+        METRICS,
+        HISTORY,
+        CURVES,
+        PICTURES,
+        SAMPLES,
+        FACTS,
+        REPORT,
+        details_file(folder, "*"),
+    ):
         sweep(folder / name)
 
 
@@ -168,7 +181,7 @@ def _has_begun(folder: Path) -> bool:
 def _clear(folder: Path) -> None:
     """Remove all that a run without a state may have written."""
     sweep_saves(folder)
-    for pattern in (CONFIG, PICTURES, EVENTS, FACTS, details_file(folder, "*").name):
+    for pattern in (CONFIG, PICTURES, SAMPLES, EVENTS, FACTS, details_file(folder, "*").name):
         for file in folder.glob(pattern):
             file.unlink()
 

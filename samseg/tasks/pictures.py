@@ -1,8 +1,9 @@
-"""Pages of pictures, for a run's `validation.png`."""
+"""Pages of pictures, for a run's `validation.png` and `samples.png`."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+SAMPLED = 6  # training images in a picture
 WIDTH, GAP, TITLE = 420, 12, 28  # of a picture, between pictures, of a line of text, in pixels
 Titled = tuple[str, np.ndarray]  # a line of text and the picture (H, W, 3) uint8 under it
 
@@ -10,6 +11,12 @@ Titled = tuple[str, np.ndarray]  # a line of text and the picture (H, W, 3) uint
 def spread(items: int, most: int = 4) -> list[int]:
     """Up to ``most`` indices of ``items``, first and last among them, evenly apart."""
     return np.unique(np.linspace(0, items - 1, most).round().astype(int)).tolist()
+
+
+def sample_page(samples: list[tuple[np.ndarray, np.ndarray]], key: np.ndarray | None = None) -> np.ndarray:
+    """Training images (H, W, 3), each beside itself with its truth drawn, two a row: (H, W, 3) uint8."""
+    titled = [[("what the network is given", image), ("with its truth", truth)] for image, truth in samples]
+    return page([sum(titled[start : start + 2], []) for start in range(0, len(titled), 2)], key)
 
 
 def page(rows: list[list[Titled]], key: np.ndarray | None = None) -> np.ndarray:

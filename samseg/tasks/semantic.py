@@ -8,18 +8,19 @@ from torch import Tensor, nn
 
 from samseg.data.check.dataset import check_dataset
 from samseg.data.check.report import Report
+from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.preprocess import shown
+from samseg.data.preprocess import shown, shown_input
 from samseg.data.target import check_classes, class_target
 from samseg.errors import ConfigError
 from samseg.models.build import Built, build_model
 from samseg.models.config import ModelConfig
-from samseg.predict.draw import coloured, legend
+from samseg.predict.draw import IGNORED, coloured, legend, overlay
 from samseg.predict.rows import evaluating, likeliest, predict_rows, whole_rows
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
 from samseg.tasks.metrics import SegmentationMetrics, table
-from samseg.tasks.pictures import page, spread
+from samseg.tasks.pictures import SAMPLED, page, sample_page, spread
 from samseg.tasks.semantic_report import SemanticReporter
 from samseg.tasks.task import Figures, Objective, Task
 
@@ -141,6 +142,16 @@ class SemanticTask(Task):
             titles = (name, "truth (grey: ignored)", "prediction")
             rows.append(list(zip(titles, (image, coloured(truth), coloured(prediction)), strict=True)))
         return page(rows, legend(self.classes))
+
+    def samples(self, dataset: SegmentationDataset) -> np.ndarray:
+        """Pixels that do not count, such as padding, are grey."""
+        drawn = []
+        for item in map(dataset.training_item, spread(len(dataset), SAMPLED)):
+            image, mask = shown_input(item["image"], self.data), item["mask"].numpy().astype(np.uint8)
+            truth = overlay(image, mask)
+            truth[mask == IGNORE_INDEX] = IGNORED
+            drawn.append((image, truth))
+        return sample_page(drawn, legend(self.classes))
 
     def seen(
         self, model: nn.Module, dataset: SegmentationDataset, index: int

@@ -163,6 +163,10 @@ class Task(ABC):
         """Average over flips and turns in evaluation from here on (`samseg.predict.tta`); InputError if it cannot."""
         raise InputError("--tta averages the probabilities of classes, and this run's task gives none: leave it out")
 
+    def samples(self, dataset: Dataset) -> np.ndarray | None:
+        """Some items of a training data set beside what is to be learnt of them, (H, W, 3) uint8; None: no picture."""
+        return None
+
     def reporter(self) -> Reporter:
         """Who speaks for the task in a report."""
         return Reporter(self)

@@ -1,4 +1,4 @@
-"""What a run shows of its course: curves, and TensorBoard events."""
+"""What a run shows of its course: a line an epoch, curves, and TensorBoard events."""
 
 from io import BytesIO
 from pathlib import Path
@@ -6,7 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from samseg.files import write_bytes
+from samseg.runs.state import RunState
 from samseg.tasks import Task
+from samseg.tasks.task import Figures
+
+
+def epoch_line(row: dict, figures: Figures, state: RunState, task: Task, epochs: int) -> str:
+    """What is said of an epoch, whose ``row`` of the history and ``figures`` these are."""
+    scores = (figures[task.score], state.best[task.score])
+    score, best = (f"{value:.4f}" if value is not None else "-" for value in scores)
+    return (
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  val {task.score_name} {score}  "
+        f"best {best} (epoch {state.best_epoch})  lr {row['lr']:.1e}  {row['seconds']:.1f} s"
+    )
 
 
 def draw_curves(history: list[dict], task: Task, path: Path) -> None:

@@ -29,14 +29,13 @@ from samseg.runs.facts import save_split
 from samseg.runs.folder import CURVES, PICTURES, STATE
 from samseg.runs.load import rebuild
 from samseg.runs.state import RunState
-from samseg.tasks import Task
 from samseg.tasks.task import Details, Figures, Metrics
 from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.evaluation import evaluate
 from samseg.training.failures import check_finite, explained
 from samseg.training.processes import agreed, whole_on_each
 from samseg.training.progress import Progress
-from samseg.training.report import Events, draw_curves
+from samseg.training.report import Events, draw_curves, epoch_line
 from samseg.training.stopping import StopRequest
 
 CURVES_SECONDS = 10  # the curves are drawn so often, and at the end
@@ -130,6 +129,14 @@ class Trainer:
             )
         return "\n".join(lines)
 
+    def save_samples(self, path: Path) -> bool:
+        """Draw what the next epoch begins with; False for a task that draws none."""
+        self.training.set_epoch(self.state.epoch + 1)
+        picture = self.task.samples(self.training)
+        if picture is not None:
+            save_picture(path, picture)
+        return picture is not None
+
     def _images_a_step(self) -> int:
         return self.settings.batch_size * self.settings.accumulate * self.processes
 
@@ -164,7 +171,7 @@ class Trainer:
                 if state.finished(settings.epochs, settings.patience) or time.monotonic() - drawn > CURVES_SECONDS:
                     draw_curves(state.history, task, folder / CURVES)
                     drawn = time.monotonic()
-            self.accelerator.print(_line(row, figures, state, task, settings.epochs))
+            self.accelerator.print(epoch_line(row, figures, state, task, settings.epochs))
 
     def _show(self, folder: Path, figures: Figures, details: Details) -> None:
         """Write what is to be looked at of the validation images."""
@@ -174,30 +181,22 @@ class Trainer:
                 examples = self.task.reporter().examples(network, self.validation, details)
                 save_split(folder, "val", figures, details, examples)
 
-    def train_epoch(self, epoch: int, folder: Path, stop: StopRequest, progress: Progress) -> float:
-        """What is left of a pass over the training images; returns the mean loss of all its steps.
-
-        A step is ``train.accumulate`` batches (fewer at the end) on every process. Its gradients are those of one large
-        batch, for the mean over pixels is taken over all of them together: accelerate's own accumulation would give a
-        batch with few labelled pixels the say of a full one.
-        """
-        accelerator, settings, part = self.accelerator, self.settings, self.state.part
+    def begin(self, epoch: int, seen: int = 0) -> None:
+        """Let `loader` give an epoch's batches from here on, behind the images that were ``seen``."""
         self.training.set_epoch(epoch)
-        self.batches.set_epoch(epoch, part["images"])
+        self.batches.set_epoch(epoch, seen)
         self.model.train()
+
+    def train_epoch(self, epoch: int, folder: Path, stop: StopRequest, progress: Progress) -> float:
+        """What is left of a pass over the training images; returns the mean loss of all its steps."""
+        accelerator, settings, part = self.accelerator, self.settings, self.state.part
+        self.begin(epoch, part["images"])
         started = saved = time.monotonic()
         before = part["seconds"]
         batches = iter(self.loader)
         with progress.bar(f"epoch {epoch}/{settings.epochs}", part["images"]):
             while step := list(islice(batches, settings.accumulate)):
-                torch.manual_seed(epoch_seed(self.config.seed, epoch, self.rank, part["steps"]))
-                loss = self._accumulate(send_to_device(step, accelerator.device, non_blocking=True))
-                check_finite(loss, epoch, part["steps"] + 1, settings)
-                accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step whose gradients overflow
-                    self.scheduler.step()
+                loss = self.step(step, epoch, part["steps"])
                 images = len(step) * settings.batch_size * self.processes
                 part["images"] = min(part["images"] + images, self.batches.used())
                 part["steps"] += 1
@@ -209,6 +208,23 @@ class Trainer:
                     self._save(folder)
                     saved = time.monotonic()
         return part["loss"] / part["steps"]
+
+    def step(self, batches: list[dict], epoch: int, number: int) -> float:
+        """Step ``number`` of an epoch: ``train.accumulate`` batches (fewer at the end) on every process; the loss.
+
+        The gradients are those of one large batch, for the mean over pixels is taken over all of them together:
+        accelerate's own accumulation would give a batch with few labelled pixels the say of a full one.
+        """
+        accelerator, settings = self.accelerator, self.settings
+        torch.manual_seed(epoch_seed(self.config.seed, epoch, self.rank, number))
+        loss = self._accumulate(send_to_device(batches, accelerator.device, non_blocking=True))
+        check_finite(loss, epoch, number + 1, settings)
+        accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step whose gradients overflow
+            self.scheduler.step()
+        return loss
 
     def _stop_if_asked(self, folder: Path, stop: StopRequest) -> None:
         if any(agreed(self.accelerator, stop())):
@@ -275,12 +291,3 @@ def group_settings(settings: TrainConfig) -> dict[str, float]:
     """What `parameter_groups` is told."""
     names = ("lr", "encoder_lr", "pyramid_lr", "weight_decay", "layer_decay")
     return {name: getattr(settings, name) for name in names}
-
-
-def _line(row: dict, figures: Figures, state: RunState, task: Task, epochs: int) -> str:
-    scores = (figures[task.score], state.best[task.score])
-    score, best = (f"{value:.4f}" if value is not None else "-" for value in scores)
-    return (
-        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  val {task.score_name} {score}  "
-        f"best {best} (epoch {state.best_epoch})  lr {row['lr']:.1e}  {row['seconds']:.1f} s"
-    )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.preprocess import network_view, shown
+from samseg.data.preprocess import network_view, shown, shown_input
 from samseg.data.target import check_classes
 from samseg.errors import ConfigError
 from samseg.models.build import Built
@@ -21,7 +21,7 @@ from samseg.models.promptable.model import PromptableModel
 from samseg.models.promptable.simulate import boxes_of, large_enough
 from samseg.predict.rows import evaluating, likeliest, whole_rows
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
-from samseg.tasks.pictures import page, spread
+from samseg.tasks.pictures import SAMPLED, page, sample_page, spread
 from samseg.tasks.promptable.clicks import box_answers, object_scores, shape_scores
 from samseg.tasks.promptable.losses import PromptLoss
 from samseg.tasks.promptable.metrics import PromptMetrics, table
@@ -203,6 +203,15 @@ class PromptableTask(Task):
                 row.append((title, objects_over(image, answers.numpy())))
             rows.append(row)
         return page(rows)
+
+    def samples(self, dataset: SegmentationDataset) -> np.ndarray:
+        """Objects have colours of their own."""
+        drawn = []
+        for item in map(dataset.training_item, spread(len(dataset), SAMPLED)):
+            image, objects = shown_input(item["image"], self.data), unpacked(item["mask"])[0]
+            masks = objects == large_enough(objects, self.settings.min_pixels)[:, None, None]
+            drawn.append((image, objects_over(image, masks.numpy())))
+        return sample_page(drawn)
 
     def _numbers(self, objects: Tensor) -> Tensor:
         """The objects of an evaluation image that count: large enough, at most `prompts.objects`, evenly drawn."""
