@@ -37,6 +37,10 @@ class TrainConfig:
     cache_features: bool = False
     cache_dir: str | None = None  # null: the user's cache folder, ~/.cache/samseg/features
     cache_dtype: str = "float16"  # float16 | bfloat16 | float32 (exact, twice the disk)
+    # tensorboard (events in the run's folder), mlflow, wandb: what follows the run, by its own environment variables,
+    # such as MLFLOW_TRACKING_URI and WANDB_MODE=offline. What fails during the run is left out.
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    track_weights: bool = False  # hand the best weights over to the trackers that take files
     resume: bool = False  # continue the run in run_dir
     accept_changed_data: bool = False  # go on although images or masks are not those that the run was begun with
 

@@ -31,7 +31,10 @@ EVENTS = "events.out.tfevents.*"  # TensorBoard's names
 PREDICTIONS = "predictions"  # a folder
 OBJECTS = "objects"  # a folder
 # These may differ on resuming: they do not change the result.
-FREE_KEYS = {"run_dir", "train.resume", "train.workers", "train.cache_dir", "train.accept_changed_data"}
+FREE_KEYS = {"run_dir", "train.resume", "train.workers", "train.cache_dir", "train.accept_changed_data"} | {
+    "train.trackers",
+    "train.track_weights",
+}
 MOVABLE_KEYS = FREE_KEYS | {"data.root", "model.weights"}  # may be edited in a run's config.yaml: the files may move
 
 

@@ -43,6 +43,7 @@ class RunState:
     scheduler: dict = field(default_factory=dict)
     scaler: dict | None = None  # of the loss, in fp16
     config: str = ""  # the run's config.yaml, as it was
+    trackers: dict = field(default_factory=dict)  # what each tracker has the run as, by its name
     data: dict = field(default_factory=dict)  # the digest of each image and its labels, by split and name
 
     def begun(self) -> bool:

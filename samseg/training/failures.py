@@ -47,7 +47,7 @@ def _explanation(error: Exception, config: TrainConfig) -> str | None:
             f"a process that reads images was killed, most likely for memory: lower train.workers ({config.workers}) "
             "or train.batch_size"
         )
-    if os.strerror(errno.ENOSPC) in text:  # TensorBoard's events
+    if os.strerror(errno.ENOSPC) in text:  # of what others write
         return "the disk of the run folder is full; make room, then go on with train.resume=true"
     return None
 

@@ -21,6 +21,7 @@ from samseg.training.batch_size import AUTO, find_batch_size
 from samseg.training.failures import check_memory
 from samseg.training.processes import accelerator_for, on_main, too_few
 from samseg.training.report import draw_curves
+from samseg.training.trackers import check_trackers
 from samseg.training.trainer import Trainer
 
 
@@ -50,6 +51,7 @@ def prepare(config: RunConfig, name: str, lock: ExitStack) -> Prepared:
     is closed. Raises InputError, one line, for everything that the user can mend.
     """
     check_memory(config)
+    check_trackers(config.train.trackers)
     accelerator, task = accelerator_for(config.train), task_of(config)
     if warning := too_few(accelerator):
         accelerator.print(warning)

@@ -1,4 +1,4 @@
-"""What a run shows of its course: a line an epoch, curves, and TensorBoard events."""
+"""What a run shows of its course: a line an epoch, and curves."""
 
 from io import BytesIO
 from pathlib import Path
@@ -58,19 +58,3 @@ def draw_curves(history: list[dict], task: Task, path: Path) -> None:
 def _line(axes, epochs: list[int], history: list[dict], key: str, label: str) -> None:
     values = [np.nan if row[key] is None else row[key] for row in history]
     axes.plot(epochs, values, label=label, marker="." if len(epochs) < 30 else None)
-
-
-class Events:
-    """TensorBoard events in the run folder, a step an epoch; resuming after ``epoch`` hides what came later."""
-
-    def __init__(self, folder: Path, epoch: int):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(folder, purge_step=epoch + 1)
-
-    def add(self, row: dict, scalars: dict[str, float | None]) -> None:
-        """Write a ``row`` of the history, and further ``scalars`` of its epoch."""
-        for key, value in ({f"run/{key}": value for key, value in row.items() if key != "epoch"} | scalars).items():
-            if value is not None:
-                self.writer.add_scalar(key, value, row["epoch"])
-        self.writer.flush()

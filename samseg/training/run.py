@@ -17,6 +17,7 @@ from samseg.training.machine import machine, peak_memory
 from samseg.training.prepare import prepare
 from samseg.training.processes import on_main, own_accelerator
 from samseg.training.stopping import sigterm_noted
+from samseg.training.tracking import tracked
 
 
 @own_accelerator()
@@ -39,10 +40,13 @@ def train(config: RunConfig, name: str) -> Path:
         state.config = (folder / CONFIG).read_text(encoding="utf-8")
         try:
             on_main(accelerator, lambda: save_facts(folder, facts, task.reporter().data(report)))
-            if begins:
-                on_main(accelerator, partial(trainer.save_samples, folder / SAMPLES))
-            with explained(config.train), sigterm_noted() as stop:
-                trainer.run(folder, stop)
+            drawn = begins and on_main(accelerator, partial(trainer.save_samples, folder / SAMPLES))
+            with tracked(config, folder, state, accelerator) as tracking:
+                if drawn:
+                    tracking.picture(folder / SAMPLES, 0)
+                with explained(config.train), sigterm_noted() as stop:
+                    trainer.run(folder, stop, tracking)
+                tracking.results(config, task, folder, state)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 saved = "the same command with train.resume=true goes on"

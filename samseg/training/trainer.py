@@ -35,8 +35,9 @@ from samseg.training.evaluation import evaluate
 from samseg.training.failures import check_finite, explained
 from samseg.training.processes import agreed, whole_on_each
 from samseg.training.progress import Progress
-from samseg.training.report import Events, draw_curves, epoch_line
+from samseg.training.report import draw_curves, epoch_line
 from samseg.training.stopping import StopRequest
+from samseg.training.tracking import Tracking
 
 CURVES_SECONDS = 10  # the curves are drawn so often, and at the end
 SAVE_MINUTES = 15  # the state is saved so often within an epoch
@@ -140,13 +141,12 @@ class Trainer:
     def _images_a_step(self) -> int:
         return self.settings.batch_size * self.settings.accumulate * self.processes
 
-    def run(self, folder: Path, stop: StopRequest) -> None:
+    def run(self, folder: Path, stop: StopRequest, tracking: Tracking) -> None:
         """Train, validate and write down epoch after epoch until the state is finished.
 
         Raises Terminated when any process was asked to ``stop``, with the state of that moment saved.
         """
         state, settings, task, main = self.state, self.settings, self.task, self.accelerator.is_main_process
-        events = Events(folder, state.epoch) if main else None
         progress = Progress(self.batches.used(), settings.epochs - state.epoch, main)
         drawn = -math.inf
         while not state.finished(settings.epochs, settings.patience):
@@ -160,10 +160,11 @@ class Trainer:
             row |= {"seconds": round(time.monotonic() - started, 2)}
             state.add_epoch(row, figures, task.better(figures, state.best))
             if state.improved():
-                # Pictures and events come before the state: an epoch that is run again draws them again.
+                # Pictures and tracking come before the state: an epoch that is run again draws them again.
                 self._show(folder, figures, metrics.details())
-            if main:
-                events.add(row, task.scalars(figures))
+                tracking.picture(folder / PICTURES, epoch)
+            values = {f"run/{column}": value for column, value in row.items() if column != "epoch"}
+            tracking.log(values | task.scalars(figures), epoch)
             self._save(folder)
             if main:
                 state.write_results(folder)

@@ -1,0 +1,102 @@
+"""A run as its trackers see it: one that fails is told of once and left out, and never ends the run."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from samseg.config.schema import RunConfig
+from samseg.errors import InputError
+from samseg.runs.folder import WEIGHTS, flat
+from samseg.runs.state import RunState
+from samseg.tasks import Task
+from samseg.training.processes import on_main
+from samseg.training.trackers import TRACKERS, Tracker
+
+LETTERS = 300  # of an error, at most
+
+
+class Tracking:
+    """The trackers that still follow a run. Without any, as on all processes but the main one, it does nothing."""
+
+    def __init__(self, tell: Callable[[str], None] = print):
+        self._tell = tell
+        self._following: dict[str, Tracker] = {}
+
+    def start(self, config: RunConfig, folder: Path, state: RunState) -> None:
+        """Begin with a run, or go on with it, and keep in the ``state`` what each tracker has it as.
+
+        Raises InputError when one cannot begin with a new run, while there is nothing to lose.
+        """
+        for name in config.train.trackers:
+            known = state.trackers.get(name)
+            tracker = TRACKERS[name]()
+            try:
+                state.trackers[name] = tracker.start(folder, state.epoch, known)
+                self._following[name] = tracker
+                if known is None:
+                    tracker.configure(flat(asdict(config)))
+            except Exception as error:
+                if state.begun():
+                    self._leave_out(name, error)
+                    continue
+                self.finish(done=False)
+                remedy = f"{tracker.remedy}, or " if tracker.remedy else ""
+                raise InputError(
+                    f"train.trackers: {name} cannot start ({_first_line(error)}): {remedy}leave it out"
+                ) from error
+
+    def log(self, values: dict[str, float | None], epoch: int) -> None:
+        """Figures of an epoch by name; what does not exist is left out."""
+        there = {name: value for name, value in values.items() if value is not None}
+        self._each(lambda tracker: tracker.log(there, epoch))
+
+    def picture(self, file: Path, epoch: int) -> None:
+        self._each(lambda tracker: tracker.picture(file, epoch))
+
+    def results(self, config: RunConfig, task: Task, folder: Path, state: RunState) -> None:
+        """The figures of the best epoch, and its weights where that is asked for."""
+        best = {name: state.best[name] for name in task.columns.values()} | task.scalars(state.best)
+        values = {"best/epoch": state.best_epoch} | {f"best/{name}": value for name, value in best.items()}
+        self.log(values, state.epoch)
+        if config.train.track_weights:
+            self._each(lambda tracker: tracker.keep(folder / WEIGHTS))
+
+    def finish(self, done: bool) -> None:
+        """Let go of the run, which is ``done`` or was stopped."""
+        self._each(lambda tracker: tracker.finish(done))
+        self._following.clear()
+
+    def _each(self, act: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._following.items()):
+            try:
+                act(tracker)
+            except Exception as error:  # of any kind, as they come from networks and other people's libraries
+                self._leave_out(name, error)
+
+    def _leave_out(self, name: str, error: Exception) -> None:
+        tracker = self._following.pop(name, None)
+        if tracker is not None:
+            with suppress(Exception):
+                tracker.finish(done=False)
+        self._tell(f"WARNING: {name} failed ({_first_line(error)}); the run goes on without it")
+
+
+@contextmanager
+def tracked(config: RunConfig, folder: Path, state: RunState, accelerator: Accelerator) -> Iterator[Tracking]:
+    """For the block the trackers of ``config`` follow the run in ``folder``. Raises InputError as `Tracking.start`."""
+    tracking = Tracking(accelerator.print)
+    on_main(accelerator, lambda: tracking.start(config, folder, state))
+    try:
+        yield tracking
+    except BaseException:
+        tracking.finish(done=False)
+        raise
+    tracking.finish(done=True)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().split("\n")[0] or type(error).__name__
+    return text if len(text) <= LETTERS else f"{text[:LETTERS]} ..."
