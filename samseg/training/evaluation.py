@@ -1,7 +1,7 @@
 """A model's figures on a split, at each image's own size."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +107,9 @@ def evaluate_run(folder: Path, split: str, *, tta: str | None = None, root: str 
     ``tta``: see `samseg.predict.tta`; the figures name it. ``root``: of other data, in place of the run's. InputError
     for a folder that is no run and for data that are not as they should be.
     """
-    config = read_run_config(folder, [] if root is None else [f"data.root={root}"])
+    config = read_run_config(folder)
+    if root is not None:
+        config = replace(config, data=replace(config.data, root=root))
     task = task_of(config)
     if tta is not None:
         task.use_tta(tta)
