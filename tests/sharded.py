@@ -3,7 +3,7 @@
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 from samseg.cli.main import main
-from samseg.training import run as training
+from samseg.training import prepare as training
 
 accelerator_for = training.accelerator_for
 
