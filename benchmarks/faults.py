@@ -87,9 +87,15 @@ def killed_and_resumed(times: int, start: Callable[..., "Process"], *settings: s
             if process.wait(random.uniform(0, length / 2) if found.total() + kills < times else 600):
                 break
             kills += 1
-        left = [path.name for path in Path(f"run{number}").iterdir() if path.name.startswith(".")]
-        same = process.code == 0 and result(Path(f"run{number}")) == expected and not left
-        found["killed and resumed to the weights and figures of the unbroken run" if same else "NOT THE SAME"] += kills
+        folder = Path(f"run{number}")
+        if process.code != 0:
+            found[f"ENDED WITH CODE {process.code}"] += kills
+            print(process.log.read_text(errors="replace"), file=sys.stderr)
+        elif left := [path.name for path in folder.iterdir() if path.name.startswith(".")]:
+            found[f"LEFT {', '.join(left)}"] += kills
+        else:
+            same = result(folder) == expected
+            found["killed and resumed to the weights and figures of the unbroken run" if same else "OTHER"] += kills
     return found
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from samseg.download import DownloadError, download, file_digest
@@ -179,7 +179,7 @@ def _address(source: Source) -> tuple[str, str]:
         raise DownloadError("not asked, as HF_HUB_OFFLINE is set")
     if not source.on_hub:
         return source.place, source.sha256
-    url = hf_hub_url(source.place, HUB_FILE)
+    url = f"{constants.ENDPOINT}/{source.place}/resolve/main/{HUB_FILE}"
     try:
         digest = get_hf_file_metadata(url).etag or ""
     except Exception as error:  # the hub's versions stand on different HTTP libraries, which raise errors of their own

@@ -46,9 +46,6 @@ def server(files, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with serving(dict(files)) as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
         sha256 = hashlib.sha256(files[MIRROR]).hexdigest()
         sources = (Source("someone/sam", 1, whole=False), Source(server.url + MIRROR, 1, sha256=sha256))
         monkeypatch.setitem(VARIANTS, SMALL, replace(VARIANTS[SMALL], sources=sources))
