@@ -1,5 +1,6 @@
 # make quickstart: from nothing to class maps of generated aerial scenes. make test: the test suite. make lint: the style.
 # make test-demo: the page and the report in a browser. make docs: the site, into site/.
+# make notebooks: run them, and save their pictures in them, in minutes.
 # make test-lowest: the suite on the lowest versions that setup.cfg allows, in an environment of its own.
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ LOWEST ?= .venv-lowest
 RUN = $(VENV)/bin/python
 SUITE = -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: quickstart test test-lowest test-demo lint docs clean
+.PHONY: quickstart test test-lowest test-demo lint docs notebooks clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/samseg train quickstart
@@ -29,6 +30,9 @@ test-demo: $(VENV)/.installed-test $(VENV)/.installed-demo
 lint: $(VENV)/.installed-lint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+notebooks: $(VENV)/.installed-test
+	$(RUN) -m tests.notebooks
 
 docs: $(VENV)/.installed-docs
 	$(RUN) -m mkdocs build --quiet --strict

@@ -25,7 +25,7 @@ LINKS = {  # as they stand in the Markdown, and as they lead to the site's pages
     r"(?:\.\./)?configs/": "configurations.md",
     r"(?:\.\./)?configs/(\w+)\.yaml": r"configurations.md#\1",
     r"(?:\.\./)?notebooks/(\w+)\.ipynb": r"notebooks/\1.md",
-    r"docs/([\w-]+\.md)": r"\1",
+    r"(?:\.\./)?docs/([\w-]+\.md)": r"\1",
 }
 CONTRACTS = (  # what an extension implements or meets, beside what `samseg` itself offers
     "samseg.encoders.register",
@@ -113,8 +113,9 @@ def page_of(notebook: Path) -> str:
         parts.append(f"```python\n{source}\n```")
         for output in cell["outputs"]:
             data = output.get("data", {})
-            if "image/png" in data:
-                parts.append(f"![](data:image/png;base64,{''.join(data['image/png'].split())})")
+            pictures = [kind for kind in ("image/png", "image/jpeg") if kind in data]
+            if pictures:
+                parts.append(f"![](data:{pictures[0]};base64,{''.join(data[pictures[0]].split())})")
             else:
                 text = "".join(output.get("text", data.get("text/plain", "")))
                 parts.append(f"```text\n{text.strip()}\n```")

@@ -47,8 +47,9 @@ class Target:
 class OneShot:
     """SAM personalised by examples: it finds in other images what their masks mark.
 
-    >>> oneshot = samseg.OneShot(samseg.build_sam("sam_vit_b.pth"), [(image, mask)])
-    >>> classes = oneshot(another)
+    Examples:
+        >>> oneshot = samseg.OneShot(samseg.build_sam("sam_vit_b.pth"), [(image, mask)])
+        >>> classes = oneshot(another)
 
     Args:
         sam: a whole SAM, as `build_sam` gives it.

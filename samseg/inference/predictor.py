@@ -28,11 +28,12 @@ class Predictor:
     model was trained (None, the default); ``overlap`` of tiles in px (None: a quarter of a tile). ``tta``: average over
     "flips" (four times the time) or these and quarter turns ("d4", eight times).
 
-    >>> predictor = Predictor.from_run("runs/buildings")
-    >>> predictor.classes
-    ['background', 'building']
-    >>> predictor("field.jpg").shape
-    (3000, 4000)
+    Examples:
+        >>> predictor = Predictor.from_run("runs/buildings")
+        >>> predictor.classes
+        ['background', 'building']
+        >>> predictor("field.jpg").shape
+        (3000, 4000)
     """
 
     def __init__(
