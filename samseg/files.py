@@ -68,8 +68,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 def sweep(path: Path) -> None:
     """Delete what killed processes left of ``path`` half written; nobody may be writing it."""
-    for file in path.parent.glob(f".{path.stem}-*{path.suffix}"):
-        file.unlink(missing_ok=True)
+    # The names of `written_whole`, and of files that a writer lays beside its own: a journal, a second part.
+    ours = re.compile(rf"\.{re.escape(path.stem)}-\w{{8}}(_temp)?{re.escape(path.suffix)}")
+    for file in path.parent.glob(".*"):
+        if ours.match(file.name):
+            file.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def test_a_sink_takes_everything_and_raises_at_the_end():
 
 def test_leftovers_of_a_killed_write_are_swept_and_no_others(tmp_path):
     with pytest.raises(KeyboardInterrupt), written_whole(tmp_path / "state.pt") as temporary:
-        leftover = temporary.with_name(re.sub(".pt$", "x.pt", temporary.name))  # a kill would have left it
+        leftover = temporary.with_name(re.sub("..pt$", "x.pt", temporary.name))  # a kill would have left it
         leftover.write_bytes(b"half")
         raise KeyboardInterrupt
     for name in ("state.pt", ".state-1.safetensors", ".best-1.pt"):

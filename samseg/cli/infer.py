@@ -24,7 +24,8 @@ annotations.json all of them in COCO's format. The ways: components (connected a
 for points in the middle of these, which parts objects that touch), amg (SAM's automatic mask generator).
 Per map (what has coordinates, control points or RPCs, or 268 million pixels or more): STEM.tif (class indices, 255
 nodata, in the map's place), STEM_overlay.jpg and, with --probabilities, STEM_probabilities.tif (a band a class, 254 is
-1). Stopped at any moment, the same command goes on.
+1). With --polygons and --objects each polygon is an object (components), with its number. Stopped at any moment, the
+same command goes on.
 Exit code: 0 all done, 1 some images could not be read and were skipped, 2 bad arguments.
 """
 
@@ -102,26 +103,22 @@ def run(args: Namespace) -> int:
     if (args.min_area or args.simplify) and not args.polygons:
         raise InputError("--min-area and --simplify are for --polygons; name a format")
     if maps and args.objects is not None:
-        raise InputError(f"{maps[0]} is a map, and --objects is for photos; leave it out")
-    if args.engine and (args.shard or args.objects is not None):
-        raise InputError(
-            "--engine ray divides the work itself, of maps and class maps; leave out --shard and --objects"
-        )
+        _check_objects(args, maps[0])
+    if args.engine and args.shard:
+        raise InputError("--engine ray divides the work itself; leave out --shard")
+    if args.engine and photos and args.objects is not None:
+        raise InputError(f"--engine ray makes class maps of photos such as {photos[0]}; leave out --objects")
     folder, place = local_run(run), outputs_folder(run)
     predictor = Predictor.from_run(folder, args.device, tile=args.tile, tta=args.tta)
-    if args.objects is not None:
-        from samseg.inference.object_files import ObjectFinder, find_in_images
-
-        finder = ObjectFinder(predictor, None if args.objects == "auto" else args.objects)
-        return 1 if find_in_images(finder, photos, args.out or place / OBJECTS) else 0
-    out, failed = args.out or place / PREDICTIONS, 0
+    out, failed = args.out or place / (PREDICTIONS if args.objects is None else OBJECTS), 0
     if maps and photos:
         check_stems([*photos, *maps], out, "_overlay.jpg")
     if maps or args.engine:
         from samseg.maps.options import MapOptions, PolygonOptions
         from samseg.maps.run import MapRun, infer_maps
 
-        polygons = PolygonOptions(args.polygons, args.min_area, args.simplify) if args.polygons else None
+        numbered = args.objects is not None
+        polygons = PolygonOptions(args.polygons, args.min_area, args.simplify, numbered) if args.polygons else None
         given = {name: getattr(args, name) for name in OPTIONS}
         options = MapOptions(probabilities=args.probabilities, polygons=polygons, **given)
         if args.engine:
@@ -130,9 +127,24 @@ def run(args: Namespace) -> int:
             cluster = dict(address=args.address, workers=args.workers, gpus=args.gpus_per_worker, device=args.device)
             return 1 if infer_on_ray(MapRun(predictor, folder), maps, photos, out, options, **cluster) else 0
         failed += infer_maps(MapRun(predictor, folder), maps, out, options, args.shard)
-    if photos:
+    if photos and args.objects is not None:
+        from samseg.inference.object_files import ObjectFinder, find_in_images
+
+        finder = ObjectFinder(predictor, None if args.objects == "auto" else args.objects)
+        failed += find_in_images(finder, photos, out)
+    elif photos:
         failed += predict_images(predictor, photos, out, args.probabilities)
     return 1 if failed else 0
+
+
+def _check_objects(args: Namespace, path: Path) -> None:
+    """InputError unless ``args.objects`` can be had of a map, ``path`` for one."""
+    from samseg.errors import InputError
+
+    if args.objects not in ("auto", "components"):
+        raise InputError(f"{path} is a map, whose objects are connected areas; leave out {args.objects}")
+    if not args.polygons:
+        raise InputError(f"{path} is a map, whose objects are polygons; name a format, as in --polygons gpkg")
 
 
 OPTIONS = ("bands", "resolution", "area", "bounds", "cog", "skip_damaged", "overwrite")

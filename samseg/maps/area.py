@@ -1,5 +1,6 @@
 """Which pixels of a raster are asked for: those in an area or in bounds."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,10 @@ def wanted(path: Path, options: MapOptions) -> Callable[[Box], np.ndarray] | Non
     if options.bounds is not None:
         areas = np.array([shapely.box(*options.bounds)])
     else:
-        areas = read_vectors(options.area, place.get("crs")).geometries
+        vectors = read_vectors(options.area, place.get("crs"))
+        if vectors.mended:
+            warnings.warn(f"{options.area}: {vectors.mended} invalid geometries were mended", stacklevel=2)
+        areas = vectors.geometries
         areas = areas[shapely.get_dimensions(areas) == 2]
     burner = Burner(areas, np.ones(len(areas)), place["transform"])
     if not len(burner.touching(0, 0, *raster.shape)):

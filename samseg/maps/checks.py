@@ -1,6 +1,7 @@
 """What is looked at before hours of computing: names, bands, values, resolution."""
 
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from samseg.data.scale import ranges
 from samseg.errors import InputError
 from samseg.inference.each import check_stems
 from samseg.maps.options import MapOptions
+from samseg.maps.parts.plan import Box
 
-LOOKED_AT = 8, 64  # windows along each side, and pixels of a window, to compare a raster's values with the run's
+LOOKED_AT = 8, 64  # windows along each side, and pixels of a window, that stand for the whole raster
+UNSEEN = 3 / 64  # of a raster may well hold data when no window does
 FAR = 0.5  # of the values outside the run's range are worth a warning
 OTHER_SCALE = 1.3  # times the resolution of training is worth one, too
 
@@ -36,17 +39,14 @@ def check_resolution(raster: RasterFile, data: DataConfig) -> None:
 
 def check_values(raster: RasterFile, data: DataConfig) -> None:
     """InputError for values that the run is not for at all; a warning for such as it has hardly seen."""
-    count, side = LOOKED_AT
-    height, width = raster.shape
     seen = []
-    for top in np.linspace(0, max(0, height - side), count, dtype=int):
-        for left in np.linspace(0, max(0, width - side), count, dtype=int):
-            try:
-                pixels, valid = raster.read(int(top), int(left), min(side, height), min(side, width))
-            except InputError:
-                continue  # damaged: told with the window when its turn comes
-            check_pixels(pixels, data, raster.path)
-            seen.append(pixels[:, valid])
+    for window in _windows(raster.shape):
+        try:
+            pixels, valid = raster.read(*window)
+        except InputError:
+            continue  # damaged: told with the window when its turn comes
+        check_pixels(pixels, data, raster.path)
+        seen.append(pixels[:, valid])
     if data.scale is None or not seen or not (values := np.concatenate(seen, axis=1)).size:
         return
     low, high = np.array(ranges(data)).T[:, : len(values), None]
@@ -57,6 +57,16 @@ def check_values(raster: RasterFile, data: DataConfig) -> None:
             f"trained on (data.scale={data.scale}): are its units others?",
             stacklevel=2,
         )
+
+
+def share_of_data(raster: RasterFile, within: Callable[[Box], np.ndarray] | None = None) -> float:
+    """About how much of a raster, 0 to 1, is valid and ``within`` what is wanted: an estimate from some windows."""
+    shares = []
+    for window in _windows(raster.shape):
+        with suppress(InputError):  # damaged
+            valid = raster.valid(*window)
+            shares.append((valid if within is None else valid & within(window)).mean())
+    return max(UNSEEN, float(np.mean(shares))) if shares else 1.0
 
 
 def check_inputs(paths: list[Path], out: Path, options: MapOptions) -> None:
@@ -78,3 +88,12 @@ def _check_bands(paths: list[Path], options: MapOptions) -> None:
                 f"{path} has {count} bands and {first} has {counts[first]}; say which are used with --bands, or give "
                 "them to two calls"
             )
+
+
+def _windows(shape: tuple[int, int]) -> Iterator[Box]:
+    """Windows all over a raster, or as many as it holds."""
+    count, side = LOOKED_AT
+    tops, lefts = ({int(at) for at in np.linspace(0, max(0, length - side), count)} for length in shape)
+    for top in sorted(tops):
+        for left in sorted(lefts):
+            yield Box(top, left, min(side, shape[0]), min(side, shape[1]))

@@ -1,6 +1,5 @@
 """Maps and photos on a Ray cluster: the model is loaded once an actor, and what fails is tried again by Ray."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,10 +12,11 @@ from samseg.inference.batch import predict_images
 from samseg.inference.each import check_names
 from samseg.inference.predictor import Predictor
 from samseg.maps.checks import check_inputs
+from samseg.maps.disk import writing
 from samseg.maps.options import MapOptions
 from samseg.maps.parts.store import PartStore
 from samseg.maps.products import Products
-from samseg.maps.run import MapRun, begin, writing
+from samseg.maps.run import MapRun, begin
 
 try:
     import ray
@@ -51,9 +51,6 @@ class Worker:
     def __init__(self, run: Path, out: Path, options: MapOptions, device: str | None, seen: dict[str, Any]):
         self.run = MapRun(Predictor.from_run(run, device, **seen), run)
         self.out, self.options = out, options
-
-    def pid(self) -> int:
-        return os.getpid()
 
     def do(self, share: Share) -> Done:
         path = share.paths[0]

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from samseg.maps.disk import writing
 from samseg.maps.options import MapOptions
 from samseg.maps.parts.store import PartStore
 from samseg.maps.products import Products
-from samseg.maps.run import writing
 
 
 def merge(folder: Path, cog: bool = False, overwrite: bool = False) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from samseg.errors import InputError
 
 FORMATS = {"gpkg": "GPKG", "geojson": "GeoJSON", "fgb": "FlatGeobuf", "parquet": "Parquet"}
+OVERLAY_PX = 2048  # of the picture to look at, on the longest side
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,13 @@ class PolygonOptions:
         suffix: of the file, one of `FORMATS`.
         min_area: square metres; smaller polygons are left out.
         simplify: metres that a border may move; borders between classes stay shared.
+        numbered: each polygon is an object, with its number from 1.
     """
 
     suffix: str
     min_area: float = 0.0
     simplify: float = 0.0
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         if self.suffix not in FORMATS:

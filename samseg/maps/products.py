@@ -7,15 +7,14 @@ import numpy as np
 
 from samseg.data.raster import RasterFile, gdal
 from samseg.errors import InputError
-from samseg.files import written_whole
-from samseg.maps.options import MapOptions
+from samseg.files import sweep
+from samseg.maps.disk import written
+from samseg.maps.options import OVERLAY_PX, MapOptions
 from samseg.maps.parts.store import PartStore
 from samseg.maps.polygons.areas import areas
 from samseg.maps.polygons.files import Place, write_polygons
 from samseg.maps.write import digest_of, write_classes, write_probabilities
 from samseg.predict.draw import legend, overlay, save_picture
-
-OVERLAY_PX = 2048  # on the longest side
 
 
 @dataclass
@@ -45,17 +44,20 @@ class Products:
         return not lacking
 
     def write(self) -> None:
-        """Write all, the map last: where it is, the others are."""
+        """Write all, the map last: where it is, the others are. One process at a time may do it."""
         missing = self.store.missing(range(self.store.plan.parts))
         if missing:
             raise InputError(
                 f"{self.store.folder} lacks {len(missing)} of {self.store.plan.parts} parts, such as "
                 f"{self.store.file(missing[0]).name}: run the shards that were not finished"
             )
+        for file in (self.classes, self._overlaid, *self._files()):
+            sweep(file)
         with gdal():
             if self.options.probabilities:
-                write_probabilities(self.store, self._file("_probabilities.tif"), self.options.cog)
-            with written_whole(self.classes) as temporary:
+                with written(self._file("_probabilities.tif")) as temporary:
+                    write_probabilities(self.store, temporary, self.options.cog)
+            with written(self.classes) as temporary:
                 write_classes(self.store, temporary, self.options.cog)
                 if self.options.polygons is not None:
                     self._polygons()
@@ -69,7 +71,7 @@ class Products:
         if empty:
             print(f"{self.classes} is done, and nothing but nodata")
         else:
-            print(f"{self.classes} is done; open {self._file('_overlay.jpg')} (legend.png says which colour is what)")
+            print(f"{self.classes} is done; open {self._overlaid} (legend.png says which colour is what)")
 
     def _polygons(self) -> None:
         place = Place(self.store.place, self.store.about["raster"])
@@ -77,6 +79,10 @@ class Products:
         file = self._file(f".{self.options.polygons.suffix}")
         count = write_polygons(file, found, self.store.classes, place, self.options.polygons)
         print(f"{count} polygons in {file}")
+
+    @property
+    def _overlaid(self) -> Path:
+        return self._file("_overlay.jpg")
 
     @property
     def _background(self) -> int | None:
@@ -90,7 +96,7 @@ class Products:
             return  # parts that were computed elsewhere, of a raster that is not here
         with RasterFile(classes) as raster:
             found = raster.small(OVERLAY_PX)[0][0]
-        save_picture(self._file("_overlay.jpg"), overlay(for_looking(pixels, valid), found, self._background))
+        save_picture(self._overlaid, overlay(for_looking(pixels, valid), found, self._background))
         save_picture(self.out / "legend.png", legend(self.store.classes))
 
     def _files(self) -> list[Path]:

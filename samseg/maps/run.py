@@ -1,14 +1,13 @@
 """Rasters through a trained run: the parts, then what is made of them."""
 
 import hashlib
+import math
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from rasterio.errors import RasterioError
 from tqdm import tqdm
 
 from samseg.data.config import DataConfig
@@ -16,10 +15,11 @@ from samseg.data.preprocess import tile_view
 from samseg.data.raster import RasterFile, gdal
 from samseg.data.scale import chosen_bands
 from samseg.errors import InputError
-from samseg.inference.each import output_folder
+from samseg.files import WriteError
 from samseg.inference.predictor import Predictor
 from samseg.maps.area import wanted
-from samseg.maps.checks import check_inputs, check_resolution, check_values
+from samseg.maps.checks import check_inputs, check_resolution, check_values, share_of_data
+from samseg.maps.disk import bytes_wanted, check_space, writing
 from samseg.maps.options import MapOptions, digest
 from samseg.maps.parts.compute import compute_parts
 from samseg.maps.parts.network import tile_network
@@ -27,7 +27,6 @@ from samseg.maps.parts.plan import MapPlan
 from samseg.maps.parts.store import PartStore
 from samseg.maps.polygons.files import Place
 from samseg.maps.products import Products
-from samseg.maps.write import check_space
 from samseg.predict.rows import AUTOCAST
 from samseg.runs.folder import WEIGHTS
 
@@ -105,11 +104,14 @@ class MapRun:
         predictor = self.predictor
         on_gpu = predictor.device.type == "cuda"
         autocast = AUTOCAST[predictor.config.train.precision] if on_gpu else None  # CPUs gain little from it
+        within = wanted(path, options)
         with self.raster(path, options) as raster:
             view = partial(tile_view, data=self.data(raster), name=path)
-        store.prepare()
+            filled = share_of_data(raster, within)
         missing = store.missing(numbers)
-        check_space(store, store.folder, len(missing))
+        space = bytes_wanted(store.plan, store.bands, len(store.classes), len(missing), filled, options.cog)
+        check_space(store.folder.parent, space, math.prod(store.plan.shape))
+        store.prepare()
         computed = compute_parts(
             store,
             missing,
@@ -117,7 +119,7 @@ class MapRun:
             view,
             tile_network(predictor.model, predictor.device, store.plan.tiles.inside, autocast, predictor.tta),
             batch=TILES_ON_GPU if on_gpu else 1,
-            within=wanted(path, options),
+            within=within,
         )
         done = len(numbers) - len(missing)
         with tqdm(total=len(numbers), initial=done, desc=path.name, unit="part", disable=None) as bar:
@@ -185,20 +187,8 @@ def infer_maps(
             else:
                 infer_shard(run, path, out, options, *shard)
         except InputError as error:
-            if len(paths) == 1:
+            if len(paths) == 1 or isinstance(error, WriteError):  # what one cannot have the others will not have
                 raise
             tqdm.write(f"skipped: {error}", file=sys.stderr)
             failed += 1
     return failed
-
-
-@contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Make the folder ``out``; what the disk or GDAL cannot do in the block is an InputError."""
-    output_folder(out)
-    try:
-        with gdal():
-            yield
-    except (OSError, RasterioError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise InputError(f"{out} cannot be written: {reason}; the same command goes on where it stopped") from error

@@ -1,6 +1,5 @@
 """From parts to one GeoTIFF: tiled, compressed, with colours, class names and overviews."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +10,11 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from samseg.errors import InputError
-from samseg.files import written_whole
 from samseg.maps.parts.plan import BLOCK
 from samseg.maps.parts.store import CERTAIN, DAMAGED, DIGEST, LAYOUT, NODATA, PartStore
 from samseg.predict.draw import palette
 
 SMALLEST_OVERVIEW = 512  # pixels on the longest side
-# Bytes a pixel that a map and its parts are reckoned to take on disk, for the look at the room before: an estimate.
-CLASS_BYTES, PROBABILITY_BYTES = 0.3, 1.0
 
 
 def write_classes(store: PartStore, path: Path, cog: bool = False) -> None:
@@ -56,54 +51,37 @@ def digest_of(path: Path) -> str | None:
         return None
 
 
-def check_space(store: PartStore, out: Path, todo: int) -> None:
-    """InputError when the disk of ``out`` has less room than ``todo`` more parts and the map may take."""
-    pixels = store.plan.shape[0] * store.plan.shape[1]
-    a_pixel = CLASS_BYTES + PROBABILITY_BYTES * (store.bands - 1)
-    wanted = pixels * a_pixel * (1 + todo / store.plan.parts)
-    free = shutil.disk_usage(out).free
-    if free < wanted:
-        raise InputError(
-            f"{out} has {free / 1e9:.1f} GB free, and {pixels / 1e6:.0f} million pixels may take {wanted / 1e9:.1f} "
-            "GB; make room, name another --out, or limit it with --area or --bounds"
-        )
-
-
 @contextmanager
 def _one_raster(
     store: PartStore, path: Path, bands: Sequence[int], overviews: Resampling, cog: bool, **layout
 ) -> Iterator[rasterio.io.DatasetWriter]:
-    """The raster of the parts' ``bands``, open for its metadata; at the end it gets overviews and its name."""
+    """The raster of the parts' ``bands``, open for its metadata; at the end it gets its pixels and overviews."""
     height, width = store.plan.shape
     profile = LAYOUT | layout | store.place | dict(height=height, width=width, count=len(bands))
     profile |= dict(driver="GTiff", dtype="uint8", nodata=NODATA)
-    with written_whole(path) as temporary:
-        with rasterio.open(temporary, "w", **profile) as raster:
-            raster.update_tags(**{DIGEST: store.digest})
-            yield raster  # metadata first: they stand at the head of the file
-            for number in range(store.plan.parts):
-                box = store.plan.part(number)
-                window = Window(box.left, box.top, box.width, box.height)
-                for index, band in enumerate(bands, start=1):
-                    values = store.read(number, band)
-                    if (values != NODATA).any():
-                        raster.write(values, index, window=window)
-        if cog:
-            made = temporary.with_suffix(".cog.tif")
-            layout = dict(compress="deflate", blocksize=BLOCK, bigtiff="if_safer", sparse_ok=True)
-            try:
-                rasterio.shutil.copy(temporary, made, driver="COG", overview_resampling=overviews.name, **layout)
-                made.replace(temporary)
-            finally:
-                made.unlink(missing_ok=True)
-            return
-        with (
-            rasterio.Env(COMPRESS_OVERVIEW="DEFLATE", SPARSE_OK_OVERVIEW="YES", GDAL_TIFF_OVR_BLOCKSIZE=BLOCK),
-            rasterio.open(temporary, "r+") as raster,
-        ):
-            factors = overview_factors(height, width)
-            if factors:
-                raster.build_overviews(factors, overviews)
+    made = store.folder / path.name if cog else path  # GDAL makes a cloud-optimised one of a whole one
+    with rasterio.open(made, "w", **profile) as raster:
+        raster.update_tags(**{DIGEST: store.digest})
+        yield raster  # metadata first: they stand at the head of the file
+        for number in range(store.plan.parts):
+            box = store.plan.part(number)
+            window = Window(box.left, box.top, box.width, box.height)
+            for index, band in enumerate(bands, start=1):
+                values = store.read(number, band)
+                if (values != NODATA).any():
+                    raster.write(values, index, window=window)
+    if cog:
+        layout = dict(compress="deflate", blocksize=BLOCK, bigtiff="if_safer", sparse_ok=True)
+        rasterio.shutil.copy(made, path, driver="COG", overview_resampling=overviews.name, **layout)
+        made.unlink()
+        return
+    with (
+        rasterio.Env(COMPRESS_OVERVIEW="DEFLATE", SPARSE_OK_OVERVIEW="YES", GDAL_TIFF_OVR_BLOCKSIZE=BLOCK),
+        rasterio.open(made, "r+") as raster,
+    ):
+        factors = overview_factors(height, width)
+        if factors:
+            raster.build_overviews(factors, overviews)
 
 
 def overview_factors(height: int, width: int) -> list[int]:

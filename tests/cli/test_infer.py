@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 from PIL import Image
 
 from tests.faults import make_read_only, small_disk
+from tests.maps.rasters import noise, write_raster
 from tests.random_run import write_run
 
 TOOL = Path(__file__).parents[2] / "tools" / "infer.py"
@@ -73,6 +75,34 @@ def test_bad_input_is_one_line_and_exit_code_2(work, infer, arguments, message):
     assert code == 2
     assert len(stderr.splitlines()) == 1 and message in stderr
     assert {file.name for file in (work / "data/test/images").iterdir()} == {"a.png", "b.tif"}
+
+
+def test_maps_with_objects_as_polygons_one_of_them_damaged(work, infer):
+    write_raster(work / "maps" / "a.tif", noise(70, 90))
+    damaged = write_raster(work / "maps" / "b.tif", noise(200, 200))
+    damaged.write_bytes(damaged.read_bytes()[:30_000])
+    given = ["maps", "--polygons", "gpkg", "--out", "objects"]
+    code, said, errors = infer("runs/model", *given, "--objects")
+    assert code == 1 and "b.tif cannot be read in rows" in errors and "Traceback" not in errors
+    meta, _, _, columns = pyogrio.raw.read(work / "objects" / "a.gpkg")
+    numbers = dict(zip(meta["fields"], columns))["object"]
+    assert f"{len(numbers)} polygons in" in said and numbers.tolist() == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--objects"], "c.tif is a map, whose objects are polygons; name a format"),
+        (["--objects", "amg", "--polygons", "gpkg"], "whose objects are connected areas; leave out amg"),
+        (["--polygons", "gpkg"], "c.tif has no coordinate system, which polygons need"),
+        (["--whole"], "is seen in tiles; leave out --whole"),
+    ],
+)
+def test_what_cannot_be_had_of_a_map(work, infer, arguments, message):
+    write_raster(work / "c.tif", noise(70, 90), crs=None)
+    code, _, errors = infer("runs/model", "c.tif", "--out", "none", *arguments)
+    assert code == 2 and message in errors and len(errors.splitlines()) == 1
+    assert not (work / "none" / "c.tif").exists()
 
 
 def test_figures_are_printed_before_a_disk_may_refuse_them(command, scenes, tmp_path):

@@ -27,6 +27,7 @@ def write_raster(path: Path, pixels: np.ndarray, **profile) -> Path:
     """(C, H, W) as a GeoTIFF, in UTM unless the profile says otherwise."""
     place = {"driver": "GTiff", "crs": "EPSG:32616", "transform": NORTH_UP} | profile
     shape = dict(zip(("count", "height", "width"), pixels.shape))
+    path.parent.mkdir(exist_ok=True)
     with rasterio.open(path, "w", dtype=pixels.dtype, **shape, **place) as raster:
         raster.write(pixels)
     return path

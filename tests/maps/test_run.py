@@ -16,6 +16,7 @@ from samseg.maps.merge import merge
 from samseg.maps.options import MapOptions, PolygonOptions
 from samseg.maps.run import MapRun, infer_map, infer_maps, infer_shard
 from tests.conftest import SHARED
+from tests.data.sources.test_maps import write_labels
 from tests.maps.rasters import NORTH_UP, noise, write_raster
 from tests.random_run import write_run
 
@@ -141,6 +142,26 @@ def test_bounds_limit_the_map_and_leave_its_pixels(run, tmp_path):
     whole, part = classes(tmp_path / "whole" / "a.tif"), classes(tmp_path / "part" / "a.tif")
     np.testing.assert_array_equal(part[20:110, 30:90], whole[20:110, 30:90])
     assert (part != 255).sum() == 90 * 60
+
+
+def test_an_area_in_other_coordinates_limits_the_map_and_says_what_it_mended(run, tmp_path):
+    raster = write_raster(tmp_path / "a.tif", noise(120, 120))
+    ring = [list(NORTH_UP @ pixel) for pixel in ((20, 20), (100, 100), (100, 20), (20, 100), (20, 20))]
+    bow = {"type": "Polygon", "coordinates": [ring]}
+    area = write_labels(tmp_path / "area.geojson", [("", bow)], "EPSG:4326")
+    with pytest.warns(UserWarning, match="area.geojson: 1 invalid geometries were mended"):
+        infer_map(run, raster, tmp_path / "out", MapOptions(area=area))
+    rows, columns = np.indices((120, 120)) + 0.5
+    inside = (np.abs(rows - 60) < np.abs(columns - 60)) & (np.abs(columns - 60) < 40)  # the bow's two halves
+    clear = np.abs(np.abs(rows - 60) - np.abs(columns - 60)) > 1.5
+    np.testing.assert_array_equal((classes(tmp_path / "out" / "a.tif") != 255)[clear], inside[clear])
+
+
+def test_bands_in_another_order(run, tmp_path):
+    pixels = noise(70, 70, bands=4)
+    raster = write_raster(tmp_path / "a.tif", pixels)
+    infer_map(run, raster, tmp_path / "out", MapOptions(bands=(4, 1, 2)))
+    np.testing.assert_array_equal(classes(tmp_path / "out" / "a.tif"), run.predictor(Raster(pixels[[3, 0, 1]])))
 
 
 def test_resampled_to_another_resolution(run, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samseg.files import written_whole
+from samseg.maps.disk import written
 from samseg.maps.parts.plan import Tile
 
 
@@ -27,7 +27,7 @@ class Edges:
         if near:
             self._near.setdefault(part, {})[tile] = piece.clone()  # not a view, which would hold the whole tile
         elif not self.stored(part, tile):
-            with written_whole(self._file(part, tile)) as temporary, open(temporary, "wb") as file:
+            with written(self._file(part, tile)) as temporary, open(temporary, "wb") as file:
                 np.save(file, piece.numpy())
 
     def stored(self, part: int, tile: Tile) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from samseg.data.raster import RasterFile
 from samseg.errors import InputError
-from samseg.files import written_whole
+from samseg.maps.disk import written
 from samseg.maps.parts.plan import BLOCK, MapPlan
 from samseg.predict.tiling import TilePlan
 
@@ -96,7 +96,7 @@ class PartStore:
                 return self.prepare()
             raise InputError(f"{self.folder} exists and holds no parts of a map; name another --out")
         height, width = self.plan.shape
-        with written_whole(self.folder / GRID) as temporary:
+        with written(self.folder / GRID) as temporary:
             profile = dict(driver="GTiff", height=height, width=width, count=1, dtype="uint8", nodata=NODATA)
             with rasterio.open(temporary, "w", **LAYOUT, **profile, **self.place):
                 pass
@@ -105,15 +105,15 @@ class PartStore:
             overlap=self.plan.tiles.overlap, side=self.plan.side, confidence=self.confidence,
             probabilities=self.probabilities, outputs=self.outputs,
         )  # fmt: skip
-        with written_whole(self.folder / SPLIT) as temporary:  # last: it says that the folder is ours
+        with written(self.folder / SPLIT) as temporary:  # last: it says that the folder is ours
             temporary.write_text(json.dumps(said, indent=1), encoding="utf-8")
 
     def remove(self) -> None:
-        """Remove the folder, its description last, so that a removal that is stopped can be gone on with."""
+        """Remove the folder, what says what it is last, so that a removal that is stopped can be gone on with."""
         for entry in self.folder.glob("*"):
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name != SPLIT:
+            elif entry.name not in (SPLIT, GRID):
                 entry.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -146,7 +146,7 @@ class PartStore:
         if "transform" in self.place:
             at = Window(box.left, box.top, box.width, box.height)
             place = {"crs": self.place.get("crs"), "transform": window_transform(at, self.place["transform"])}
-        with written_whole(self.file(number)) as temporary:
+        with written(self.file(number)) as temporary:
             with rasterio.open(temporary, "w", **LAYOUT, **profile, **place) as part:
                 if probabilities is not None:
                     for band, values in enumerate(self._layers(probabilities), start=1):

@@ -14,7 +14,7 @@ import pyproj
 import shapely
 
 from samseg.errors import InputError
-from samseg.files import written_whole
+from samseg.maps.disk import written
 from samseg.maps.options import FORMATS, PolygonOptions
 from samseg.maps.polygons.areas import Area
 
@@ -22,6 +22,7 @@ TOGETHER = 5000  # polygons written at a time
 SCHEMA = pa.schema(
     [("geometry", pa.binary()), ("class", pa.string()), ("area", pa.float64()), ("probability", pa.float64())]
 )
+NUMBERED = SCHEMA.append(pa.field("object", pa.int64()))
 
 
 class Place:
@@ -56,18 +57,20 @@ class Place:
 def write_polygons(path: Path, found: Iterable[Area], classes: list[str], place: Place, options: PolygonOptions) -> int:
     """Write areas as polygons with their class, square metres and mean probability; returns how many there are.
 
-    With ``options.simplify`` all of them are held at once, because borders are simplified for both sides.
+    With ``options.numbered`` each has a number, too, from 1. With ``options.simplify`` all of them are held at once,
+    because borders are simplified for both sides.
     """
     if options.simplify:
         found = _simplified(list(found), place, options.simplify)
     counted = [0]
-    batches = _batches(iter(found), classes, place, options, counted)
-    with written_whole(path) as temporary:
+    schema = NUMBERED if options.numbered else SCHEMA
+    batches = _batches(iter(found), schema, classes, place, options, counted)
+    with written(path) as temporary:
         temporary.unlink()  # GDAL makes the file
         if options.suffix == "parquet":
-            _write_parquet(temporary, batches, place)
+            _write_parquet(temporary, schema, batches, place)
         else:
-            reader = pa.RecordBatchReader.from_batches(SCHEMA, batches)
+            reader = pa.RecordBatchReader.from_batches(schema, batches)
             pyogrio.write_arrow(
                 reader, temporary, layer=path.stem, driver=FORMATS[options.suffix], geometry_name="geometry",
                 geometry_type="Unknown", crs=place.crs.to_wkt(),
@@ -76,20 +79,22 @@ def write_polygons(path: Path, found: Iterable[Area], classes: list[str], place:
 
 
 def _batches(
-    found: Iterator[Area], classes, place: Place, options: PolygonOptions, counted
+    found: Iterator[Area], schema: pa.Schema, classes, place: Place, options: PolygonOptions, counted
 ) -> Iterator[pa.RecordBatch]:
     while some := list(islice(found, TOGETHER)):
         polygons = place(np.array([area.polygon for area in some], object))
         metres = place.square_metres(polygons)
         kept = np.flatnonzero(metres >= options.min_area)
+        numbers = range(counted[0] + 1, counted[0] + len(kept) + 1)
         counted[0] += len(kept)
         columns = [
             [shapely.to_wkb(polygons[at]) for at in kept],
             [classes[some[at].index] for at in kept],
             metres[kept],
             [some[at].probability for at in kept],
+            numbers,
         ]
-        yield pa.record_batch([pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types)], schema=SCHEMA)
+        yield pa.record_batch([pa.array(column, kind) for column, kind in zip(columns, schema.types)], schema=schema)
 
 
 def _simplified(found: list[Area], place: Place, metres: float) -> list[Area]:
@@ -103,12 +108,12 @@ def _simplified(found: list[Area], place: Place, metres: float) -> list[Area]:
     return [area._replace(polygon=polygon) for area, polygon in zip(found, polygons)]
 
 
-def _write_parquet(path: Path, batches: Iterable[pa.RecordBatch], place: Place) -> None:
+def _write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], place: Place) -> None:
     """GeoParquet 1.0: https://geoparquet.org/releases/v1.0.0/"""
     from pyarrow.parquet import ParquetWriter
 
     column = {"encoding": "WKB", "geometry_types": [], "crs": place.crs.to_json_dict()}
     about = {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": column}}
-    with ParquetWriter(path, SCHEMA.with_metadata({"geo": json.dumps(about)})) as writer:
+    with ParquetWriter(path, schema.with_metadata({"geo": json.dumps(about)})) as writer:
         for batch in batches:
             writer.write_batch(batch)

@@ -16,7 +16,7 @@ from samseg.data.config import DataConfig
 from samseg.data.preprocess import valid_pixels
 from samseg.data.sources import Source
 from samseg.data.target import class_target
-from samseg.files import written_whole
+from samseg.maps.disk import written
 from samseg.maps.parts.plan import Box
 from samseg.maps.polygons.areas import labelled, traced
 
@@ -160,7 +160,7 @@ def _write(path: Path, found: list[Found], source: Source, classes: list[str]) -
             "iou": pa.array([one.iou for one in found], pa.float64()),
         }
     )
-    with written_whole(path) as temporary:
+    with written(path) as temporary:
         temporary.unlink()
         pyogrio.write_arrow(
             content,

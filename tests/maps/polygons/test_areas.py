@@ -134,6 +134,23 @@ def test_files_hold_class_area_and_probability(tmp_path, suffix):
     assert by_class["ground"][1].equals(shapely.box(left, top - 2, left + 3, top))
 
 
+def test_objects_are_numbered(tmp_path):
+    classes = np.where(np.indices((20, 20)).sum(0) % 8 < 3, 1, 0).astype(np.uint8)
+    parts = store(tmp_path / "parts", classes, 16)
+    place = Place({"crs": rasterio.crs.CRS.from_epsg(32616), "transform": NORTH_UP}, "a.tif")
+    for suffix in ("gpkg", "parquet"):
+        options = PolygonOptions(suffix, min_area=3, numbered=True)
+        count = write_polygons(tmp_path / f"a.{suffix}", areas(parts, skip=0), CLASSES, place, options)
+        if suffix == "parquet":
+            import pyarrow.parquet as pq
+
+            numbers = pq.read_table(tmp_path / "a.parquet")["object"].to_pylist()
+        else:
+            meta, _, _, columns = pyogrio.raw.read(tmp_path / "a.gpkg")
+            numbers = dict(zip(meta["fields"], columns))["object"].tolist()
+        assert numbers == list(range(1, count + 1)) and count > 2
+
+
 def test_areas_in_degrees_are_of_the_ellipsoid(tmp_path):
     place = Place({"crs": rasterio.crs.CRS.from_epsg(4326), "transform": Affine(0.001, 0, 10, 0, -0.001, 60)}, "a.tif")
     parts = store(tmp_path / "parts", np.zeros((10, 10), np.uint8), 16)

@@ -1,0 +1,82 @@
+"""What is made of a map's parts: killed while it is written, it is made again, and nothing stays behind."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+
+from samseg.inference.predictor import Predictor
+from samseg.maps.merge import merge
+from samseg.maps.options import MapOptions, PolygonOptions
+from samseg.maps.parts.store import PartStore
+from samseg.maps.run import MapRun, infer_shard
+from tests.maps.rasters import noise, write_raster
+from tests.random_run import write_run
+
+
+def content(folder: Path) -> tuple:
+    """Pixels and polygons of a map in a folder."""
+    found = []
+    for name in ("a.tif", "a_probabilities.tif"):
+        with rasterio.open(folder / name) as raster:
+            found.append(raster.read())
+    _, _, polygons, columns = pyogrio.raw.read(folder / "a.gpkg")
+    return (*found, polygons, *columns)
+
+
+def killed(do: Callable[[], object]) -> None:
+    """Call ``do`` in a copy of this process, which is to end by SIGKILL."""
+    child = os.fork()
+    if not child:
+        try:
+            do()
+        finally:
+            os._exit(1)  # it was not killed
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+
+def kill_at(call: int, method: Callable) -> Callable:
+    """``method``, in which the process is killed at so many calls."""
+    calls = iter(range(1, call + 1))
+
+    def counting(*arguments, **keywords):
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(*arguments, **keywords)
+
+    return counting
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_while_merging_it_is_merged_by_the_same_command(tmp_path, monkeypatch):
+    """In the probabilities, the classes, the polygons, before the map has its name, and while the parts are removed."""
+    path = write_run(tmp_path / "run")
+    run = MapRun(Predictor.from_run(path, "cpu", tile=True), path)
+    raster = write_raster(tmp_path / "a.tif", noise(2100, 64))
+    options = MapOptions(probabilities=True, polygons=PolygonOptions("gpkg", min_area=4), cog=True)
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    infer_shard(run, raster, whole, options, 1, 1)
+    parts = shutil.copytree(whole / "a.parts", out / "a.parts")
+    merge(whole / "a.parts", cog=True)
+    layers = 3 * 2  # reads of the probabilities of two parts
+    places = [(PartStore, "read", call) for call in (2, layers + 2, layers + 2 + 3)] + [(os, "replace", 2)]
+    for owner, name, call in places:  # of the probabilities, of the classes, of the polygons' class and confidence
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, kill_at(call, getattr(owner, name)))
+            killed(lambda: merge(parts, cog=True))
+        assert not (out / "a.tif").exists()
+        assert [file for file in out.iterdir() if file.name.startswith(".")]
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", kill_at(1, shutil.rmtree))
+        killed(lambda: merge(parts, cog=True))
+    assert (out / "a.tif").exists() and parts.is_dir()
+    merge(parts, cog=True)
+    for one, other in zip(content(whole), content(out), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert {file.name for file in out.iterdir()} == {file.name for file in whole.iterdir()}
