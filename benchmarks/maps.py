@@ -3,7 +3,7 @@
 Each measurement is a process of its own. The rasters are made for it: RGB, tiled, of one patch repeated. With
 ``--encoder`` the network is a Unet on it, random; without, one 1 x 1 convolution, so that what is measured is not the
 network. The plain loop reads a window, calls the network and writes the window's classes, one after the other, without
-blending: what one writes first with rasterio.
+blending: what one writes first with rasterio. terratorch and geoai, where installed, are their tiled inference.
 """
 
 import json
@@ -20,24 +20,34 @@ from torch import nn
 
 REPOSITORY = Path(__file__).parents[1]
 TILE = 1024
+WIDE_ROWS = 3000
+NODATA = {"sparse": "99.9 % nodata", "wide": f"nodata below row {WIDE_ROWS}"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[6000, 20000], help="pixels a side of the rasters")
     parser.add_argument("--sparse", type=int, metavar="SIZE", help="also a raster of SIZE a side, 99.9 %% of it nodata")
+    parser.add_argument(
+        "--wide",
+        type=int,
+        metavar="SIZE",
+        help=f"also a raster of SIZE a side, nodata but for {WIDE_ROWS} rows",
+    )
     parser.add_argument("--encoder", help="sam-vit_b ...; default: one convolution")
-    parser.add_argument("--plain", action="store_true", help="the plain loop, too")
+    parser.add_argument("--peers", nargs="+", choices=("plain", "terratorch", "geoai"), default=[], help="on --sizes")
 
 
 def run(args: Namespace) -> None:
     rows = [["raster", "way", "s", "peak MB", "network %", "pixels written %"]]
     with tempfile.TemporaryDirectory() as folder:
-        for size, sparse in [(size, False) for size in args.sizes] + ([(args.sparse, True)] if args.sparse else []):
+        rasters = [(size, "") for size in args.sizes]
+        rasters += [(size, kind) for size, kind in ((args.wide, "wide"), (args.sparse, "sparse")) if size]
+        for size, kind in rasters:
             raster = Path(folder) / f"{size}.tif"
-            write_raster(raster, size, sparse)
-            for way in ("samseg", "plain") if args.plain and not sparse else ("samseg",):
+            write_raster(raster, size, kind)
+            for way in ("samseg", *(() if kind else args.peers)):
                 found = measured(way, raster, Path(folder) / way, args.encoder)
-                name = f"{size} x {size}" + (", 99.9 % nodata" if sparse else "")
+                name = f"{size} x {size}" + (f", {NODATA[kind]}" if kind else "")
                 cells = (
                     f"{found['seconds']:.1f}",
                     f"{found['peak']:.0f}",
@@ -50,8 +60,8 @@ def run(args: Namespace) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)))
 
 
-def write_raster(path: Path, size: int, sparse: bool) -> None:
-    """One patch of 512 pixels, repeated; ``sparse``: in the middle 3.2 % of each side alone."""
+def write_raster(path: Path, size: int, kind: str = "") -> None:
+    """One patch of 512 pixels, repeated; "sparse": in the middle 3.2 % of each side alone, "wide": at the top alone."""
     import rasterio
     from rasterio.windows import Window
 
@@ -63,7 +73,8 @@ def write_raster(path: Path, size: int, sparse: bool) -> None:
     ) as raster:
         for top in range(0, size, 512):
             for left in range(0, size, 512):
-                if not sparse or max(abs(top - size / 2), abs(left - size / 2)) < 0.016 * size:
+                middle = max(abs(top - size / 2), abs(left - size / 2)) < 0.016 * size
+                if not kind or (middle if kind == "sparse" else top < WIDE_ROWS):
                     height, width = min(512, size - top), min(512, size - left)
                     raster.write(patch[:, :height, :width], window=Window(left, top, width, height))
 
@@ -135,6 +146,31 @@ def _plain(network: Timed, raster: Path, out: Path) -> None:
                     written.write(classes, 1, window=window)
 
 
+def _terratorch(network: Timed, raster: Path, out: Path) -> None:
+    """As its inference task does: the raster whole in memory, then its tiles."""
+    import rasterio
+    from terratorch.tasks.tiled_inference import tiled_inference
+
+    out.mkdir()
+    with rasterio.open(raster) as read:
+        pixels, profile = torch.from_numpy(read.read()).float()[None] / 255, read.profile
+    answer = tiled_inference(network, pixels, crop=TILE, stride=TILE - TILE // 4, delta=8, batch_size=1)
+    with rasterio.open(out / raster.name, "w", **profile | dict(count=1, nodata=255)) as written:
+        written.write(answer[0].argmax(0).byte().numpy(), 1)
+
+
+def _geoai(network: Timed, raster: Path, out: Path) -> None:
+    from geoai.inference import predict_geotiff
+
+    predict_geotiff(
+        network, str(raster), str(out / raster.name), TILE, TILE // 4, batch_size=1, num_classes=2, device="cpu",
+        output_dtype="uint8", output_nodata=255, postprocess_fn=lambda scores: scores.argmax(0), verbose=False,
+    )  # fmt: skip
+
+
+WAYS = {"samseg": _samseg, "plain": _plain, "terratorch": _terratorch, "geoai": _geoai}
+
+
 def measure() -> None:
     """What a process of `measured` does: prints its figures as JSON."""
     import rasterio
@@ -142,7 +178,7 @@ def measure() -> None:
     way, raster, out, encoder = sys.argv[1:]
     network = _network(encoder)
     start = time.perf_counter()
-    {"samseg": _samseg, "plain": _plain}[way](network, Path(raster), Path(out))
+    WAYS[way](network, Path(raster), Path(out))
     seconds = time.perf_counter() - start
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     with rasterio.open(Path(out) / Path(raster).name) as made, rasterio.open(raster) as read:
