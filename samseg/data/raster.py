@@ -4,7 +4,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ except ImportError as error:
 
 CACHE_BYTES = 2**26  # of GDAL's blocks; its default, a twentieth of the machine's memory, grows with the machine
 MOST_PIXELS = 2**28  # of an image that is read whole
+PIECE = 128  # pixels a side of what is read at a time of a raster that is shrunk
 ROWS = 256  # read at a time where only their validity is asked for
 METRES_A_DEGREE = math.pi * 6371008.8 / 180
 
@@ -144,13 +145,23 @@ class RasterFile:
         return hashlib.sha256(repr([stats, [str(value) for value in header]]).encode()).hexdigest()
 
     def small(self, longest: int) -> Raster:
-        """The whole raster at ``longest`` pixels on its longest side or its own size: bands (C, h, w), valid (h, w)."""
-        scale = min(1.0, longest / max(self.shape))
-        shape = tuple(max(1, round(side * scale)) for side in self.shape)
-        try:
-            return self._read(Window(0, 0, self.shape[1], self.shape[0]), shape)
-        except (RasterioError, OSError):  # damaged somewhere, as its reader has said
-            return Raster(np.zeros((len(self.bands), *shape), self.dtype), np.zeros(shape, bool))
+        """The whole raster at each n-th pixel, ``longest`` pixels a side at most: bands (C, h, w), valid (h, w).
+
+        It is read in pieces, so that a block is decoded once although the cache does not hold a row of them.
+        """
+        step = -(-max(self.shape) // longest)
+        height, width = (-(-side // step) for side in self.shape)
+        pixels, valid = np.zeros((len(self.bands), height, width), self.dtype), np.zeros((height, width), bool)
+        across = width if self._dataset.block_shapes[0][1] >= self.shape[1] else PIECE  # blocks may be whole rows
+        for top in range(0, height, PIECE):
+            for left in range(0, width, across):
+                rows, columns = slice(top, top + PIECE), slice(left, left + across)
+                below, right = min((top + PIECE) * step, self.shape[0]), min((left + across) * step, self.shape[1])
+                window = Window(left * step, top * step, right - left * step, below - top * step)
+                with suppress(RasterioError, OSError):  # damaged there, as its reader has said
+                    piece = self._read(window, valid[rows, columns].shape)
+                    pixels[:, rows, columns], valid[rows, columns] = piece
+        return Raster(pixels, valid)
 
     def _read(self, window: Window, shape: tuple[int, int] | None = None) -> Raster:
         shape = shape or (window.height, window.width)
