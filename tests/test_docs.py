@@ -52,6 +52,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "samseg weights sam-vit_b": "it needs the hub",
     "samseg benchmark faults": "it takes minutes",
     "samseg benchmark sam": "it takes minutes",
+    "samseg benchmark maps": "it takes minutes",
     "samseg push": "it needs a hub; tests/runs/hub bring one",
     "samseg demo": "it serves a page until it is stopped; tests/demo try it",
     "samseg train configs/promptable.yaml": "it needs SAM's weights, whole",
