@@ -8,9 +8,10 @@ With row_i[h] = q_i . Rh[h_i - h] (one number for each row of keys) and col_i[w]
 row_i[h_j] + col_i[w_j]. Two exact ways to use that:
 
 - folded: they are dot products with one-hot vectors, so the whole logit is one,
-  [scale q_i, row_i, col_i] . [k_j, onehot(h_j), onehot(w_j)], and any fused attention kernel computes it, forward
-  and backward, without an N x N bias. On a GPU, and wherever the code is traced.
-- chunked: on the CPU, where a wider dot product costs more than an addition in cache (`chunked.py`).
+  scale [q_i, row_i / scale, col_i / scale] . [k_j, onehot(h_j), onehot(w_j)], and any attention kernel computes it,
+  forward and backward, without an N x N bias. On a GPU, and wherever the code is traced, by PyTorch's; on the CPU
+  for windows, where the additions take three times as long as the wider product in bfloat16, and as long in float32.
+- added: on the CPU for whole maps, where the wider product takes longer than the additions (`chunked.py`).
 """
 
 import torch
@@ -92,14 +93,27 @@ class Attention(nn.Module):
 
     def attend(self, qkv: Tensor) -> Tensor:
         """Attention of each (H, W) map to itself: (3, B, heads, H, W, d) -> (B, heads, H, W, d)."""
-        q, k, v = qkv.contiguous().unbind(0)
-        row, col = self.relative_logits(q)
-        q, k, v, row, col = q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3), row.flatten(2, 3), col.flatten(2, 3)
+        B, heads, H, W, d = qkv.shape[1:]
+        q, k, v = qkv.unbind(0)
         if not torch.jit.is_scripting():
             if q.device.type == "cpu" and not is_traced():
-                maps = [t.flatten(0, 1) for t in (q, k, v, row, col)]
-                return chunked_attention(*maps).reshape(qkv.shape[1:])
-        return _folded(q, k, v, row, col).reshape(qkv.shape[1:])
+                return self.attend_in_chunks(q, k, v).reshape(B, heads, H, W, d)
+        row, col = self.relative_logits(q)
+        query, key = _folded(q, k, row, col)
+        # Fused kernels want one width for q, k and v. The values' padding comes out as zeros and is cut off.
+        value = F.pad(v.flatten(2, 3), [0, H + W])
+        return F.scaled_dot_product_attention(query, key, value, scale=d**-0.5)[..., :d].reshape(B, heads, H, W, d)
+
+    @torch.jit.unused
+    def attend_in_chunks(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, heads, H, W, d) thrice -> (B * heads, H * W, d)."""
+        H, W, d = q.shape[2:]
+        if H + W <= d:
+            query, key = _folded(q, k, *self.relative_logits(q))
+            return chunked_attention(query.flatten(0, 1), key.flatten(0, 1), v.flatten(2, 3).flatten(0, 1).contiguous())
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()  # or products would copy them for each chunk
+        maps = [t.flatten(2, 3).flatten(0, 1) for t in (q, k, v, *self.relative_logits(q))]
+        return chunked_attention(*maps)
 
     def relative_logits(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """The position terms of queries (B, heads, H, W, d) for each row of keys (.., H) and each column (.., W)."""
@@ -121,16 +135,12 @@ def _relative_table(rel_pos: Tensor, size: int) -> Tensor:
     return rel_pos[index[:, None] - index[None, :] + size - 1]
 
 
-def _folded(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
-    """One dot product for all three terms; (B, heads, N, d) in and out."""
-    B, heads, N, d = q.shape
-    H, W = row.shape[-1], col.shape[-1]
-    token = torch.arange(N, device=q.device)
+def _folded(q: Tensor, k: Tensor, row: Tensor, col: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries and keys (B, heads, H * W, d + H + W) whose product, scaled, is the whole logit."""
+    B, heads, H, W, d = q.shape
+    token = torch.arange(H * W, device=q.device)
     at_row = (token // W).unsqueeze(1) == torch.arange(H, device=q.device)
     at_col = (token % W).unsqueeze(1) == torch.arange(W, device=q.device)
-    onehot = torch.cat([at_row, at_col], dim=1).to(q.dtype).expand(B, heads, N, H + W)
-    query = torch.cat([q * d**-0.5, row, col], dim=-1)
-    key = torch.cat([k, onehot], dim=-1)
-    # Fused kernels want one width for q, k and v. The values' padding comes out as zeros and is cut off.
-    value = F.pad(v, [0, H + W])
-    return F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :d]
+    onehot = torch.cat([at_row, at_col], dim=1).to(q.dtype).reshape(H, W, H + W).expand(B, heads, H, W, H + W)
+    query = torch.cat([q, row * d**0.5, col * d**0.5], dim=-1)
+    return query.flatten(2, 3), torch.cat([k, onehot], dim=-1).flatten(2, 3)

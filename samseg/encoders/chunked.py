@@ -1,24 +1,30 @@
-"""Attention with relative positions on the CPU, a few logits at a time, forward and backward.
+"""Attention on the CPU, a few logits at a time, forward and backward.
 
 The N x N logits of a global block of ViT-B are 0.8 GB, and a pass over memory costs more than the arithmetic. Here the
-logits of a few maps, or of a few rows of queries of one map, are made, turned into probabilities and used up in one
-small buffer that stays in the cores' cache. Nothing of size N x N is kept: the backward pass makes them again.
+logits of a few maps, or of a few rows of queries of one map, are made, turned into probabilities and used up while
+they are in the cores' cache. Nothing of size N x N is kept: the backward pass makes them again.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-CHUNK_BYTES = 2**23  # of logits, worked on at a time by all cores together; fewer make the products slower
+from samseg.encoders.products import affine, outer
+
+MAP_LOGITS = 2**21  # of one map at a time: 512 queries of 64 x 64 keys, with fewer the products are slower
+LOGITS = 2**20  # of several maps at a time: 27 of SAM's windows, with more they leave the cache
 
 
-def chunked_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
-    """softmax(scale q k^T + row + col) v for maps of H x W = N tokens, scale = d**-0.5.
+def chunked_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor | None = None, col: Tensor | None = None) -> Tensor:
+    """softmax(d**-0.5 q k^T + row + col) v for maps of N tokens; d is the width of v.
 
     Args:
-        q, k, v: (maps, N, d), contiguous.
-        row, col: (maps, N, H) and (maps, N, W), the position terms of each query for the rows and columns of keys.
+        q, k: (maps, N, any width), contiguous.
+        v: (maps, N, d), contiguous.
+        row, col: (maps, N, H) and (maps, N, W) with H x W = N, what each query adds for the rows and columns of keys.
 
     Returns:
         (maps, N, d).
@@ -28,59 +34,102 @@ def chunked_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor)
 
 class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
-        out = torch.empty_like(q)
-        for part, probabilities in _probabilities(q, k, row, col):
-            torch.bmm(probabilities, v[part[0]], out=out[part])
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, row: Tensor | None, col: Tensor | None) -> Tensor:
+        out, room = torch.empty_like(v), _room(q)
+        for maps, parts in _chunks(q):
+            values = _filters(v[maps].transpose(1, 2))
+            for part in parts:
+                out[part] = _times(_probabilities(q, k, row, col, v.shape[-1], part, room), values)
         ctx.save_for_backward(q, k, v, row, col, out)
         return out
 
     @staticmethod
-    def backward(ctx, d_out: Tensor) -> tuple[Tensor, ...]:
+    @once_differentiable
+    def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, ...]:
         """With p the probabilities and s the logits: ds = p (dp - sum_j p dp), and that sum is d_out . out."""
         q, k, v, row, col, out = ctx.saved_tensors
         d_out = d_out.contiguous()
-        d_q, d_row, d_col = torch.empty_like(q), torch.empty_like(row), torch.empty_like(col)
-        d_k, d_v = torch.zeros_like(k), torch.zeros_like(v)
-        scale = q.shape[-1] ** -0.5
+        d_q, d_row, d_col = (None if x is None else torch.empty_like(x) for x in (q, row, col))
+        d_k, d_v = (x.new_zeros(len(x), x.shape[2], x.shape[1]) for x in (k, v))  # transposed
         mean = (d_out * out).sum(-1, keepdim=True)
-        buffer = torch.empty_like(_buffer(q))
-        for part, p in _probabilities(q, k, row, col):
-            maps = part[0]
-            d_v[maps].baddbmm_(p.transpose(1, 2), d_out[part])
-            d_logits = buffer.view(-1)[: p.numel()].view_as(p)
-            torch.bmm(d_out[part], v[maps].transpose(1, 2), out=d_logits)
-            d_logits.sub_(mean[part]).mul_(p)
-            d_q[part] = torch.bmm(d_logits, k[maps]).mul_(scale)
-            d_k[maps].baddbmm_(d_logits.transpose(1, 2), q[part], alpha=scale)
-            grid = d_logits.view(*p.shape[:2], row.shape[-1], col.shape[-1])
-            torch.sum(grid, -1, out=d_row[part])
-            torch.sum(grid, -2, out=d_col[part])
-        return d_q, d_k, d_v, d_row, d_col
+        room, other_room = _room(q), _room(q)
+        for maps, parts in _chunks(q):
+            keys = _filters(k[maps].transpose(1, 2))
+            for part in parts:
+                p = _probabilities(q, k, row, col, v.shape[-1], part, room)
+                _add_outer(d_v[maps], d_out[part], p)
+                d_logits = _view(other_room, p.shape)
+                torch.bmm(d_out[part], v[maps].transpose(1, 2), out=d_logits)
+                d_logits.sub_(mean[part]).mul_(p)
+                d_q[part] = _times(d_logits, keys)
+                _add_outer(d_k[maps], q[part], d_logits)
+                if row is not None:
+                    grid = d_logits.view(*p.shape[:2], row.shape[-1], col.shape[-1])
+                    torch.sum(grid, -1, out=d_row[part])
+                    torch.sum(grid, -2, out=d_col[part])
+        scale = v.shape[-1] ** -0.5
+        return d_q.mul_(scale), d_k.mul_(scale).transpose(1, 2), d_v.transpose(1, 2), d_row, d_col
 
 
-def _buffer(q: Tensor) -> Tensor:
-    """Room for the logits of one chunk: (maps at a time, queries at a time, N); either all queries or one map."""
+def _shape(q: Tensor) -> tuple[int, int]:
+    """How many maps and how many queries of each are a chunk: all queries of several maps, or some of one."""
     maps, N, _ = q.shape
-    logits = max(1, CHUNK_BYTES // q.element_size())
-    together = min(maps, max(1, logits // N**2))
-    return q.new_empty(together, min(N, max(1, logits // (together * N))), N)
+    return min(maps, max(1, LOGITS // N**2)), min(N, max(1, MAP_LOGITS // N))
 
 
-def _probabilities(q: Tensor, k: Tensor, row: Tensor, col: Tensor) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-    """The (maps, queries) slices of each chunk and its softmax (maps, queries, N), which the next chunk overwrites."""
-    maps, N, d = q.shape
-    buffer = _buffer(q)
-    together, queries, _ = buffer.shape
-    for first in range(0, maps, together):
-        some = slice(first, first + together)
-        keys = k[some].transpose(1, 2)
-        for start in range(0, N, queries):
-            part = (some, slice(start, start + queries))
-            rows, columns = row[part], col[part]
-            shape = (*rows.shape[:2], N)
-            logits = buffer.view(-1)[: shape[0] * shape[1] * N].view(shape)
-            grid = logits.view(*shape[:2], rows.shape[-1], columns.shape[-1])
-            torch.add(rows.unsqueeze(-1), columns.unsqueeze(-2), out=grid)
-            logits.baddbmm_(q[part], keys, alpha=d**-0.5)
-            yield part, torch.softmax(logits, -1, out=logits)
+def _chunks(q: Tensor) -> Iterator[tuple[slice, list[tuple[slice, slice]]]]:
+    """Slices of the maps, each with its (maps, queries) slices."""
+    together, queries = _shape(q)
+    for first in range(0, len(q), together):
+        maps = slice(first, first + together)
+        yield maps, [(maps, slice(start, start + queries)) for start in range(0, q.shape[1], queries)]
+
+
+def _room(q: Tensor) -> Tensor:
+    """Memory for the logits of a chunk. Made anew each time, its pages would cost as much as half a product."""
+    together, queries = _shape(q)
+    return q.new_empty(together * queries * q.shape[1])
+
+
+def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return room[: math.prod(shape)].view(shape)
+
+
+def _probabilities(
+    q: Tensor, k: Tensor, row: Tensor | None, col: Tensor | None, d: int, part: tuple[slice, slice], room: Tensor
+) -> Tensor:
+    """The softmax (maps, queries, N) of one chunk, in the `room`."""
+    query, keys = q[part], k[part[0]].transpose(1, 2)
+    logits = _view(room, (*query.shape[:2], q.shape[1]))
+    if row is not None:
+        grid = logits.view(*query.shape[:2], row.shape[-1], col.shape[-1])
+        torch.add(row[part].unsqueeze(-1), col[part].unsqueeze(-2), out=grid)
+    logits.baddbmm_(query, keys, beta=0 if row is None else 1, alpha=d**-0.5)
+    return torch.softmax(logits, -1, out=logits)
+
+
+def _is_convolved(x: Tensor) -> bool:
+    """Whether products with a small result are faster as convolutions: in float32, a map at a time.
+
+    Values of 512 queries and 64 x 64 keys, in GFLOP/s: on Zen 4 194 instead of 175, on Zen 5 412 instead of 202. In
+    bfloat16 a batched product is faster. Logits are not a small result: as a convolution they would want fresh memory.
+    """
+    return x.dtype == torch.float32 and len(x) == 1
+
+
+def _filters(x: Tensor) -> Tensor:
+    """(maps, d, N) as `_times` likes its second factor."""
+    return x.contiguous() if _is_convolved(x) else x
+
+
+def _times(a: Tensor, b: Tensor) -> Tensor:
+    """(maps, M, N), (maps, d, N) -> a b^T (maps, M, d)."""
+    return affine(a[0], b[0])[None] if _is_convolved(a) else torch.bmm(a, b.transpose(1, 2))
+
+
+def _add_outer(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a^T b for a (maps, M, d) and b (maps, M, N)."""
+    if _is_convolved(a):
+        total += outer(a[0], b[0])
+    else:
+        total.baddbmm_(a.transpose(1, 2), b)

@@ -4,12 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samseg.encoders.products import Affine
+
 
 class Linear(nn.Linear):
     """(..., in_features) -> (..., out_features), as nn.Linear.
 
-    Without gradients on the CPU it runs as a 1x1 convolution over a channels-last view: the same products and sums,
-    for which oneDNN has faster kernels than the default matrix product.
+    On the CPU it runs forward and backward as a convolution (`products.py`): the same products and sums.
 
     Attributes:
         adapter: None, or a module whose output for the same input is added.
@@ -26,10 +27,8 @@ class Linear(nn.Linear):
 
     def product(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting():
-            if needs_speed_only(x) and x.dtype == self.weight.dtype and x.is_contiguous():
-                tokens = x.view(1, -1, 1, self.in_features).permute(0, 3, 1, 2)
-                out = F.conv2d(tokens, self.weight[:, :, None, None], self.bias)
-                return out.permute(0, 2, 3, 1).reshape(x.shape[:-1] + (self.out_features,))
+            if runs_as_written(x) and x.dtype == self.weight.dtype and x.dtype in (torch.float32, torch.bfloat16):
+                return Affine.apply(x, self.weight, self.bias)
         return F.linear(x, self.weight, self.bias)
 
     @torch.jit.unused
@@ -47,13 +46,13 @@ def is_tokenwise(*modules: nn.Module) -> bool:
 
 
 def needs_speed_only(x: Tensor) -> bool:
-    """Whether this is plain inference on the CPU: no gradient is needed, nothing is traced and no autocast steers."""
-    return (
-        x.device.type == "cpu"
-        and not torch.is_grad_enabled()
-        and not is_traced()
-        and not torch.is_autocast_enabled("cpu")
-    )
+    """Whether this is plain inference on the CPU: no gradient is needed, and it runs as written."""
+    return runs_as_written(x) and not torch.is_grad_enabled()
+
+
+def runs_as_written(x: Tensor) -> bool:
+    """Whether this runs on the CPU for its result: nothing is traced and no autocast steers."""
+    return x.device.type == "cpu" and not is_traced() and not torch.is_autocast_enabled("cpu")
 
 
 def is_traced() -> bool:

@@ -27,10 +27,11 @@ def written_out(module: Attention, x: torch.Tensor) -> torch.Tensor:
     return module.proj(out.reshape(B, H, W, C))
 
 
-@pytest.mark.parametrize("chunk_bytes", [4, 300, 2**21])
+@pytest.mark.parametrize("logits", [1, 75, 2**20])
 @pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
-def test_equals_the_formula(chunk_bytes, grad, monkeypatch):
-    monkeypatch.setattr(chunked, "CHUNK_BYTES", chunk_bytes)
+def test_equals_the_formula(logits, grad, monkeypatch):
+    monkeypatch.setattr(chunked, "LOGITS", logits)
+    monkeypatch.setattr(chunked, "MAP_LOGITS", logits)
     module = Attention(width=12, heads=2, window=0, table_size=5)
     randomise(module)
     x = torch.randn(2, 5, 5, 12)

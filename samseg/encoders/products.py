@@ -1,0 +1,75 @@
+"""Matrix products on the CPU by the fastest public route, which is a 1x1 convolution: its kernels are oneDNN's.
+
+`torch.mm` and `F.linear` go to MKL in float32. On two cores of an AMD EPYC, 4096 tokens and a matrix of 768 x 3072:
+
+| GFLOP/s | float32, Zen 5 | float32, Zen 4 | bfloat16, Zen 5 | bfloat16, Zen 4 |
+| --- | --- | --- | --- | --- |
+| `torch.mm` | 220 | 195 | 850 | 410 |
+| 1x1 convolution | 500 | 219 | 980 | 440 |
+
+Tokens become the pixels of one image whose memory is channels last, and a matrix the filters.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CONVOLUTION = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)  # stride, padding, dilation, transposed, its padding, groups
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (M, K), weight (N, K), bias (N,) -> x weight^T + bias (M, N)."""
+    return _tokens(F.conv2d(_pixels(x), weight[:, :, None, None], bias))
+
+
+def affine_gradient(d_out: Tensor, weight: Tensor) -> Tensor:
+    """d_out (M, N), weight (N, K) -> d_out weight (M, K): the gradient of `affine`'s x."""
+    x = d_out.new_empty(len(d_out), weight.shape[1])  # only its shape and strides are read
+    return _tokens(_convolution_backward(d_out, x, weight, (True, False, False))[0])
+
+
+def outer(a: Tensor, b: Tensor) -> Tensor:
+    """a (M, N), b (M, K) -> a^T b (N, K): the gradient of `affine`'s weight, where a is its output's and b is x.
+
+    In float32 by the convolution's backward pass, in bfloat16 by `torch.mm`, which is a tenth faster there.
+    """
+    if a.dtype != torch.float32:
+        return a.t() @ b
+    if a.shape[1] < b.shape[1]:  # a third slower than the other way round
+        return outer(b, a).t()
+    weight = a.new_empty(a.shape[1], b.shape[1])
+    return _convolution_backward(a, b, weight, (False, True, False))[1].flatten(1)
+
+
+class Affine(torch.autograd.Function):
+    """`affine` of tokens (..., K), and its three gradients by the same route."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return affine(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        d_out = d_out.reshape(-1, d_out.shape[-1])
+        d_x = affine_gradient(d_out, weight).view_as(x) if ctx.needs_input_grad[0] else None
+        d_weight = outer(d_out, x.reshape(-1, x.shape[-1])) if ctx.needs_input_grad[1] else None
+        return d_x, d_weight, d_out.sum(0) if ctx.needs_input_grad[2] else None
+
+
+def _convolution_backward(d_out: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]):
+    filters = weight[:, :, None, None]
+    return torch.ops.aten.convolution_backward(_pixels(d_out), _pixels(x), filters, None, *CONVOLUTION, wanted)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """(M, K) -> (1, K, M, 1), the same memory."""
+    return x[None, :, None].permute(0, 3, 1, 2)
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """(1, N, M, 1) -> (M, N)."""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
