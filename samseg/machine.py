@@ -1,6 +1,9 @@
 """The machine a process runs on."""
 
 import os
+from pathlib import Path
+
+CPU = Path("/proc/cpuinfo")
 
 
 def memory_bytes() -> int | None:
@@ -9,3 +12,14 @@ def memory_bytes() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows, and systems without these names
         return None
+
+
+def cpu_field(name: str) -> str:
+    """A field of the first core's description on Linux; empty elsewhere."""
+    lines = CPU.read_text().splitlines() if CPU.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == name), "")
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16, as far as Linux tells: x86 with AVX512-BF16 or AMX, Arm with BF16."""
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(f"{cpu_field('flags')} {cpu_field('Features')}".split()))

@@ -15,11 +15,11 @@ from samseg.runs.tensors import save_weights
 CLASSES = {"background": 0, "roof": 1, "tree": 2}
 
 
-def write_run(folder: Path, root: str = "nowhere", precision: str = "fp32") -> Path:
+def write_run(folder: Path, root: str = "nowhere", precision: str = "fp32", encoder: str = "resnet18") -> Path:
     decoder = {"decoder_channels": [16, 16, 8, 8, 8]}
     config = RunConfig(
         run_dir=str(folder),
-        model=ModelConfig(encoder="resnet18", weights=None, freeze_encoder=False, decoder=decoder),
+        model=ModelConfig(encoder=encoder, weights=None, freeze_encoder=False, decoder=decoder),
         data=DataConfig(root=root, classes=CLASSES, image_size=64),
     )
     config.train.precision = precision

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from samseg.cli.options import add_tta
+from samseg.cli.options import add_precision, add_tta
 
 EPILOG = """\
 examples:
@@ -21,6 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("split", nargs="?", default="test", help="a folder of data.root; default: test")
     parser.add_argument("--data", metavar="DIR", help="other data, laid out as the run's: in place of its data.root")
     add_tta(parser)
+    add_precision(parser)
 
 
 def run(args: Namespace) -> None:
@@ -29,7 +30,7 @@ def run(args: Namespace) -> None:
     from samseg.training.evaluation import evaluate_run
 
     run = args.run or newest_run()
-    found = evaluate_run(local_run(run), args.split, tta=args.tta, root=args.data)
+    found = evaluate_run(local_run(run), args.split, tta=args.tta, root=args.data, precision=args.precision)
     print(f"{run} on {args.split}:\n{found.table}")
     *files, report = found.write(outputs_folder(run))
     print(f"written to {', '.join(map(str, files))}; report: {report}")

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from samseg.cli.options import add_tta
+from samseg.cli.options import add_precision, add_tta
 
 WAYS = ("components", "prompts", "amg")  # to objects
 EPILOG = """\
@@ -47,6 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     way.add_argument("--tile", action="store_true", default=None, help="overlapping tiles at native resolution")
     way.add_argument("--whole", dest="tile", action="store_false", help="the whole image at the network's size")
     add_tta(parser)
+    add_precision(parser)
     parser.add_argument("--objects", metavar="WAY", nargs="?", const="auto", choices=("auto", *WAYS),
                         help="objects instead of classes: components, prompts or amg, see below; without WAY: prompts "
                         "for a run that trained SAM's mask decoder, else components")  # fmt: skip
@@ -108,8 +109,10 @@ def run(args: Namespace) -> int:
         raise InputError("--engine ray divides the work itself; leave out --shard")
     if args.engine and photos and args.objects is not None:
         raise InputError(f"--engine ray makes class maps of photos such as {photos[0]}; leave out --objects")
+    if args.precision and (maps or args.engine or args.objects is not None):
+        raise InputError("--precision is for class maps of photos in this process; leave it out")
     folder, place = local_run(run), outputs_folder(run)
-    predictor = Predictor.from_run(folder, args.device, tile=args.tile, tta=args.tta)
+    predictor = Predictor.from_run(folder, args.device, tile=args.tile, tta=args.tta, precision=args.precision)
     out, failed = args.out or place / (PREDICTIONS if args.objects is None else OBJECTS), 0
     if maps and photos:
         check_stems([*photos, *maps], out, "_overlay.jpg")

@@ -2,12 +2,11 @@
 
 import platform
 from importlib.metadata import version as of_package
-from pathlib import Path
 
 from samseg._version import __version__
+from samseg.machine import cpu_field, cpu_has_bfloat16
 
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm")
-CPU = Path("/proc/cpuinfo")
 
 
 def version() -> str:
@@ -15,8 +14,8 @@ def version() -> str:
     import torch
 
     packages = ", ".join(f"{name} {of_package(name)}" for name in PACKAGES)
-    bf16 = " with bfloat16" if "avx512_bf16" in _cpu("flags").split() else ""
-    cpu = f"{_cpu('model name') or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}{bf16}"
+    bf16 = " with bfloat16" if cpu_has_bfloat16() else ""
+    cpu = f"{cpu_field('model name') or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}{bf16}"
     cpu += f", {torch.get_num_threads()} threads"
     gpu = ""
     if torch.cuda.is_available():
@@ -25,9 +24,3 @@ def version() -> str:
     elif torch.backends.mps.is_available():
         gpu = "mps; "
     return f"samseg {__version__}, Python {platform.python_version()}, {packages}\n{gpu}cpu: {cpu}"
-
-
-def _cpu(field: str) -> str:
-    """A field of the first core's description on Linux; empty elsewhere."""
-    lines = CPU.read_text().splitlines() if CPU.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == field), "")

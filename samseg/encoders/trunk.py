@@ -18,12 +18,14 @@ class TrunkEncoder(nn.Module):
 
     Attributes:
         tap_channels, tap_strides: of what `taps` gives.
+        rounded: whether the trunk, unlike all else, is in bfloat16.
     """
 
     def __init__(self, variant: str):
         super().__init__()
         self.variant = variant
         self.trunk = VARIANTS[variant].build()
+        self.rounded = False
         self.patch_stride: int = self.trunk.patch_stride
         self._in_channels = 3  # SMP's name
         self.kept: list[int] = list(range(len(self.trunk.tap_channels)))
@@ -56,10 +58,18 @@ class TrunkEncoder(nn.Module):
         if below > 0 or right > 0:
             x = F.pad(x, [0, right, 0, below])
         if not torch.jit.is_scripting():
+            if self.rounded:
+                return [tap.to(x.dtype) for tap in self._kept(self.trunk(x.bfloat16()))]
             if self._needs_no_graph(x):
                 with torch.no_grad():
                     return self._kept(self.trunk(x))
         return self._kept(self.trunk(x))
+
+    @torch.jit.ignore
+    def round_trunk(self) -> None:
+        """Compute SAM's network in bfloat16 from here on, for prediction; what is given and taken keeps its type."""
+        self.trunk.bfloat16()
+        self.rounded = True
 
     @torch.jit.export
     def image_embedding(self, x: Tensor) -> Tensor:

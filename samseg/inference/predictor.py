@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from samseg.config.schema import RunConfig
 from samseg.data.images import Raster, as_raster, read_image
 from samseg.errors import InputError
+from samseg.inference.precision import check_precision, fastest
 from samseg.predict.rows import AUTOCAST, likeliest, predict_rows
 from samseg.predict.tta import check_tta
 from samseg.runs.load import load_run
@@ -26,7 +27,8 @@ class Predictor:
 
     ``tile``: overlapping tiles at native resolution (True), the whole image at the network's size (False), or as the
     model was trained (None, the default); ``overlap`` of tiles in px (None: a quarter of a tile). ``tta``: average over
-    "flips" (four times the time) or these and quarter turns ("d4", eight times).
+    "flips" (four times the time) or these and quarter turns ("d4", eight times). ``precision``: of SAM's encoder on a
+    CPU, see `samseg.inference.precision`; a GPU computes as the model was trained.
 
     Examples:
         >>> predictor = Predictor.from_run("runs/buildings")
@@ -45,10 +47,15 @@ class Predictor:
         tile: bool | None = None,
         overlap: int | None = None,
         tta: str | None = None,
+        precision: str | None = None,
     ) -> None:
         check_tta(tta)
         self.device = find_device(device)
+        check_precision(precision, model, self.device)
+        if precision == "bf16":
+            model.encoder.round_trunk()
         self.model = model.to(self.device)
+        self.undecided = precision == "auto"
         self.config = config
         self.tile = tile
         self.overlap = overlap
@@ -63,10 +70,18 @@ class Predictor:
         tile: bool | None = None,
         overlap: int | None = None,
         tta: str | None = None,
+        precision: str | None = None,
     ) -> "Predictor":
         """The best model of a run folder, on ``device`` (None: a GPU if there is one). InputError if it is no run."""
         model, config = load_run(path)
-        return cls(model, config, device, tile=tile, overlap=overlap, tta=tta)
+        return cls(model, config, device, tile=tile, overlap=overlap, tta=tta, precision=precision)
+
+    def decide(self, image: AnyImage) -> None:
+        """With precision "auto", choose by this image and say why; the first that is classified is the one."""
+        if self.undecided:
+            self.model, why = fastest(self.model, self.config.data, _read(image))
+            print(f"precision {why}")
+            self.undecided = False
 
     @property
     def classes(self) -> list[str]:
@@ -91,17 +106,18 @@ class Predictor:
 
     def rows(self, image: AnyImage) -> Iterator[tuple[slice, Tensor]]:
         """(rows, logits (C, len(rows), W) float32), top to bottom: for large images."""
-        on_gpu = self.device.type == "cuda"
+        on_gpu, image = self.device.type == "cuda", _read(image)
+        self.decide(image)
         return predict_rows(
             self.model,
-            _read(image),
+            image,
             self.config.data,
             tile=self.tile,
             overlap=self.overlap,
             batch=4 if on_gpu else 1,
             tta=self.tta,
             device=self.device,
-            autocast=AUTOCAST[self.config.train.precision] if on_gpu else None,  # as trained; CPUs gain little from it
+            autocast=AUTOCAST[self.config.train.precision] if on_gpu else None,  # as trained
         )
 
 

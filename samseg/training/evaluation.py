@@ -101,11 +101,14 @@ class Evaluation:
         return [*files, write_report(place)]
 
 
-def evaluate_run(folder: Path, split: str, *, tta: str | None = None, root: str | None = None) -> Evaluation:
+def evaluate_run(
+    folder: Path, split: str, *, tta: str | None = None, root: str | None = None, precision: str | None = None
+) -> Evaluation:
     """Evaluate a run's best weights on a split of its data, on a GPU if there is one.
 
-    ``tta``: see `samseg.predict.tta`; the figures name it. ``root``: of other data, in place of the run's. InputError
-    for a folder that is no run and for data that are not as they should be.
+    ``tta``: see `samseg.predict.tta`; the figures name it. ``root``: of other data, in place of the run's.
+    ``precision``: see `samseg.inference.precision`. InputError for a folder that is no run and for data that are not as
+    they should be.
     """
     config = read_run_config(folder)
     if root is not None:
@@ -114,8 +117,10 @@ def evaluate_run(folder: Path, split: str, *, tta: str | None = None, root: str 
     if tta is not None:
         task.use_tta(tta)
     task.check((split,))
-    predictor = Predictor.from_run(folder)
+    predictor = Predictor.from_run(folder, precision=precision)
     dataset = task.dataset(split, train=False, seed=config.seed)
+    if predictor.undecided:
+        predictor.decide(dataset[0]["image"])
     objects = _object_scores(dataset, config.data)
     metrics = evaluate(
         predictor.model,
