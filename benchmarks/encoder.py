@@ -4,16 +4,17 @@ import statistics
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from functools import partial
 from itertools import product
 from json import dumps
+from multiprocessing import get_context
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.memory import PeakMemory
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, RUNTIMES, with_lora
 from benchmarks.table import gflop
+from samseg.encoders.products import affine
 from samseg.encoders.registry import VARIANTS
 from samseg.encoders.vit import SamViT
 from samseg.errors import InputError
@@ -29,6 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="images at a time (1)")
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--train", action="store_true", help="forward and backward instead of inference")
+    parser.add_argument("--lora", action="store_true", help="LoRA in all blocks, and all else frozen")
     parser.add_argument("--peers", nargs="*", default=peers[:2], choices=peers, help="(%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the median counts (3)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -37,35 +39,34 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     """`compare` at each size, batch and dtype, printed as it is found."""
     for kind, side, images in product(args.dtype, args.size, args.batch):
-        found = compare(args.variant, images, side, kind, args.train, args.peers, args.repeats)
+        found = compare(args.variant, images, side, kind, args.train, args.peers, args.repeats, args.lora)
         print(dumps(found) if args.json else as_table(found), flush=True)
 
 
-def compare(variant: str, batch: int, size: int, kind: str, train: bool, peers: list[str], repeats: int) -> dict:
+def compare(
+    variant: str, batch: int, size: int, kind: str, train: bool, peers: list[str], repeats: int, lora: bool = False
+) -> dict:
     """Time ours and the peers in turn on images (batch, 3, size, size), after checking that all outputs agree.
 
-    ``kind`` is "float32" or "bfloat16". Returns what was asked, the GEMM rate of the machine and, for each
-    implementation, the median seconds, the ratio to ours, the rate over the GEMM's, the peak of memory above what the
-    weights take, and the relative error against float32.
+    ``kind`` is "float32" or "bfloat16". Returns what was asked, the limit of the machine (`gemm_gflops`) and, for each
+    implementation, the median seconds and their spread (least, most), the ratio to ours, the rate over the limit, the
+    peak of memory above what the weights take, and the relative error against float32. Memory is measured first, each
+    in a process of its own.
 
     Raises InputError when an output disagrees: a time for other numbers is no comparison.
     """
-    arguments = VARIANTS[variant].arguments
     if VARIANTS[variant].trunk is not SamViT:
         raise InputError(f"{variant} has no peers to compare with; take sam-vit_b, sam-vit_l or sam-vit_h")
     device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, kind)
-    torch.manual_seed(0)
-    ours = SamViT(**arguments).eval()
-    randomise(ours)
-    image = torch.randn(batch, 3, size, size)
+    ours, image = _ours(variant), torch.randn(batch, 3, size, size)
     with torch.inference_mode():
         exact = ours.to(device)(image.to(device))[-1].float()
-    builders = {"samseg": lambda: ours, **{peer: partial(PEERS[peer], arguments, size, ours) for peer in peers}}
+    ours.to("cpu")
     networks: dict[str, nn.Module] = {}
     missing = {}
-    for name, build in builders.items():
+    for name in ["samseg", *peers]:
         try:
-            networks[name] = build().eval().to(device, dtype)
+            networks[name] = _network(name, variant, size, dtype, train, lora).to(device)
         except (ImportError, InputError) as error:
             missing[name] = str(error)
     image = image.to(device, dtype)
@@ -76,44 +77,91 @@ def compare(variant: str, batch: int, size: int, kind: str, train: bool, peers: 
         if error > TOLERANCE[dtype]:
             raise InputError(f"{name} disagrees with the float32 reference by {error:.1e}; nothing was timed")
         results[name]["error"] = error
-        with PeakMemory(device) as memory:
-            _run(network, image, train)
-        results[name]["peak_gib"] = memory.gib
-    for _ in range(repeats):
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # or each would reuse the last one's memory
+        jobs = [(name, variant, batch, size, dtype, train, lora) for name in networks]
+        for name, gib in zip(networks, pool.imap(_peak_gib, jobs)):
+            results[name]["peak_gib"] = gib
+    for repeat in range(repeats + 1):
         for name, network in networks.items():
-            results[name]["seconds"].append(timed(lambda network=network: _run(network, image, train)))
+            seconds = timed(lambda network=network: _run(network, image, train))
+            if repeat > 0:  # the first allocates
+                results[name]["seconds"].append(seconds)
     peak = gemm_gflops(dtype, device)
-    flops = gflop(variant, size) * batch * (3 if train else 1)  # backward: twice the forward
+    flops = gflop(variant, size) * batch * ((2 if lora else 3) if train else 1)  # backward: as much for each gradient
     base = statistics.median(results["samseg"]["seconds"])
     for result in results.values():
+        result["spread"] = [min(result["seconds"]), max(result["seconds"])]
         result["seconds"] = statistics.median(result["seconds"])
         result["ratio"] = result["seconds"] / base
         result["of_gemm"] = flops / result["seconds"] / peak
-    asked = {"variant": variant, "shape": [batch, 3, size, size], "dtype": kind, "train": train, "device": device}
-    return asked | {"gemm_gflops": peak, "implementations": results, "missing": missing}
+    asked = {"variant": variant, "shape": [batch, 3, size, size], "dtype": kind, "train": train, "lora": lora}
+    return asked | {"device": device, "gemm_gflops": peak, "implementations": results, "missing": missing}
+
+
+def _ours(variant: str) -> SamViT:
+    torch.manual_seed(0)
+    with torch.device("meta"):  # its own initialisation takes longer than a run
+        ours = SamViT(**VARIANTS[variant].arguments)
+    ours = ours.to_empty(device="cpu").eval()
+    for name, parameter in ours.named_parameters():
+        is_scale = parameter.ndim == 1 and name.endswith("weight")
+        nn.init.normal_(parameter, 1.0 if is_scale else 0.0, 0.02)
+    randomise(ours)
+    return ours
+
+
+def _network(name: str, variant: str, size: int, dtype: torch.dtype, train: bool, lora: bool) -> nn.Module:
+    """An implementation by name, of the same numbers as all others."""
+    if name in RUNTIMES and (train or lora):
+        raise InputError(f"{name} is for inference alone")
+    network = ours = _ours(variant)
+    if name != "samseg":
+        network = PEERS[name](VARIANTS[variant].arguments, size, ours, dtype)
+    return (with_lora(network) if lora else network).eval().to(dtype)
+
+
+def _peak_gib(job: tuple[str, str, int, int, torch.dtype, bool, bool]) -> float | None:
+    """The peak of the second run: the first loads and compiles what is kept."""
+    name, variant, batch, size, dtype, train, lora = job
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = _network(name, variant, size, dtype, train, lora).to(device)
+    image = torch.randn(batch, 3, size, size, device=device, dtype=dtype)
+    _run(network, image, train)
+    with PeakMemory(device) as memory:
+        _run(network, image, train)
+    return memory.gib
 
 
 def as_table(found: dict) -> str:
     """What `compare` found, a line for each implementation."""
+    what = ("training" if found["train"] else "inference") + (" with LoRA" if found["lora"] else "")
     lines = [
-        f"{found['variant']}, {' x '.join(map(str, found['shape']))}, {found['dtype']}, "
-        f"{'training' if found['train'] else 'inference'} on {found['device']} with {torch.get_num_threads()} threads; "
+        f"{found['variant']}, {' x '.join(map(str, found['shape']))}, {found['dtype']}, {what} on {found['device']} "
+        f"with {torch.get_num_threads()} threads; "
         f"matrix products at {found['gemm_gflops']:.0f} GFLOP/s"
     ]
     for name, row in found["implementations"].items():
         memory = f"  {row['peak_gib']:5.2f} GiB" if row["peak_gib"] is not None else ""
         lines.append(
-            f"{name:<17} {row['seconds']:7.2f} s  x {row['ratio']:4.2f}  {row['of_gemm']:4.0%} of that rate{memory}  "
-            f"error {row['error']:.1e}"
+            f"{name:<17} {row['seconds']:7.2f} s ({row['spread'][0]:.2f} to {row['spread'][1]:.2f})  "
+            f"x {row['ratio']:4.2f}  {row['of_gemm']:4.0%} of that rate{memory}  error {row['error']:.1e}"
         )
     return "\n".join(lines + [f"{name:<17} left out: {reason}" for name, reason in found["missing"].items()])
 
 
 def gemm_gflops(dtype: torch.dtype, device: str) -> float:
-    """The best rate of a matrix product of the shape that fills SAM's MLPs, in GFLOP/s."""
-    a, b = (torch.randn(shape, device=device).to(dtype) for shape in ((4096, 3072), (3072, 768)))
-    best = min(timed(lambda: torch.mm(a, b)) for _ in range(20))
-    return 2 * 4096 * 3072 * 768 / best / 1e9
+    """The best rate of a matrix product by any public route, in GFLOP/s, of the shapes that fill SAM's MLPs.
+
+    On a CPU the routes are `torch.mm` and a 1x1 convolution, which use different libraries.
+    """
+    rates = []
+    for inner, outer in ((3072, 768), (768, 3072)):
+        a, b = torch.randn(4096, inner).to(device, dtype), torch.randn(outer, inner).to(device, dtype)
+        routes = [lambda a=a, b=b: torch.mm(a, b.t()), lambda a=a, b=b: affine(a, b)]
+        for route in routes if device == "cpu" else routes[:1]:
+            with torch.inference_mode():
+                rates.append(2 * 4096 * inner * outer / min(timed(route) for _ in range(10)) / 1e9)
+    return max(rates)
 
 
 def _run(network: nn.Module, image: Tensor, train: bool) -> None:

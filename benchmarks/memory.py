@@ -1,5 +1,6 @@
 """The most memory that a piece of code takes."""
 
+import ctypes
 from pathlib import Path
 
 import torch
@@ -8,7 +9,10 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Peak above what was held on entry, in GiB: of the allocator on a GPU, of the process on Linux, else None."""
+    """Peak above what was held on entry, in GiB: of the allocator on a GPU, of the process on Linux, else None.
+
+    What the process has freed but kept goes back to the system first, or it would hide what is taken from it.
+    """
 
     def __init__(self, device: str):
         self.cuda = device == "cuda"
@@ -19,6 +23,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
         elif RESET.exists():
+            _give_back_freed()
             RESET.write_text("5")  # the kernel's high-water mark starts again from here
             self.before = _status("VmRSS")
         return self
@@ -28,6 +33,12 @@ class PeakMemory:
             self.gib = (torch.cuda.max_memory_allocated() - self.before) / 2**30
         elif RESET.exists():
             self.gib = (_status("VmHWM") - self.before) / 2**30
+
+
+def _give_back_freed() -> None:
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def _status(field: str) -> int:

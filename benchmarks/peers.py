@@ -1,16 +1,53 @@
-"""Other libraries' implementations of SAM's encoder, given our weights."""
+"""Other libraries' implementations of SAM's encoder, given our weights, and other runtimes given our encoder."""
 
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from samseg.adapters.lora import LoRA
 from samseg.encoders.vit import SamViT
 from samseg.errors import InputError
 
 
-def _segment_anything(arguments: dict, size: int, ours: SamViT) -> nn.Module:
+def with_lora(network: nn.Module) -> nn.Module:
+    """The same network frozen, with LoRA of rank 4 beside the fused qkv of each block."""
+    network.requires_grad_(False)
+    for name, layer in list(network.named_modules()):
+        if name.endswith("attn.qkv"):
+            lora = LoRA(layer.in_features).to(layer.weight.device, layer.weight.dtype)
+            if isinstance(network, SamViT):
+                layer.adapter = lora
+            else:
+                network.get_submodule(name.removesuffix(".qkv")).qkv = _Sum(layer, lora)
+    return network
+
+
+class _Program(nn.Module):
+    """What another runtime made of a network: it has no parameters and cannot be trained."""
+
+    def __init__(self, program: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.program = program
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.program(x)
+
+
+class _Sum(nn.Module):
+    def __init__(self, *parts: nn.Module):
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum(part(x) for part in self.parts)
+
+
+def _segment_anything(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
     _need("segment_anything", "segment-anything")
     from segment_anything.modeling.image_encoder import ImageEncoderViT
 
@@ -29,7 +66,7 @@ def _segment_anything(arguments: dict, size: int, ours: SamViT) -> nn.Module:
     return network
 
 
-def _timm(arguments: dict, size: int, ours: SamViT) -> nn.Module:
+def _timm(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
     from timm.models.vision_transformer_sam import VisionTransformerSAM
 
     network = VisionTransformerSAM(
@@ -48,7 +85,7 @@ def _timm(arguments: dict, size: int, ours: SamViT) -> nn.Module:
     return network
 
 
-def _transformers(arguments: dict, size: int, ours: SamViT) -> nn.Module:
+def _transformers(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
     _need("transformers", "transformers")
     from transformers import SamVisionConfig
     from transformers.models.sam.modeling_sam import SamVisionEncoder
@@ -75,13 +112,60 @@ def _transformers(arguments: dict, size: int, ours: SamViT) -> nn.Module:
     return network
 
 
+def _compiled(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
+    return torch.compile(_segment_anything(arguments, size, ours, dtype))
+
+
+def _onnx_runtime(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
+    _need("onnxruntime", "onnxruntime")
+    import onnxruntime
+
+    if dtype != torch.float32:
+        raise InputError("ONNX Runtime computes in float32 on a CPU")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with TemporaryDirectory() as folder:
+        session = onnxruntime.InferenceSession(_exported(ours, size, folder), options, ["CPUExecutionProvider"])
+    return _Program(lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]))
+
+
+def _openvino(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
+    _need("openvino", "openvino")
+    import openvino
+
+    hints = {
+        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    with TemporaryDirectory() as folder:
+        program = openvino.Core().compile_model(_exported(ours, size, folder), "CPU", hints)
+    return _Program(lambda x: torch.from_numpy(program([x.float().numpy()])[0]).to(dtype))
+
+
+def _exported(ours: SamViT, size: int, folder: str) -> str:
+    """Our encoder as an ONNX file that takes one image and gives the embedding."""
+    _need("onnxscript", "onnxscript")
+    file = Path(folder) / "encoder.onnx"
+
+    class Embedding(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return ours(x)[-1]
+
+    image = torch.zeros(1, 3, size, size)
+    torch.onnx.export(Embedding().eval(), (image,), file, input_names=["image"], dynamo=True, verbose=False)
+    return str(file)
+
+
 def _need(module: str, package: str) -> None:
     if find_spec(module) is None:
         raise ImportError(f"{package} is not installed; pip install 'samseg[test]'")
 
 
-PEERS: dict[str, Callable[[dict, int, SamViT], nn.Module]] = {
+RUNTIMES = {"onnxruntime": _onnx_runtime, "openvino": _openvino}  # given our encoder; for inference alone
+PEERS: dict[str, Callable[[dict, int, SamViT, torch.dtype], nn.Module]] = {
     "segment-anything": _segment_anything,
     "timm": _timm,
     "transformers": _transformers,
+    "torch.compile": _compiled,  # of segment-anything's
+    **RUNTIMES,
 }

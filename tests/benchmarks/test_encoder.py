@@ -26,11 +26,14 @@ def test_table_has_every_encoder():
     assert "89.7 M" in lines[0]  # as published: 91 M with the decoder
 
 
+@pytest.mark.slow  # whole encoders, each also in a process of its own
 def test_compares_with_the_same_weights():
-    found = compare("sam-vit_b", 1, 64, "float32", True, ["timm", "segment-anything"], repeats=1)
+    found = compare("sam-vit_b", 1, 64, "float32", True, ["timm", "segment-anything", "openvino"], repeats=1)
     assert list(found["implementations"]) == ["samseg", "timm"]
     assert found["implementations"]["timm"]["error"] < 1e-5
     assert "1024 pixels only" in found["missing"]["segment-anything"]
+    assert "inference alone" in found["missing"]["openvino"]
+    assert found["implementations"]["samseg"]["peak_gib"] > 0
     assert "timm" in as_table(found)
 
 
@@ -39,6 +42,6 @@ def test_other_numbers_are_not_timed(monkeypatch):
         def forward(self, x):
             return torch.zeros(1, 256, 4, 4)
 
-    monkeypatch.setitem(peers.PEERS, "timm", lambda arguments, size, ours: Another())
+    monkeypatch.setitem(peers.PEERS, "timm", lambda arguments, size, ours, dtype: Another())
     with pytest.raises(InputError, match="timm disagrees"):
         compare("sam-vit_b", 1, 64, "float32", False, ["timm"], repeats=1)
