@@ -69,9 +69,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def sweep(path: Path) -> None:
     """Delete what killed processes left of ``path`` half written; nobody may be writing it."""
     # The names of `written_whole`, and of files that a writer lays beside its own: a journal, a second part.
-    ours = re.compile(rf"\.{re.escape(path.stem)}-\w{{8}}(_temp)?{re.escape(path.suffix)}")
+    ours = rf"\.{re.escape(path.stem)}-\w{{8}}(_temp)?{re.escape(path.suffix)}"
+    if path.suffix == ".safetensors":
+        ours += r"|\.tmp\w{6}"  # its library's own
     for file in path.parent.glob(".*"):
-        if ours.match(file.name):
+        if re.match(ours, file.name):
             file.unlink(missing_ok=True)
 
 

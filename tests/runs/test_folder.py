@@ -89,7 +89,7 @@ def test_the_order_of_classes_is_part_of_the_configuration(config):
 @pytest.mark.parametrize("overrides", [[], ["run_dir=out"]])
 def test_a_run_that_was_killed_before_its_first_state_gives_way(config, overrides):
     folder = new_run(config(*overrides), "town", begun=False)
-    for leftover in (".state-abc.pt", "events.out.tfevents.1.host", "slurm.log"):
+    for leftover in (".state-abcd_123.pt", "events.out.tfevents.1.host", "slurm.log"):
         (folder / leftover).touch()
     assert earlier_run(config(*overrides), "town") is None
     again = new_run(config("seed=3", *overrides), "town")
@@ -130,10 +130,11 @@ def test_what_failed_before_its_first_state_leaves_nothing(config, tmp_path):
 
 def test_half_written_files_of_a_run_are_swept_and_no_others(config):
     folder = new_run(config(), "town")
-    for name in (".state-abc.pt", ".best-x_1.safetensors", ".validation-1.png", ".model-1.onnx", "predictions"):
+    half = (".state-abcd_123.pt", ".best-abcd_123.safetensors", ".tmpa1B2c3", ".validation-abcd_123.png")
+    for name in (*half, ".model-abcd_123.onnx", ".tmp", "predictions"):
         (folder / name).touch()
     sweep_saves(folder)
-    assert sorted(os.listdir(folder)) == [".model-1.onnx", "config.yaml", "predictions", "state.pt"]
+    assert sorted(os.listdir(folder)) == [".model-abcd_123.onnx", ".tmp", "config.yaml", "predictions", "state.pt"]
 
 
 @pytest.mark.parametrize("run_dir", ["{root}/train/images", "{root}", "{root}/../scenes/out", "link/out"])
