@@ -14,7 +14,7 @@ from samseg.adapters.methods import METHODS, arguments_of, complete_adapter, des
 from samseg.errors import ConfigError
 from tests.adapters.conftest import small_model
 
-README = Path(__file__).parents[2] / "README.md"
+TABLE = Path(__file__).parents[2] / "docs" / "methods.md"
 
 
 class Bias(Adapter):
@@ -48,8 +48,8 @@ def test_each_is_described_with_its_paper(method):
     assert all(f"{key}: " in line for key in arguments_of(method)) and "https://arxiv.org/abs/" in line
 
 
-def test_the_readme_has_a_row_for_each_method_with_its_defaults_and_its_paper():
-    rows = dict(re.findall(r"^\| `{name: (\w+), (.*)$", README.read_text(encoding="utf-8"), re.MULTILINE))
+def test_the_documents_have_a_row_for_each_method_with_its_defaults_and_its_paper():
+    rows = dict(re.findall(r"^\| `{name: (\w+), (.*)$", TABLE.read_text(encoding="utf-8"), re.MULTILINE))
     assert list(rows) == list(METHODS)
     for name, row in rows.items():
         arguments = {key: one.default for key, one in arguments_of(name).items() if key != "blocks"}

@@ -75,7 +75,7 @@ def test_the_figures_are_those_of_the_run(runs):
 
 
 def test_evaluation_adds_its_split(runs):
-    report = evaluate_run(runs[0], "test").write()
+    report = evaluate_run(runs[0], "test").write()[-1]
     assert splits_of(runs[0]) == ["val", "test"] and report == runs[0] / "report.html"
     text = report.read_text()
     assert "Results: val" in text and "Results: test" in text
