@@ -160,7 +160,7 @@ def gemm_gflops(dtype: torch.dtype, device: str) -> float:
         routes = [lambda a=a, b=b: torch.mm(a, b.t()), lambda a=a, b=b: affine(a, b)]
         for route in routes if device == "cpu" else routes[:1]:
             with torch.inference_mode():
-                rates.append(2 * 4096 * inner * outer / min(timed(route) for _ in range(10)) / 1e9)
+                rates.append(2 * 4096 * inner * outer / min(timed(route) for _ in range(5)) / 1e9)
     return max(rates)
 
 

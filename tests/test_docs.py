@@ -84,7 +84,7 @@ PLACEHOLDERS = {  # what stands for something in the text
 SMALLER = {  # what is added to a command, so that it takes a second
     "train": "model.encoder=sam-vit_t model.weights=null data.image_size=64 train.epochs=1 train.workers=0",
     "sample": "--train 1 --val 1 --test 1 --size 64",
-    "benchmark encoder": "--size 64 --peers timm --repeats 1",
+    "benchmark encoder": "--size 64 --repeats 1 --peers",
     "benchmark cache": "--encoder sam-vit_t --size 64",
     "benchmark train": "--encoder sam-vit_t --size 64 --methods frozen",
 }
