@@ -9,11 +9,12 @@ import re
 import typing
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samseg.errors import ConfigError, nearest
@@ -51,10 +52,15 @@ def _fitted(schema: type[T], values: dict[Any, Any], path: object) -> T:
     try:
         values = OmegaConf.to_container(OmegaConf.create(values), resolve=True, throw_on_missing=True)
         _check_section(schema, values, "", dotted_keys(schema))
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+        return OmegaConf.to_object(OmegaConf.merge(_defaults(schema), values))
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise ConfigError(f"{path}: {key}{_first_line(error)}") from error
+
+
+@cache
+def _defaults(schema: type) -> DictConfig:
+    return OmegaConf.structured(schema)
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:

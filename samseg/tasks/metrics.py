@@ -2,13 +2,11 @@
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from samseg.data.classes import IGNORE_INDEX
 from samseg.tasks.boundary import boundary_counts
-from samseg.tasks.task import Details, Figures, Metrics
+from samseg.tasks.task import Details, Figures, Metrics, gathered
 
 BINS = 15  # of the confidence, for the calibration (Guo et al., 2017)
 
@@ -25,6 +23,8 @@ class SegmentationMetrics(Metrics):
     """
 
     def __init__(self, class_names: list[str]):
+        from torchmetrics.classification import MulticlassConfusionMatrix  # seconds to import, and few commands count
+
         super().__init__()
         self.class_names = list(class_names)
         self.confusion = MulticlassConfusionMatrix(
@@ -60,10 +60,7 @@ class SegmentationMetrics(Metrics):
         ``names`` (N,); ``pixels`` (N, C, 3): right, true and predicted; ``borders`` (N, C, 4), see `boundary_counts`;
         ``confusion`` (C, C): truth against prediction; ``calibration`` (BINS, 3).
         """
-        shares = [(self.images, self.calibration)]
-        if dist.is_initialized():
-            shares = [None] * dist.get_world_size()
-            dist.all_gather_object(shares, (self.images, self.calibration))
+        shares = gathered((self.images, self.calibration))
         longest = max(len(images) for images, _ in shares)
         order = [images[i] for i in range(longest) for images, _ in shares if i < len(images)]
         classes = len(self.class_names)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -47,6 +48,15 @@ class Metrics(nn.Module):
     def details(self) -> Details:
         """What a report wants to know beyond the figures, of all processes' images; every process has to ask."""
         return {}
+
+
+def gathered(value: Any) -> list[Any]:
+    """The ``value`` of each process, by rank; every process has to ask."""
+    values = [value]
+    if dist.is_initialized():
+        values = [None] * dist.get_world_size()
+        dist.all_gather_object(values, value)
+    return values
 
 
 class Reporter:

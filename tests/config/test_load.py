@@ -1,7 +1,5 @@
 """Loading, checking and saving configurations; every error is one line that names the key and the way out."""
 
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -304,11 +302,3 @@ def test_the_defaults_only_lack_classes(load):
     loss = expected.train.loss
     loss.ce, loss.dice, loss.focal, loss.lovasz = 1.0, 0.0, 0.0, 0.0
     assert load() == expected
-
-
-def test_reading_a_configuration_does_not_import_albumentations():
-    code = "import sys, samseg.config.load, samseg.data.dataset; print('albumentations' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-        == "False"
-    )

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -153,32 +154,20 @@ def test_the_learning_rate_rises_and_falls_by_the_step(trained):
     assert [float(row["lr"]) for row in rows] == pytest.approx([0.001, 0.0])
 
 
-class Killed(BaseException):
-    """What no handler of a run catches."""
-
-
 def test_a_run_killed_after_any_write_is_resumed_to_the_same_end(trained, monkeypatch):
-    whole = trained("train.epochs=2", "run_dir=whole")
-    replace, writes = files.os.replace, []
+    replace, written = files.os.replace, []
 
-    def killing(source, target):
+    def kept(source, target):
         replace(source, target)
-        writes.append(target.name)
-        if len(writes) == cut:
-            raise Killed
+        shutil.copytree("whole", f"cut{len(written)}")  # what a kill here would leave
+        written.append(target.name)
 
-    cut, killed = 0, True
-    while killed:
-        cut, killed = cut + 1, False
-        writes.clear()
-        monkeypatch.setattr(files.os, "replace", killing)
-        try:
-            trained("train.epochs=2", f"run_dir=cut{cut}")
-        except Killed:
-            killed = True
-        monkeypatch.setattr(files.os, "replace", replace)
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", kept)
+        whole = trained("train.epochs=2", "run_dir=whole")
+    assert {"config.yaml", "state.pt", "best.safetensors", "metrics.json", "history.csv"} <= set(written)
+    for cut in range(len(written)):
         assert_same_run(trained("train.epochs=2", f"run_dir=cut{cut}", "train.resume=true"), whole)
-    assert {"config.yaml", "state.pt", "best.safetensors", "metrics.json", "history.csv"} <= set(writes)
 
 
 def test_an_interrupted_run_says_how_to_go_on(trained, monkeypatch, capsys):
@@ -241,6 +230,10 @@ def test_sigterm_in_the_validation_saves_the_epochs_training(trained, monkeypatc
     monkeypatch.setattr(rows, "network_view", network_view)
     assert_same_run(trained(*settings), trained("train.epochs=1", "run_dir=whole"))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+class Killed(BaseException):
+    """What no handler of a run catches."""
 
 
 def test_long_epochs_save_their_state_now_and_then(trained, monkeypatch, tmp_path):

@@ -2,12 +2,11 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from samseg.tasks.metrics import SegmentationMetrics
 from samseg.tasks.metrics import table as class_table
 from samseg.tasks.promptable.clicks import CLICKS, ENOUGH
-from samseg.tasks.task import Figures, Metrics
+from samseg.tasks.task import Figures, Metrics, gathered
 
 SHOWN = (1, 3, 5, CLICKS)  # clicks after which the IoU is told
 
@@ -42,26 +41,21 @@ class PromptMetrics(Metrics):
         }
 
 
-class _Sums(Metric):
+class _Sums:
     """Adds up rows of figures, over all processes."""
 
     def __init__(self, figures: int):
-        super().__init__()
-        self.add_state("total", torch.zeros(figures), dist_reduce_fx="sum")
-        self.add_state("rows", torch.zeros(()), dist_reduce_fx="sum")
-        self.update(torch.zeros(0, figures))  # torchmetrics warns of sums that nothing was added to
+        self.total, self.rows = torch.zeros(figures, dtype=torch.float64), 0
 
     def update(self, rows: Tensor) -> None:
-        self.total += rows.sum(0).to(self.total)
+        self.total += rows.sum(0, dtype=torch.float64).cpu()
         self.rows += len(rows)
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        return self.total, self.rows
-
     def means(self) -> tuple[list[float] | None, int]:
-        """The mean row, None without rows, and the number of rows."""
-        total, rows = self.compute()
-        return (total / rows).tolist() if rows else None, int(rows)
+        """The mean row, None without rows, and the number of rows; every process has to ask."""
+        shares = gathered((self.total, self.rows))
+        total, rows = sum(total for total, _ in shares), sum(rows for _, rows in shares)
+        return (total / rows).tolist() if rows else None, rows
 
 
 def _figures(row: list[float] | None) -> Figures:
