@@ -15,7 +15,8 @@ from torch.distributed import TCPStore
 REPOSITORY = Path(__file__).parents[1]
 # One thread, so that sums are added up in one order; no GPU, so that nothing is drawn at random.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
-IMPORTED = ["samseg.cli.main", "samseg.cli.train", "samseg.training.run", "matplotlib.figure", "tests.conftest"]
+IMPORTED = ["samseg.cli.main", "samseg.cli.train", "samseg.training.run", "samseg.data.augment", "tests.conftest"]
+IMPORTED += ["matplotlib.figure", "torchmetrics.classification", "torch.utils.tensorboard"]
 
 
 def start(function, *arguments, folder: Path, output: str = "output.txt", **environment: str) -> BaseProcess:

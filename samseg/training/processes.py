@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -31,14 +32,29 @@ def prepare_process() -> None:
     to the system each time, which clears every page before it gives it out again, a quarter of a step on stored
     features. Other C libraries are left as they are. A process that torchrun or accelerate started is sent SIGTERM, and
     so saves and ends, when its launcher is killed: nobody else would ever tell it to, and it would keep the run's lock.
+    Where that has happened already this is an InputError: it would wait half an hour for the others.
     """
     single_threaded()
     if "TORCHELASTIC_RUN_ID" in os.environ:
         sent_when_parent_ends(signal.SIGTERM)
+        _check_launcher()
     if not torch.accelerator.is_available() and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _check_launcher() -> None:
+    """InputError where the launcher, at whose port the processes meet, is gone."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        socket.create_connection((address, port), timeout=60).close()
+    except OSError as error:
+        raise InputError(
+            f"the launcher of this process is gone from {address}:{port}: {error.strerror or error}"
+        ) from None
 
 
 def processes() -> PartialState:

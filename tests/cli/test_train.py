@@ -4,15 +4,18 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from benchmarks.victims import alive
 from samseg.cli.main import main
@@ -123,12 +126,15 @@ def test_ctrl_c_is_no_failure(tiny_config, tmp_path):
     assert "train.resume=true goes on" in printed and "Traceback" not in printed
 
 
-TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
 NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
 
 
-def launched(*settings) -> list[str]:
-    return [sys.executable, "-m", *TORCHRUN, "-m", "samseg", "train", *map(str, settings)]
+def launch(*settings: str) -> None:
+    """What torchrun does for two processes on one machine, with processes forked from this one, which start at once."""
+    config = LaunchConfig(
+        1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0, start_method="fork"
+    )
+    elastic_launch(config, main)(["train", *settings])
 
 
 @pytest.mark.parametrize("command", [main, sharded_main], ids=["ddp", "fsdp2"])
@@ -147,6 +153,18 @@ def test_two_processes_train_as_one_with_twice_the_batch(tiny_config, tmp_path, 
     assert ours == theirs  # and stands in its place in the report
 
 
+def test_a_process_whose_launcher_is_gone_ends(tiny_config, tmp_path):
+    """As when the launcher is killed while what it started is still importing."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        both = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        both |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(nobody.getsockname()[1]), "TORCHELASTIC_RUN_ID": "none"}
+        process = start(main, ["train", str(tiny_config)], folder=tmp_path, **both)
+        process.join(60)
+    assert process.exitcode == 2
+    assert "error: the launcher of this process is gone from 127.0.0.1:" in (tmp_path / "output.txt").read_text()
+
+
 def test_a_run_goes_on_with_more_and_with_fewer_processes(tiny_config, tmp_path, monkeypatch, capsys):
     """One is stopped; of two one is told to stop; two lose their launcher; one goes on to the end."""
     monkeypatch.chdir(tmp_path)
@@ -156,15 +174,13 @@ def test_a_run_goes_on_with_more_and_with_fewer_processes(tiny_config, tmp_path,
     def epochs() -> int:
         return (load_state(folder) or RunState()).epoch
 
-    def two() -> tuple[subprocess.Popen, int, int]:
+    def two() -> tuple[BaseProcess, int, int]:
         """Two that have trained on for an epoch: their launcher, and the pids of the main process and the other."""
         before = epochs()
-        launcher = subprocess.Popen(
-            launched(tiny_config, *settings), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-        )
-        while launcher.poll() is None and epochs() <= before:
+        launcher = start(launch, str(tiny_config), *settings, folder=tmp_path)
+        while launcher.is_alive() and epochs() <= before:
             time.sleep(0.05)
-        assert launcher.poll() is None, "it ended before it was stopped"
+        assert launcher.is_alive(), (tmp_path / "output.txt").read_text()
         main = int((folder / "run.lock").read_text().split()[1])
         children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
         [other] = {int(child) for child in children} - {main}
@@ -182,13 +198,14 @@ def test_a_run_goes_on_with_more_and_with_fewer_processes(tiny_config, tmp_path,
     with pytest.raises(InputError, match=f"run is in use by process {main} on .*name another run_dir"):
         train(load_config(tiny_config, settings), "tiny")
     os.kill(main, signal.SIGTERM)
-    _, errors = launcher.communicate(timeout=60)
-    assert launcher.returncode != 0 and errors.count("stopped by SIGTERM after epoch") == 2
+    launcher.join(60)
+    errors = (tmp_path / "output.txt").read_text()
+    assert launcher.exitcode == 1 and errors.count("stopped by SIGTERM after epoch") == 2
     assert "exitcode  : 143" in errors
 
     launcher, main, other = two()
     launcher.kill()
-    launcher.wait()
+    launcher.join()
     while alive(main) or alive(other):  # each is told by the system, saves and ends
         time.sleep(0.05)
 

@@ -1,6 +1,5 @@
 """Loading, checking and saving configurations; every error is one line that names the key and the way out."""
 
-
 import pytest
 import yaml
 
