@@ -23,9 +23,9 @@ With --objects: STEM.png holds the objects' numbers (16 bits; above 65535 object
 annotations.json all of them in COCO's format. The ways: components (connected areas of a class), prompts (SAM's masks
 for points in the middle of these, which parts objects that touch), amg (SAM's automatic mask generator).
 Per map (what has coordinates, control points or RPCs, or 268 million pixels or more): STEM.tif (class indices, 255
-nodata, in the map's place), STEM_overlay.jpg and, with --probabilities, STEM_probabilities.tif (a band a class, 254 is
-1). With --polygons and --objects each polygon is an object (components), with its number. Stopped at any moment, the
-same command goes on.
+nodata, in the map's place), STEM_overlay.jpg and, with --probabilities, STEM_probabilities.tif (a band a class: uint8,
+254 is 1 and 255 nodata; or float16 with NaN for nodata). With --polygons and --objects each polygon is an object
+(components), with its number. Stopped at any moment, the same command goes on.
 Exit code: 0 all done, 1 some images could not be read and were skipped, 2 bad arguments.
 """
 
@@ -42,7 +42,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=Path,
         help="where to write; default: RUN/predictions, of a run on the hub hub/USER/NAME/predictions",
     )
-    parser.add_argument("--probabilities", action="store_true", help="write the probability of each class, too")
+    parser.add_argument("--probabilities", nargs="?", const="uint8", choices=("uint8", "float16"),
+                        help="write the probability of each class, too; of maps as uint8, the default, or float16, of "
+                        "photos as float32")  # fmt: skip
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--tile", action="store_true", default=None, help="overlapping tiles at native resolution")
     way.add_argument("--whole", dest="tile", action="store_false", help="the whole image at the network's size")
@@ -99,6 +101,8 @@ def run(args: Namespace) -> int:
     given = [name for name in MAP_OPTIONS if getattr(args, name)]
     if photos and given:
         raise InputError(f"--{given[0].replace('_', '-')} is for maps, and {photos[0]} has no place on Earth")
+    if photos and args.probabilities == "float16":
+        raise InputError(f"--probabilities float16 is for maps, and {photos[0]} has no place on Earth")
     if maps and args.tile is False:
         raise InputError(f"{maps[0]} is a map, which is seen in tiles; leave out --whole")
     if (args.min_area or args.simplify) and not args.polygons:
@@ -136,7 +140,7 @@ def run(args: Namespace) -> int:
         finder = ObjectFinder(predictor, None if args.objects == "auto" else args.objects)
         failed += find_in_images(finder, photos, out)
     elif photos:
-        failed += predict_images(predictor, photos, out, args.probabilities)
+        failed += predict_images(predictor, photos, out, args.probabilities is not None)
     return 1 if failed else 0
 
 

@@ -49,7 +49,9 @@ def writing(out: Path) -> Iterator[None]:
         raise InputError(f"{out} cannot be written: {reason}; the same command goes on where it stopped") from error
 
 
-def bytes_wanted(plan: MapPlan, bands: int, classes: int, todo: int, filled: float, cog: bool) -> float:
+def bytes_wanted(
+    plan: MapPlan, bands: int, classes: int, todo: int, filled: float, cog: bool, half: bool = False
+) -> float:
     """About how much a map takes at most while ``todo`` of its parts are missing: they, the map made of all, and what
     neighbouring parts keep for each other; polygons are not in it.
 
@@ -57,9 +59,10 @@ def bytes_wanted(plan: MapPlan, bands: int, classes: int, todo: int, filled: flo
         bands: of a part.
         filled: the share of the raster that holds data.
         cog: the map is written twice.
+        half: probabilities, and the parts, are stored in 16 bits.
     """
     height, width = plan.shape
-    layers = CLASS_BYTES + LAYER_BYTES * (bands - 1)
+    layers = CLASS_BYTES + LAYER_BYTES * (1 + half) * (bands - 1)
     pixels = height * width * filled
     rasters = pixels * layers * (todo / plan.parts + OVERVIEWS * (1 + cog))
     tile, step = plan.tiles.tile, plan.tiles.tile - plan.tiles.overlap

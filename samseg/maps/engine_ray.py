@@ -56,9 +56,8 @@ class Worker:
         path = share.paths[0]
         try:
             if share.parts is None:
-                return Done(
-                    share, predict_images(self.run.predictor, share.paths, self.out, self.options.probabilities)
-                )
+                written = self.options.probabilities is not None
+                return Done(share, predict_images(self.run.predictor, share.paths, self.out, written))
             with writing(self.out):
                 self.run.compute(self.run.store(path, self.out, self.options), path, self.options, share.parts)
         except InputError as error:

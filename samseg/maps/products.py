@@ -13,7 +13,7 @@ from samseg.maps.options import OVERLAY_PX, MapOptions
 from samseg.maps.parts.store import PartStore
 from samseg.maps.polygons.areas import areas
 from samseg.maps.polygons.files import Place, write_polygons
-from samseg.maps.write import digest_of, write_classes, write_probabilities
+from samseg.maps.write import made_of, write_classes, write_probabilities
 from samseg.predict.draw import legend, overlay, save_picture
 
 
@@ -33,14 +33,18 @@ class Products:
         """Whether all that is asked for is there; InputError when it is another's, or was made with less."""
         if not self.classes.exists():
             return False
-        if digest_of(self.classes) != self.store.digest:
+        digest, outputs = made_of(self.classes)
+        if digest != self.store.digest:
             raise InputError(
                 f"{self.classes} exists and was made of another raster, run or options; name another --out, or replace "
                 "it with --overwrite"
             )
-        lacking = [file for file in self._files() if not file.exists()]
+        asked = self.options.outputs()
+        lacking = [file for key, file in self._files().items() if not file.exists() or asked[key] != outputs.get(key)]
         if lacking and not self.store.folder.is_dir():
-            raise InputError(f"{self.classes} is finished, without {lacking[0].name}; --overwrite makes both")
+            raise InputError(
+                f"{self.classes} is finished, without {lacking[0].name} as it is asked for; --overwrite makes both"
+            )
         return not lacking
 
     def write(self) -> None:
@@ -51,7 +55,7 @@ class Products:
                 f"{self.store.folder} lacks {len(missing)} of {self.store.plan.parts} parts, such as "
                 f"{self.store.file(missing[0]).name}: run the shards that were not finished"
             )
-        for file in (self.classes, self._overlaid, *self._files()):
+        for file in (self.classes, self._overlaid, *self._files().values()):
             sweep(file)
         with gdal():
             if self.options.probabilities:
@@ -99,9 +103,11 @@ class Products:
         save_picture(self._overlaid, overlay(for_looking(pixels, valid), found, self._background))
         save_picture(self.out / "legend.png", legend(self.store.classes))
 
-    def _files(self) -> list[Path]:
-        files = [self._file("_probabilities.tif")] if self.options.probabilities else []
-        return files + ([self._file(f".{self.options.polygons.suffix}")] if self.options.polygons else [])
+    def _files(self) -> dict[str, Path]:
+        """What is asked for beside the map, by the name of its option."""
+        files = {"probabilities": self._file("_probabilities.tif")} if self.options.probabilities else {}
+        polygons = self.options.polygons
+        return files | ({"polygons": self._file(f".{polygons.suffix}")} if polygons else {})
 
     def _file(self, ending: str) -> Path:
         return self.out / (self.store.folder.stem + ending)

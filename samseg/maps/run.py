@@ -109,7 +109,8 @@ class MapRun:
             view = partial(tile_view, data=self.data(raster), name=path)
             filled = share_of_data(raster, within)
         missing = store.missing(numbers)
-        space = bytes_wanted(store.plan, store.bands, len(store.classes), len(missing), filled, options.cog)
+        half = options.probabilities == "float16"
+        space = bytes_wanted(store.plan, store.bands, len(store.classes), len(missing), filled, options.cog, half)
         check_space(store.folder.parent, space, math.prod(store.plan.shape))
         store.prepare()
         computed = compute_parts(

@@ -1,9 +1,13 @@
 """From parts to one GeoTIFF: tiled, compressed, with colours, class names and overviews."""
 
+import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio.enums import ColorInterp, Resampling
@@ -11,7 +15,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from samseg.maps.parts.plan import BLOCK
-from samseg.maps.parts.store import CERTAIN, DAMAGED, DIGEST, LAYOUT, NODATA, PartStore
+from samseg.maps.parts.store import CERTAIN, DAMAGED, DIGEST, HALF, LAYOUT, NODATA, OUTPUTS, PartStore
 from samseg.predict.draw import palette
 
 SMALLEST_OVERVIEW = 512  # pixels on the longest side
@@ -20,7 +24,7 @@ SMALLEST_OVERVIEW = 512  # pixels on the longest side
 def write_classes(store: PartStore, path: Path, cog: bool = False) -> None:
     """Write the class map of all parts: class indices, `NODATA` outside, overviews by mode.
 
-    Its metadata name the classes (``CLASS_0`` ...) and the digest of what it was made of.
+    Its metadata name the classes (``CLASS_0`` ...), the digest of what it was made of and what else was made of it.
     """
     tags = {f"CLASS_{index}": name for index, name in enumerate(store.classes)}
     colours = {index: (*colour, 255) for index, colour in enumerate(palette(len(store.classes)))} | {
@@ -34,42 +38,47 @@ def write_classes(store: PartStore, path: Path, cog: bool = False) -> None:
 
 
 def write_probabilities(store: PartStore, path: Path, cog: bool = False) -> None:
-    """Write one band a class, 0..254 for 0..1 (the bands' scale says so), `NODATA` outside."""
+    """Write one band a class: float16 with NaN outside, or uint8, 0..254 for 0..1 (the bands' scale says so), with
+    `NODATA` outside."""
     bands = range(store.bands - len(store.classes) + 1, store.bands + 1)
-    with _one_raster(store, path, bands, Resampling.average, cog, predictor=2) as raster:
-        raster.scales = [1 / CERTAIN] * len(store.classes)
+    half = store.probabilities == "float16"
+    kind = HALF | dict(nodata=math.nan) if half else dict(predictor=2)
+    with _one_raster(store, path, bands, Resampling.average, cog, **kind) as raster:
+        if not half:
+            raster.scales = [1 / CERTAIN] * len(store.classes)
         for band, name in enumerate(store.classes, start=1):
             raster.set_band_description(band, name)
 
 
-def digest_of(path: Path) -> str | None:
-    """The digest of what a finished output was made of; None where there is none."""
+def made_of(path: Path) -> tuple[str | None, dict[str, Any]]:
+    """The digest of what a finished output was made of, and what else was made of it; None, {}: another's file."""
     try:
         with rasterio.open(path) as raster:
-            return raster.tags().get(DIGEST)
+            tags = raster.tags()
     except RasterioError:
-        return None
+        tags = {}
+    return tags.get(DIGEST), json.loads(tags.get(OUTPUTS, "{}"))
 
 
 @contextmanager
 def _one_raster(
-    store: PartStore, path: Path, bands: Sequence[int], overviews: Resampling, cog: bool, **layout
+    store: PartStore, path: Path, bands: Sequence[int], overviews: Resampling, cog: bool, **kind
 ) -> Iterator[rasterio.io.DatasetWriter]:
     """The raster of the parts' ``bands``, open for its metadata; at the end it gets its pixels and overviews."""
     height, width = store.plan.shape
-    profile = LAYOUT | layout | store.place | dict(height=height, width=width, count=len(bands))
-    profile |= dict(driver="GTiff", dtype="uint8", nodata=NODATA)
+    profile = LAYOUT | store.place | dict(height=height, width=width, count=len(bands))
+    profile |= dict(driver="GTiff", dtype="uint8", nodata=NODATA) | kind
     made = store.folder / path.name if cog else path  # GDAL makes a cloud-optimised one of a whole one
     with rasterio.open(made, "w", **profile) as raster:
-        raster.update_tags(**{DIGEST: store.digest})
+        raster.update_tags(**{DIGEST: store.digest, OUTPUTS: json.dumps(store.outputs)})
         yield raster  # metadata first: they stand at the head of the file
         for number in range(store.plan.parts):
             box = store.plan.part(number)
             window = Window(box.left, box.top, box.width, box.height)
             for index, band in enumerate(bands, start=1):
                 values = store.read(number, band)
-                if (values != NODATA).any():
-                    raster.write(values, index, window=window)
+                if (there := values != NODATA).any():
+                    raster.write(np.where(there, values, profile["nodata"]).astype(values.dtype), index, window=window)
     if cog:
         layout = dict(compress="deflate", blocksize=BLOCK, bigtiff="if_safer", sparse_ok=True)
         rasterio.shutil.copy(made, path, driver="COG", overview_resampling=overviews.name, **layout)

@@ -23,6 +23,14 @@ def noise(height: int, width: int, bands: int = 3, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(1, 255, (bands, height, width), dtype=np.uint8)
 
 
+def write_two_parts(path: Path, width: int = 64) -> Path:
+    """A raster of two parts (of three classes, 2048 rows each), with data about their border and at the top alone."""
+    pixels = np.zeros((3, 2100, width), np.uint8)
+    for top, bottom in ((0, 30), (2010, 2090)):
+        pixels[:, top:bottom] = noise(bottom - top, width, seed=top)
+    return write_raster(path, pixels, nodata=0)
+
+
 def write_raster(path: Path, pixels: np.ndarray, **profile) -> Path:
     """(C, H, W) as a GeoTIFF, in UTM unless the profile says otherwise."""
     place = {"driver": "GTiff", "crs": "EPSG:32616", "transform": NORTH_UP} | profile
@@ -61,7 +69,7 @@ def store(folder: Path, shape: tuple[int, int], side: int = 64, overlap: int = 8
     """Parts of ``side`` px from tiles of 32 px."""
     plan = MapPlan(TilePlan(*shape, 32, overlap), side)
     place = {"crs": "EPSG:32616", "transform": NORTH_UP}
-    made = PartStore(folder, plan, CLASSES, digest, {"raster": "a.tif"}, place, probabilities=True)
+    made = PartStore(folder, plan, CLASSES, digest, {"raster": "a.tif"}, place, probabilities="uint8")
     made.prepare()
     return made
 

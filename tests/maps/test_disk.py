@@ -11,19 +11,11 @@ from PIL import Image
 
 from samseg.errors import InputError
 from samseg.files import WriteError
-from samseg.inference.predictor import Predictor
 from samseg.maps.disk import ROOM, bytes_wanted, written
 from samseg.maps.options import MapOptions, PolygonOptions
-from samseg.maps.run import MapRun, infer_map
+from samseg.maps.run import infer_map
 from tests.faults import small_disk
 from tests.maps.rasters import noise, write_raster
-from tests.random_run import write_run
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> MapRun:
-    path = write_run(tmp_path_factory.mktemp("runs") / "run")
-    return MapRun(Predictor.from_run(path, "cpu", tile=True), path)
 
 
 def check_whole(file: Path) -> None:
@@ -38,7 +30,7 @@ def check_whole(file: Path) -> None:
         pyogrio.raw.read(file)
 
 
-LAYERS = MapOptions(probabilities=True, polygons=PolygonOptions("gpkg"))
+LAYERS = MapOptions(probabilities="uint8", polygons=PolygonOptions("gpkg"))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +59,7 @@ def test_a_disk_that_fills_up_holds_whole_files_alone(run, whole, tmp_path, monk
 
 def test_the_room_that_a_map_may_take_is_what_it_takes_and_not_much_more(run, tmp_path):
     """The estimate against the most that lies on the disk at a time, with all layers, in two rows of parts."""
-    raster, options = write_raster(tmp_path / "a.tif", noise(2100, 64)), MapOptions(probabilities=True)
+    raster, options = write_raster(tmp_path / "a.tif", noise(2100, 64)), MapOptions(probabilities="uint8")
     store = run.store(raster, tmp_path, options)
     wanted = bytes_wanted(store.plan, store.bands, 3, store.plan.parts, 1.0, cog=False)
     with small_disk(tmp_path / "large", math.ceil(wanted / 1024)) as disk:

@@ -11,13 +11,11 @@ import pyogrio
 import pytest
 import rasterio
 
-from samseg.inference.predictor import Predictor
 from samseg.maps.merge import merge
 from samseg.maps.options import MapOptions, PolygonOptions
 from samseg.maps.parts.store import PartStore
-from samseg.maps.run import MapRun, infer_shard
-from tests.maps.rasters import noise, write_raster
-from tests.random_run import write_run
+from samseg.maps.run import infer_shard
+from tests.maps.rasters import write_two_parts
 
 
 def content(folder: Path) -> tuple:
@@ -54,12 +52,10 @@ def kill_at(call: int, method: Callable) -> Callable:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_while_merging_it_is_merged_by_the_same_command(tmp_path, monkeypatch):
+def test_killed_while_merging_it_is_merged_by_the_same_command(run, tmp_path, monkeypatch):
     """In the probabilities, the classes, the polygons, before the map has its name, and while the parts are removed."""
-    path = write_run(tmp_path / "run")
-    run = MapRun(Predictor.from_run(path, "cpu", tile=True), path)
-    raster = write_raster(tmp_path / "a.tif", noise(2100, 64))
-    options = MapOptions(probabilities=True, polygons=PolygonOptions("gpkg", min_area=4), cog=True)
+    raster = write_two_parts(tmp_path / "a.tif")
+    options = MapOptions(probabilities="uint8", polygons=PolygonOptions("gpkg", min_area=4), cog=True)
     whole, out = tmp_path / "whole", tmp_path / "out"
     infer_shard(run, raster, whole, options, 1, 1)
     parts = shutil.copytree(whole / "a.parts", out / "a.parts")

@@ -17,16 +17,10 @@ from samseg.maps.options import MapOptions, PolygonOptions
 from samseg.maps.run import MapRun, infer_map, infer_maps, infer_shard
 from tests.conftest import SHARED
 from tests.data.sources.test_maps import write_labels
-from tests.maps.rasters import NORTH_UP, noise, write_raster
+from tests.maps.rasters import NORTH_UP, noise, write_raster, write_two_parts
 from tests.random_run import write_run
 
 BAHAMAS = SHARED / "maps" / "bahamas.tif"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> MapRun:
-    path = write_run(tmp_path_factory.mktemp("runs") / "run")
-    return MapRun(Predictor.from_run(path, "cpu", tile=True), path)
 
 
 def classes(path: Path) -> np.ndarray:
@@ -47,7 +41,7 @@ def classes(path: Path) -> np.ndarray:
 def test_the_map_is_the_predictors_in_the_rasters_place(run, tmp_path, place):
     pixels = noise(130, 150)
     raster = write_raster(tmp_path / "a.tif", pixels, **place)
-    infer_map(run, raster, tmp_path / "out", MapOptions(probabilities=True))
+    infer_map(run, raster, tmp_path / "out", MapOptions(probabilities="uint8"))
     with rasterio.open(raster) as read, rasterio.open(tmp_path / "out" / "a.tif") as made:
         assert (made.crs, made.transform, made.shape) == (read.crs, read.transform, read.shape)
         assert made.nodata == 255 and made.tags()["CLASS_1"] == "roof" and made.colormap(1)[255][3] == 0
@@ -174,15 +168,40 @@ def test_resampled_to_another_resolution(run, tmp_path):
 
 
 def test_shards_merge_to_the_map_of_one_machine(run, tmp_path):
-    raster = write_raster(tmp_path / "a.tif", noise(2100, 90))
-    infer_map(run, raster, tmp_path / "one", MapOptions())
+    raster = write_two_parts(tmp_path / "a.tif", width=90)
+    options = MapOptions(probabilities="float16")
+    infer_map(run, raster, tmp_path / "one", options)
     for index in (2, 1):
-        infer_shard(run, raster, tmp_path / "two", MapOptions(), index, 2)
+        infer_shard(run, raster, tmp_path / "two", options, index, 2)
         if index == 2:
             with pytest.raises(ValueError, match="lacks 1 of 2 parts"):
                 merge(tmp_path / "two" / "a.parts")
     merge(tmp_path / "two" / "a.parts")
     np.testing.assert_array_equal(classes(tmp_path / "one" / "a.tif"), classes(tmp_path / "two" / "a.tif"))
+    ones, twos = (rasterio.open(tmp_path / out / "a_probabilities.tif").read() for out in ("one", "two"))
+    np.testing.assert_array_equal(ones, twos)
+
+
+@pytest.mark.parametrize("cog", [False, True])
+def test_probabilities_in_16_bits(run, tmp_path, cog):
+    """The predictor's to the nearest float16, NaN where the raster holds no data, also in overviews."""
+    pixels = np.zeros((3, 600, 100), np.uint8)
+    pixels[:, :130, 20:] = noise(130, 80)
+    raster, out = write_raster(tmp_path / "a.tif", pixels, nodata=0), tmp_path / "out"
+    infer_map(run, raster, out, MapOptions(probabilities="float16", polygons=PolygonOptions("gpkg"), cog=cog))
+    valid = (pixels != 0).any(axis=0)
+    with rasterio.open(out / "a_probabilities.tif") as made:
+        assert made.tags(1, ns="IMAGE_STRUCTURE")["NBITS"] == "16" and np.isnan(made.nodata)
+        stored = made.read()
+        assert made.descriptions == ("background", "roof", "tree")
+    wanted = run.predictor.probabilities(Raster(pixels, valid))
+    assert (np.isnan(stored) == ~valid).all()
+    np.testing.assert_allclose(stored[:, valid], wanted[:, valid], rtol=2**-11, atol=2**-24)
+    assert (stored.argmax(0) == classes(out / "a.tif"))[valid].mean() > 0.99  # two may round to one number
+    with rasterio.open(out / "a_probabilities.tif", overview_level=0) as small:
+        assert np.isnan(small.read()[:, 70:]).all() and np.nanmax(small.read()) <= 1
+    with pytest.raises(ValueError, match="finished, without a_probabilities.tif as it is asked for; --overwrite"):
+        infer_map(run, raster, out, MapOptions(probabilities="uint8", cog=cog))
 
 
 def test_a_finished_map_stays_and_another_is_not_overwritten(run, tmp_path, capsys):

@@ -24,6 +24,7 @@ from samseg.predict.tiling import TilePlan
 
 DIGEST = "SAMSEG_DIGEST"  # tags of the files
 DAMAGED = "SAMSEG_DAMAGED_BLOCKS"
+OUTPUTS = "SAMSEG_OUTPUTS"
 NODATA = 255
 CERTAIN = 254  # what a probability of 1 is stored as
 SPLIT = "parts.json"  # says of what the parts are
@@ -32,14 +33,16 @@ LAYOUT = dict(
     tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="deflate", interleave="band", sparse_ok=True,
     bigtiff="if_safer",
 )  # fmt: skip
+HALF = dict(dtype="float32", nbits=16, predictor=3)  # which GDAL stores as float16
 
 
 @dataclass
 class PartStore:
     """The parts of one raster in a folder.
 
-    Their bands, all uint8: the class; with ``confidence`` its probability; with ``probabilities`` one of each class.
-    Probabilities are stored as 0..254, `NODATA` is what has none.
+    Their bands: the class; with ``confidence`` its probability; with ``probabilities`` one of each class. `NODATA` is
+    what has none of them. All are uint8, the confidence as 0..254 and the probabilities, too; or with ``probabilities``
+    "float16" all are float16, in which these are 0..1 and the others the same whole numbers.
 
     Attributes:
         classes: their names.
@@ -55,7 +58,7 @@ class PartStore:
     about: dict[str, Any]
     place: dict[str, Any]
     confidence: bool = False
-    probabilities: bool = False
+    probabilities: str | None = None
     outputs: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -75,7 +78,7 @@ class PartStore:
 
     @property
     def bands(self) -> int:
-        return 1 + self.confidence + self.probabilities * len(self.classes)
+        return 1 + self.confidence + (len(self.classes) if self.probabilities else 0)
 
     def prepare(self) -> None:
         """Make the folder; InputError, naming the difference, when it holds the parts of something else."""
@@ -130,7 +133,8 @@ class PartStore:
         if not self.file(number).is_file():
             return False
         with suppress(RasterioError), rasterio.open(self.file(number)) as part:
-            return part.tags().get(DIGEST) == self.digest and part.count == self.bands
+            same = part.count == self.bands and (part.dtypes[0] == "uint8") == (self._kind["dtype"] == "uint8")
+            return same and part.tags().get(DIGEST) == self.digest
         return False
 
     def missing(self, numbers: Sequence[int]) -> list[int]:
@@ -139,15 +143,13 @@ class PartStore:
     def write(self, number: int, probabilities: Tensor | None, valid: np.ndarray | None, damaged: int = 0) -> None:
         """Write a part from its probabilities (C, h, w) and valid pixels (h, w) bool; None: nothing in it is valid."""
         box = self.plan.part(number)
-        profile = dict(
-            driver="GTiff", height=box.height, width=box.width, count=self.bands, dtype="uint8", nodata=NODATA
-        )
+        profile = dict(driver="GTiff", height=box.height, width=box.width, count=self.bands, nodata=NODATA)
         place = {}  # so that a part can be looked at, too
         if "transform" in self.place:
             at = Window(box.left, box.top, box.width, box.height)
             place = {"crs": self.place.get("crs"), "transform": window_transform(at, self.place["transform"])}
         with written(self.file(number)) as temporary:
-            with rasterio.open(temporary, "w", **LAYOUT, **profile, **place) as part:
+            with rasterio.open(temporary, "w", **LAYOUT, **profile, **self._kind, **place) as part:
                 if probabilities is not None:
                     for band, values in enumerate(self._layers(probabilities), start=1):
                         values[~valid] = NODATA
@@ -155,9 +157,10 @@ class PartStore:
                 part.update_tags(**{DIGEST: self.digest, DAMAGED: damaged})
 
     def read(self, number: int, band: int = 1) -> np.ndarray:
-        """A band (h, w) uint8 of a part."""
+        """A band (h, w) of a part: uint8, or float32 of a probability that is stored as float16."""
         with rasterio.open(self.file(number)) as part:
-            return part.read(band)
+            values = part.read(band)
+        return values.astype(np.uint8) if band <= 1 + self.confidence else values
 
     def damaged(self) -> int:
         """Blocks of the raster that could not be read, over all parts."""
@@ -176,8 +179,15 @@ class PartStore:
         yield best.indices.byte().numpy()
         if self.confidence:
             yield _stored(best.values)
-        if self.probabilities:
+        if self.probabilities == "float16":
+            yield from probabilities.clamp(0, 1).half().float().numpy()  # as near as can be, whatever GDAL makes of it
+        elif self.probabilities:
             yield from map(_stored, probabilities)
+
+    @property
+    def _kind(self) -> dict[str, Any]:
+        """Of all bands of a part."""
+        return HALF if self.probabilities == "float16" else dict(dtype="uint8")
 
 
 def _stored(probabilities: Tensor) -> np.ndarray:
