@@ -119,6 +119,7 @@ def for_looking(pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
     shown = pixels[[0, 1, 2]] if len(pixels) >= 3 else pixels[[0, 0, 0]]
     if shown.dtype != np.uint8:
         low, high = np.percentile(shown[:, valid], (2, 98)) if valid.any() else (0, 1)
-        shown = ((shown.astype(np.float32) - low) / max(high - low, 1e-9) * 255).clip(0, 255).astype(np.uint8)
+        stretched = (np.where(valid, shown, low).astype(np.float32) - low) / max(high - low, 1e-9)
+        shown = (stretched * 255).clip(0, 255)
     shown = np.where(valid, shown, 255)
     return np.ascontiguousarray(shown.transpose(1, 2, 0)).astype(np.uint8)

@@ -286,11 +286,12 @@ def test_names_that_would_collide(run, tmp_path, command):
     assert not (tmp_path / "out").exists()
 
 
-def test_parts_of_another_result_and_rasters_of_other_bands(run, tmp_path):
+def test_parts_of_another_result_and_rasters_of_other_bands(run, tmp_path, command):
     raster = write_raster(tmp_path / "a.tif", noise(70, 70))
     other = write_raster(tmp_path / "b.tif", noise(70, 70, bands=1))
     infer_shard(run, raster, tmp_path / "out", MapOptions(), 1, 1)
     with pytest.raises(ValueError, match="parts of another result .*skip_damaged was False, is True"):
         infer_map(run, raster, tmp_path / "out", MapOptions(skip_damaged=True))
-    with pytest.raises(ValueError, match="b.tif has 1 bands and .*a.tif has 3"):
-        infer_maps(run, [raster, other], tmp_path / "out", MapOptions())
+    code, _, error = command("infer", run.path, raster, other, "--out", tmp_path / "others")
+    assert code == 2 and f"b.tif has 1 bands and {raster} has 3; say which are used with --bands" in error
+    assert not (tmp_path / "others").exists()

@@ -68,7 +68,9 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
 
     found, problems = look_at_all(data, splits, prepare, look)
     if data.scale is not None:
-        problems += _odd_kinds(found)
+        problems += _odd_kinds(found, "data.scale is for images of one kind; convert them")
+    elif data.source == "maps" and data.bands is None:  # photos are looked at in colour, whatever they are
+        problems += _odd_kinds(found, "say which are used with data.bands")
     classes = list(data.classes)
     contents = {f"{split}/{one.name}": one.content for split, some in found.items() for one in some}
     report = Report(classes, {split: _add_up(some, len(classes)) for split, some in found.items()}, contents)
@@ -131,18 +133,15 @@ def _leaks(found: dict[str, list[Found]]) -> list[str]:
     ]
 
 
-def _odd_kinds(found: dict[str, list[Found]]) -> list[Problem]:
-    """One scale is for images of one kind: in others the same values mean something else."""
+def _odd_kinds(found: dict[str, list[Found]], mended: str) -> list[Problem]:
+    """Images of another kind than the first: in these the same values, or bands, mean something else."""
     all_of_them = [(split, one) for split, some in found.items() for one in some]
     first = all_of_them[0][1] if all_of_them else None
     return [
         Problem(
             split,
             one.name,
-            InputError(
-                f"{one.file} has {one.kind}, but {first.file} has {first.kind}: data.scale is for images of one kind; "
-                "convert them"
-            ),
+            InputError(f"{one.file} has {one.kind}, but {first.file} has {first.kind}: {mended}"),
         )
         for split, one in all_of_them
         if one.kind != first.kind

@@ -24,7 +24,8 @@ class Problem(NamedTuple):
 
 
 class DataProblems(InputError):
-    """What is wrong with a data set in one line: the first problem in full, and the names of more.
+    """What is wrong with a data set in one line: the first problem in full, and the names of more. What is said alike
+    of several images, such as the windows of a map, is said once.
 
     Attributes:
         problems: all of them.
@@ -32,7 +33,7 @@ class DataProblems(InputError):
     """
 
     def __init__(self, problems: list[Problem], report: Any = None):
-        super().__init__(_one_line([problem.error for problem in problems]))
+        super().__init__(_one_line(list(dict.fromkeys(str(problem.error) for problem in problems))))
         self.problems, self.report = problems, report
 
 
@@ -79,9 +80,9 @@ def look_at_all(
     return found, problems
 
 
-def _one_line(errors: list[InputError]) -> str:
+def _one_line(errors: list[str]) -> str:
     if len(errors) == 1:
-        return str(errors[0])
-    further = " | ".join(str(error).partition(";")[0] for error in errors[1 : 1 + NAMED])
+        return errors[0]
+    further = " | ".join(error.partition(";")[0] for error in errors[1 : 1 + NAMED])
     rest = f" | and {len(errors) - 1 - NAMED} more" if len(errors) > 1 + NAMED else ""
     return f"{errors[0]} (and {len(errors) - 1} more: {further}{rest})"

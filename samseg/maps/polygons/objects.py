@@ -71,8 +71,9 @@ class ObjectScores:
         return table(self.compute() or {})
 
     def write(self, path: Path) -> bool:
-        """Write the true, missed and false objects as a GeoPackage; False: they have no place on Earth."""
-        return _write(path, self._found, self._source, list(self._data.classes))
+        """Write the true, missed and false objects as a GeoPackage; False: none were counted, or they have no place on
+        Earth."""
+        return self._counted and _write(path, self._found, self._source, list(self._data.classes))
 
 
 def compared(classes: np.ndarray, objects: np.ndarray, index: int, window: str) -> Iterator[Found]:

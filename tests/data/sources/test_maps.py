@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("rasterio")
 import rasterio
 import shapely
+import yaml
 from rasterio.warp import transform_geom
 
 from samseg.data.check.dataset import check_dataset
@@ -18,6 +19,7 @@ from samseg.data.sources.maps import MapsSource
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.data.target import class_target
 from samseg.errors import ConfigError, InputError
+from tests.conftest import TINY
 from tests.data.sources.contract import SourceContract
 from tests.maps.rasters import NORTH_UP, noise, write_raster
 
@@ -221,6 +223,30 @@ def test_what_cannot_be_is_one_line(root, change, keys, message):
 def test_wrong_keys_are_config_errors(keys, message):
     with pytest.raises(ConfigError, match=message):
         MapsSource.complete(MapsConfig(**keys))
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({}, "b.tif has 5 bands of uint8, but {a} has 3 bands of uint8: say which are used with data.bands"),
+        ({"scale": [0, 255]}, "b.tif has 5 bands of uint8, but {a} has 3 bands of uint8: data.scale is for images of "),
+        ({"bands": [1, 2, 5]}, "a.tif has 3 bands; data.bands=[1, 2, 5] asks for band 5"),
+        ({"bands": [1, 2, 3]}, None),
+    ],
+)
+def test_maps_of_other_bands_in_one_training_are_one_line(root, tmp_path, command, keys, message):
+    write_raster(root / "b.tif", noise(HEIGHT, WIDTH, bands=5))
+    maps = [{"image": name, "labels": "a.geojson"} for name in ("a.tif", "b.tif")]
+    data = {"source": "maps", "root": str(root), "classes": {"none": None, "house": "house", "pond": "pond"}}
+    data |= {"maps": {"train": maps, "val": maps[:1], "window": 50, "attribute": "kind"}, "image_size": 64, **keys}
+    (tmp_path / "maps.yaml").write_text(yaml.safe_dump(TINY | {"data": data}))
+    command_line = ("train", "--dry-run") if message is None else ("train",)
+    code, _, error = command(*command_line, tmp_path / "maps.yaml", f"run_dir={tmp_path.parent / 'run'}")
+    if message is None:
+        assert code == 0, error
+    else:
+        assert code == 2 and message.format(a=root / "a.tif") in error and "more" not in error
+        assert len([line for line in error.splitlines() if line.startswith("error: ")]) == 1
 
 
 def test_polygons_of_several_parts_are_one_object(root):

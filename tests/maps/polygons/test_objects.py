@@ -8,9 +8,12 @@ import pytest
 import shapely
 import yaml
 
+from samseg.data.config import DataConfig
+from samseg.data.sources.maps import MapsSource
+from samseg.data.sources.maps_config import MapsConfig
 from samseg.inference.predictor import Predictor
 from samseg.maps.polygons.areas import labelled
-from samseg.maps.polygons.objects import compared, figures, table
+from samseg.maps.polygons.objects import ObjectScores, compared, figures, table
 from tests.data.sources.test_maps import box, write_labels
 from tests.maps.rasters import noise, write_raster
 from tests.random_run import write_run
@@ -36,6 +39,17 @@ def test_an_object_is_found_where_half_of_both_is_shared():
 def test_nothing_there_and_nothing_found_has_no_score():
     nothing = list(compared(np.full((5, 5), 255), np.zeros((5, 5), int), 1, "w"))
     assert nothing == [] and figures(nothing, ["roof"], ["ground", "roof"])["roof"]["f1"] is None
+
+
+def test_labels_that_are_a_raster_have_no_objects_to_write(tmp_path):
+    write_raster(tmp_path / "a.tif", noise(40, 40))
+    write_raster(tmp_path / "labels.tif", np.ones((1, 40, 40), np.uint8))
+    settings = MapsConfig(test=[{"image": "a.tif", "labels": "labels.tif"}], order=["1"])
+    source = MapsSource(tmp_path, "test", settings)
+    scores = ObjectScores(source, DataConfig(source="maps", classes={"none": None, "roof": "1"}, maps=settings))
+    scores.count({"name": source.names[0], "image": source.image(source.names[0])}, np.ones((40, 40), np.uint8))
+    assert scores.compute() is None and not scores.write(tmp_path / "objects.gpkg")
+    assert not (tmp_path / "objects.gpkg").exists()
 
 
 def test_a_split_is_scored_and_drawn_in_its_place(tmp_path, command):
