@@ -234,7 +234,8 @@ def test_wrong_keys_are_config_errors(keys, message):
         ({"bands": [1, 2, 3]}, None),
     ],
 )
-def test_maps_of_other_bands_in_one_training_are_one_line(root, tmp_path, command, keys, message):
+def test_maps_of_other_bands_in_one_training_are_one_line(root, tmp_path, command, monkeypatch, keys, message):
+    monkeypatch.chdir(tmp_path)  # a dry run leaves its pictures here
     write_raster(root / "b.tif", noise(HEIGHT, WIDTH, bands=5))
     maps = [{"image": name, "labels": "a.geojson"} for name in ("a.tif", "b.tif")]
     data = {"source": "maps", "root": str(root), "classes": {"none": None, "house": "house", "pond": "pond"}}
