@@ -65,8 +65,13 @@ def _defaults(schema: type) -> DictConfig:
 
 def read_yaml(path: Path) -> dict[Any, Any]:
     """The mapping in a YAML file ({} when empty); ConfigError naming file and line if it cannot be read or is none."""
+    return parse_yaml(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """What stands in a YAML file; ConfigError if it cannot be read or is no text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(_not_found(path)) from None
     except IsADirectoryError:
@@ -75,7 +80,6 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         raise ConfigError(f"{path} is not a YAML text file: {_first_line(error)}") from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    return parse_yaml(text, path)
 
 
 def parse_yaml(text: str, path: object) -> dict[Any, Any]:

@@ -97,7 +97,7 @@ class Attention(nn.Module):
         q, k, v = qkv.unbind(0)
         if not torch.jit.is_scripting():
             if q.device.type == "cpu" and not is_traced():
-                return self.attend_in_chunks(q, k, v).reshape(B, heads, H, W, d)
+                return self.attend_in_chunks(q, k, v)
         row, col = self.relative_logits(q)
         query, key = _folded(q, k, row, col)
         # Fused kernels want one width for q, k and v. The values' padding comes out as zeros and is cut off.
@@ -106,14 +106,26 @@ class Attention(nn.Module):
 
     @torch.jit.unused
     def attend_in_chunks(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, heads, H, W, d) thrice -> (B * heads, H * W, d)."""
-        H, W, d = q.shape[2:]
+        """As `attend`, of q, k and v (B, heads, H, W, d)."""
+        B, heads, H, W, d = q.shape
         if H + W <= d:
             query, key = _folded(q, k, *self.relative_logits(q))
-            return chunked_attention(query.flatten(0, 1), key.flatten(0, 1), v.flatten(2, 3).flatten(0, 1).contiguous())
-        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()  # or products would copy them for each chunk
-        maps = [t.flatten(2, 3).flatten(0, 1) for t in (q, k, v, *self.relative_logits(q))]
-        return chunked_attention(*maps)
+            value = v.flatten(2, 3).flatten(0, 1).contiguous()
+            return chunked_attention(query.flatten(0, 1), key.flatten(0, 1), value).reshape(q.shape)
+        if torch.is_grad_enabled():
+            return self.attend_by_adding(q, k, v)
+        out = q.new_empty(B, H, W, heads, d).permute(0, 3, 1, 2, 4)
+        for image in range(B):
+            for head in range(heads):  # one at a time: copies of all would be half of the memory that a block takes
+                one = (slice(image, image + 1), slice(head, head + 1))
+                out[one] = self.attend_by_adding(q[one], k[one], v[one])
+        return out
+
+    @torch.jit.unused
+    def attend_by_adding(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As `attend`, of q, k and v (B, heads, H, W, d); they are copied, or products would do that for each chunk."""
+        maps = (q.contiguous(), k.contiguous(), v.contiguous(), *self.relative_logits(q))
+        return chunked_attention(*(t.flatten(2, 3).flatten(0, 1) for t in maps)).reshape(q.shape)
 
     def relative_logits(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """The position terms of queries (B, heads, H, W, d) for each row of keys (.., H) and each column (.., W)."""

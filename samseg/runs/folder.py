@@ -10,7 +10,7 @@ from typing import Any
 
 from samseg.config.load import run_config, save_config
 from samseg.config.schema import RunConfig
-from samseg.config.typed_yaml import parse_yaml
+from samseg.config.typed_yaml import parse_yaml, read_text
 from samseg.data.config import PERCENTILE
 from samseg.errors import ConfigError, InputError
 from samseg.files import refusals_named, sweep, written_whole
@@ -64,7 +64,7 @@ def read_run_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunCo
         raise InputError(f"no such run folder: {run_dir}")
     if not is_run(run_dir):
         raise InputError(f"{run_dir} is not a run folder: it has no {CONFIG}")
-    return run_config((run_dir / CONFIG).read_text(encoding="utf-8"), run_dir / CONFIG, overrides)
+    return run_config(read_text(run_dir / CONFIG), run_dir / CONFIG, overrides)
 
 
 def copy_run(folder: Path, place: Path) -> None:
@@ -80,7 +80,7 @@ def check_config(folder: Path, written: str, source: object) -> None:
     Where its files lie may have changed, and what does not change the result. Nothing is said of runs of older
     versions, for which ``written`` is empty.
     """
-    now = (folder / CONFIG).read_text(encoding="utf-8")
+    now = read_text(folder / CONFIG)
     if written in ("", now):
         return
     changed = _changes(*(flat(parse_yaml(text, folder / CONFIG)) for text in (written, now)), MOVABLE_KEYS)

@@ -43,6 +43,14 @@ def test_the_config_is_written_as_resolved_with_its_folder(config):
     assert read_run_config(folder) == replace(config("seed=3"), run_dir=str(folder))
 
 
+def test_a_damaged_config_is_one_line(config):
+    folder = new_run(config(), "town")
+    file = folder / "config.yaml"
+    file.write_bytes(file.read_bytes()[:-3] + b"\x8a\n")
+    with pytest.raises(InputError, match=f"^{file} is not a YAML text file"):
+        read_run_config(folder)
+
+
 def test_a_run_is_not_overwritten(config):
     new_run(config("run_dir=out"), "town")
     with pytest.raises(InputError, match=r"^out already holds a run: .*train\.resume=true.*run_dir$"):

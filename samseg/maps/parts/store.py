@@ -83,7 +83,7 @@ class PartStore:
     def prepare(self) -> None:
         """Make the folder; InputError, naming the difference, when it holds the parts of something else."""
         if (self.folder / SPLIT).is_file():
-            earlier = json.loads((self.folder / SPLIT).read_text(encoding="utf-8"))
+            earlier = self._said()
             if earlier["digest"] == self.digest:
                 return
             before = earlier["about"]
@@ -122,8 +122,17 @@ class PartStore:
 
     def differs(self) -> bool:
         """Whether the folder holds the parts of another result."""
-        said = self.folder / SPLIT
-        return said.is_file() and json.loads(said.read_text(encoding="utf-8"))["digest"] != self.digest
+        return (self.folder / SPLIT).is_file() and self._said()["digest"] != self.digest
+
+    def _said(self) -> dict[str, Any]:
+        """What `prepare` wrote of a result, this or another."""
+        try:
+            said = json.loads((self.folder / SPLIT).read_text(encoding="utf-8"))
+            return {"digest": said["digest"], "about": dict(said["about"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.folder / SPLIT} is damaged ({error}): delete {self.folder} to start anew"
+            ) from None
 
     def file(self, number: int) -> Path:
         return self.folder / f"{number:06d}.tif"

@@ -25,3 +25,13 @@ def test_a_strangers_folder_is_left_alone(tmp_path):
     with pytest.raises(InputError, match="exists and holds no parts of a map; name another --out"):
         store(folder, (100, 90))
     assert [path.name for path in folder.iterdir()] == ["thesis.docx"]
+
+
+@pytest.mark.parametrize("damage", [b"{", b"\x8a", b"[]"])
+def test_a_damaged_folder_is_one_line(tmp_path, damage):
+    parts = store(tmp_path / "a.parts", (100, 90))
+    parts.prepare()
+    (tmp_path / "a.parts" / SPLIT).write_bytes(damage)
+    for use in (parts.prepare, parts.differs):
+        with pytest.raises(InputError, match=r"is damaged .*: delete .*a.parts to start anew"):
+            use()
