@@ -36,7 +36,7 @@ def config_for(root: Path, overrides: list[str]) -> RunConfig:
 def guess_source(root: Path) -> str:
     """The source whose files lie under ``root``; folders where they do or none is known by its files."""
     folders = [root / split for split in SPLITS]
-    if any((folder / "masks").is_dir() for folder in folders):
+    if any((folder / kind).is_dir() for folder in folders for kind in ("masks", "instances")):
         return "folders"
     if any((folder / "annotations.json").is_file() for folder in folders):
         return "coco"

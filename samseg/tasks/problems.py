@@ -59,6 +59,8 @@ def _label(source: Source, problem: Problem, data: DataConfig) -> Titled:
     try:
         if not data.classes:
             objects = source.instances(problem.name)
+            if objects is None:
+                return title, _text("There are no objects.")
             pixels = coloured(np.where(objects > 0, 1 + objects % 254, 0))
         else:
             classes = class_target(data, source).classes

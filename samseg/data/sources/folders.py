@@ -1,4 +1,4 @@
-"""Pairs of files: the folders images/ and masks/ of a split, paired by stem; instances/ beside them if there are."""
+"""Pairs of files: the folders images/ and masks/ of a split, paired by stem; instances/ beside them, or alone."""
 
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,26 @@ class FolderSource(FileSource):
     """The pairs of ``root/split/images`` and ``root/split/masks``.
 
     Raises InputError for a folder that is missing or empty, and two files of one stem.
-    Objects are read from ``root/split/instances`` where that folder is: 16-bit (or 8-bit) PNG, 0 background.
+    Objects are read from ``root/split/instances`` where that folder is: 16-bit (or 8-bit) PNG, 0 background. Where they
+    are and masks are not, the masks are 1 in objects and 0 elsewhere.
     """
 
     def __init__(self, root: str | Path, split: str, settings: Any = None):
         super().__init__(root, split, settings)
         folder = Path(root) / split
-        self.files, self._masks = (_by_stem(folder / kind) for kind in ("images", "masks"))
+        self.files = _by_stem(folder / "images")
         images_in(folder / "images")
-        self._instances = None
-        if (folder / "instances").is_dir():
-            self._instances = _by_stem(folder / "instances")
-        for kind, files, other, others in (
-            ("image", self.files, "mask", self._masks),
-            ("mask", self._masks, "image", self.files),
-            ("image", self.files, "instance", self.files if self._instances is None else self._instances),
-        ):
+        self._instances = _by_stem(folder / "instances") if (folder / "instances").is_dir() else None
+        alone = self._instances is not None and not (folder / "masks").is_dir()
+        self._masks = None if alone else _by_stem(folder / "masks")
+        partners = [("image", self.files, "instance", self._instances)]
+        if alone:
+            partners += [("instance", self._instances, "image", self.files)]
+        else:
+            partners += [("image", self.files, "mask", self._masks), ("mask", self._masks, "image", self.files)]
+        for kind, files, other, others in partners:
+            if others is None:
+                continue
             for stem in sorted(files.keys() - others.keys()):
                 self.wrong[stem] = InputError(
                     f"{files[stem]} is without {other}: every {kind} in {kind}s/ needs a file of the same stem in "
@@ -47,7 +51,7 @@ class FolderSource(FileSource):
         Both are read upright. A mask drawn on the upright image fits; one drawn on the pixels as they are stored does
         not, and nobody sees it in an image that is square or upside down.
         """
-        image, mask = self.files[name], self._masks[name]
+        image, mask = self.files[name], (self._masks or self._instances)[name]
         turned = orientation(image)
         if turned == 1 or turned == orientation(mask):
             return
@@ -60,7 +64,10 @@ class FolderSource(FileSource):
             )
 
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
-        return read_label(self._masks[name], window, colours)
+        if self._masks is not None:
+            return read_label(self._masks[name], window, colours)
+        inside = (self.instances(name, window) > 0).astype(np.uint8)
+        return np.repeat(inside[..., None], 3, axis=2) if colours else inside
 
     def instances(self, name: str, window: Window | None = None) -> np.ndarray | None:
         if self._instances is None:
@@ -76,12 +83,15 @@ class FolderSource(FileSource):
         return objects.astype(np.int32)
 
     def describe_label(self, name: str) -> str:
-        return str(self._masks[name])
+        if self._masks is not None:
+            return str(self._masks[name])
+        return f"{self._instances[name]} (without masks/: 1 in objects, 0 elsewhere)"
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(
-            f"no such folder: {folder}; data.root needs train/, val/ and test/, each with images/ and masks/"
+            f"no such folder: {folder}; data.root needs train/, val/ and test/, each with images/ and masks/ (or, for "
+            "objects without classes, instances/)"
         )
     return by_stem(list_images(folder))

@@ -47,7 +47,8 @@ def complete_prompts(prompts: PromptConfig, classes: list[str]) -> None:
     if prompts.none > 0 and len(classes) < 2:
         raise ConfigError(
             f"prompts.none={prompts.none} trains without prompts, which needs two classes or more in data.classes, got "
-            f"{len(classes)}; name them, or set prompts.none=0"
+            f"{len(classes)}; name them ({{background: 0, object: 1}} where there are instances/ and no masks/), or "
+            "set prompts.none=0"
         )
     for name in prompts.classes or []:
         if name not in classes:

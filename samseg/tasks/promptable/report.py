@@ -38,6 +38,9 @@ class ObjectReport:
     def __str__(self) -> str:
         lines = [] if self.classes is None else [str(self.classes)]
         for split, counts in self.objects.items():
+            if not counts:
+                lines.append(f"{split}: no image that can be used")
+                continue
             empty = sum(count == 0 for count in counts)
             skipped = f"; {empty} of them without objects, which are skipped" if empty else ""
             if empty == len(counts):

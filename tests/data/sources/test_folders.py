@@ -114,6 +114,39 @@ class TestDeepImages(SourceContract):
         return source
 
 
+class TestObjectsAlone(SourceContract):
+    """Numbered objects without masks: what is an object is of class 1."""
+
+    @pytest.fixture
+    def root(self, tmp_path) -> Path:
+        rng = np.random.default_rng(0)
+        for kind in ("images", "instances"):
+            (tmp_path / "train" / kind).mkdir(parents=True)
+        for name in "ab":
+            image = rng.integers(0, 256, (33, 41, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / "train" / "images" / f"{name}.png")
+            objects = rng.integers(0, 3, (33, 41)).astype(np.uint16) * 256  # whose low bytes are 0
+            Image.fromarray(objects).save(tmp_path / "train" / "instances" / f"{name}.png")
+        return tmp_path
+
+    @pytest.fixture
+    def source(self, root) -> FolderSource:
+        return FolderSource(root, "train")
+
+    def test_the_label_is_where_objects_are(self, source):
+        there = (source.instances("a") > 0).astype(np.uint8)
+        assert set(np.unique(source.instances("a"))) == {0, 256, 512}
+        assert np.array_equal(source.label("a"), there)
+        assert np.array_equal(source.label("a", colours=True), np.dstack([there] * 3))
+
+    def test_partners_that_are_missing_are_told_of_each(self, root):
+        (root / "train/instances/b.png").rename(root / "train/instances/c.png")
+        source = FolderSource(root, "train")
+        assert source.names == ["a"] and list(source.wrong) == ["b", "c"]
+        assert "images/b.png is without instance: every image in images/ needs" in str(source.wrong["b"])
+        assert "instances/c.png is without image: every instance in instances/ needs" in str(source.wrong["c"])
+
+
 def test_objects_need_every_image_and_no_colours(data):
     folder = Path(data.root) / "train"
     assert FolderSource(data.root, "train").instances("train0") is None

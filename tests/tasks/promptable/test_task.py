@@ -63,6 +63,33 @@ def test_a_run_beside_sam_as_it_came(trained, tmp_path, capsys):
     assert Predictor.from_run(folder)(picture[:60, :80]).shape == (60, 80)
 
 
+def test_instances_alone_are_enough(trained, objects_root, config_file, tmp_path, command):
+    """Objects without masks, with no class and with two: trained, evaluated, checked and rehearsed."""
+    for split, other in (("train", "train"), ("val", "val"), ("test", "val")):
+        for kind in ("images", "instances"):
+            (tmp_path / "alone" / split).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "alone" / split / kind).symlink_to(objects_root / other / kind)
+    root = f"data.root={tmp_path / 'alone'}"
+    folder = trained(root, "data.classes={background: 0, object: 1}", "prompts.none=0.5", "train.epochs=1")
+    code, out, error = command("evaluate", folder)
+    assert code == 0 and "2 objects" in out and "without prompts:" in out, error
+    figures = json.loads((folder / "metrics_test.json").read_text())["test"]
+    assert set(figures["classes"]["iou"]) == {"background", "object"}
+    assert command("report", folder)[0] == 0
+    code, out, error = command("check", config_file, root, "data.classes={}")
+    assert code == 0 and "train: 6 objects in 4 images" in out, error
+    code, out, error = command("train", config_file, root, "data.classes={}", "--dry-run")
+    assert code == 0, error
+    code, _, error = command("check", config_file, root, "data.classes={}", "prompts.none=0.5")
+    assert code == 2 and "name them ({background: 0, object: 1} where there are instances/ and no masks/)" in error
+    code, out, error = command("check", tmp_path / "alone")
+    assert code == 0 and '"1": 1' in out, error
+    (tmp_path / "alone/train/instances").unlink()
+    (tmp_path / "alone/train/masks").symlink_to(objects_root / "train" / "masks")
+    code, out, error = command("check", config_file, root, "data.classes={}", "--out", tmp_path / "problems.png")
+    assert code == 2 and "has no objects: task: promptable takes them from instances" in out, error
+
+
 def test_a_resumed_run_is_the_same_to_the_digit(trained, tmp_path):
     given = ("prompts.none=0.3", "model.freeze_encoder=false")
     whole = trained(*given)
