@@ -6,8 +6,9 @@ import re
 import threading
 from contextlib import contextmanager
 
+import huggingface_hub.utils
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 
 from tests.file_server import FileServer, _Handler
 
@@ -45,6 +46,12 @@ class _HubHandler(_Handler):
         word = "EntryNotFound" if known and main else "RevisionNotFound" if known else "RepoNotFound"
         self._send(code, {"error": word}, {"X-Error-Code": word})
 
+    def do_GET(self):
+        if re.match("/api/models/[^/]+/[^/]+/revision/", self.path):
+            self._send(200, {"id": "run", "xetEnabled": False})  # clients before 1.0 ask before they send
+        else:
+            super().do_GET()
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append(("POST", self.path, None))
@@ -80,6 +87,11 @@ class _HubHandler(_Handler):
         self.wfile.write(data)
 
 
+def forget_sessions() -> None:
+    """To be called when a machine goes on or off line: clients before 1.0 keep the sessions that they have begun."""
+    getattr(huggingface_hub.utils, "reset_sessions", lambda: None)()
+
+
 @contextmanager
 def hub(cache: object):
     """A hub with an empty ``cache`` of this machine, and nobody logged in."""
@@ -88,11 +100,13 @@ def hub(cache: object):
     template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "ENDPOINT", server.url)
-        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        for where in (constants, file_download):  # clients before 1.0 look at the second
+            patch.setattr(where, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         patch.setattr(constants, "HF_HUB_CACHE", str(cache))
         patch.setattr(constants, "HF_TOKEN_PATH", f"{cache}/token")
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
         patch.delenv("HF_TOKEN", raising=False)
+        forget_sessions()
         try:
             yield server
         finally:

@@ -140,7 +140,8 @@ def launch(*settings: str) -> None:
 @pytest.mark.parametrize("command", [main, sharded_main], ids=["ddp", "fsdp2"])
 def test_two_processes_train_as_one_with_twice_the_batch(tiny_config, tmp_path, command):
     """The same losses, weights and figures, although the six images make a short last step and val has three."""
-    settings = [*NO_BATCH_STATISTICS, "train.epochs=2", "train.accumulate=2"]
+    # Not the one through timm, which is a container of layers, and those the first versions of FSDP2 do not shard.
+    settings = [*NO_BATCH_STATISTICS, "model.encoder=resnet18", "train.epochs=2", "train.accumulate=2"]
     train(load_config(tiny_config, [*settings, f"run_dir={tmp_path / 'one'}", "train.batch_size=2"]), "tiny")
     line = ["train", str(tiny_config), *settings, "run_dir=two", "train.batch_size=1"]
     out = "".join(ranks(command, line, folder=tmp_path))

@@ -19,7 +19,7 @@ from samseg.runs.tensors import read_weights
 from samseg.training.run import train
 from tests.encoders.conftest import SMALL, SMALL_ARGUMENTS
 from tests.encoders.reference import segment_anything_encoder
-from tests.hub_server import TOKEN
+from tests.hub_server import TOKEN, forget_sessions
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,7 @@ def test_without_a_network_it_is_in_the_cache(trained, machine, scenes, tmp_path
     image = scenes / "test" / "images" / "test0.png"
     assert command("infer", "hub:user/town@main", image, "--out", "first")[0] == 0
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    forget_sessions()
     asked = len(machine.requests)
     _fetched.cache_clear()
     assert command("infer", "hub:user/town", image, "--out", "second")[0] == 0
