@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from samseg.cli.options import add_precision, add_tta
+from samseg.cli.options import add_objects, add_precision, add_tta
 
 EPILOG = """\
 examples:
@@ -11,6 +11,11 @@ examples:
   samseg evaluate runs/buildings val
   samseg evaluate --tta               averaged over flips and turns
   samseg evaluate hub:user/buildings --data my/data      a published run on data of one's own
+  samseg evaluate runs/cells --objects                   objects, too, where labels tell them apart
+
+Objects are scored by precision, recall and F1 at an IoU of 0.5. The ways to find them: components (connected areas of a
+class), prompts (SAM's masks for points in the middle of these, which parts objects that touch), amg (SAM's automatic
+mask generator). Those of maps are always scored, as components.
 """
 
 
@@ -21,6 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("split", nargs="?", default="test", help="a folder of data.root; default: test")
     parser.add_argument("--data", metavar="DIR", help="other data, laid out as the run's: in place of its data.root")
     add_tta(parser)
+    add_objects(parser, "score the objects of photos (instances/, COCO, labelme), too")
     add_precision(parser)
 
 
@@ -30,7 +36,8 @@ def run(args: Namespace) -> None:
     from samseg.training.evaluation import evaluate_run
 
     run = args.run or newest_run()
-    found = evaluate_run(local_run(run), args.split, tta=args.tta, root=args.data, precision=args.precision)
+    how = dict(tta=args.tta, root=args.data, precision=args.precision, objects=args.objects)
+    found = evaluate_run(local_run(run), args.split, **how)
     print(f"{run} on {args.split}:\n{found.table}")
     *files, report = found.write(outputs_folder(run))
     print(f"written to {', '.join(map(str, files))}; report: {report}")

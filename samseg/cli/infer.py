@@ -3,9 +3,8 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from samseg.cli.options import add_precision, add_tta
+from samseg.cli.options import add_objects, add_precision, add_tta
 
-WAYS = ("components", "prompts", "amg")  # to objects
 EPILOG = """\
 examples:
   samseg infer                                     the newest run under runs/, on its test images
@@ -50,9 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     way.add_argument("--whole", dest="tile", action="store_false", help="the whole image at the network's size")
     add_tta(parser)
     add_precision(parser)
-    parser.add_argument("--objects", metavar="WAY", nargs="?", const="auto", choices=("auto", *WAYS),
-                        help="objects instead of classes: components, prompts or amg, see below; without WAY: prompts "
-                        "for a run that trained SAM's mask decoder, else components")  # fmt: skip
+    add_objects(parser, "objects instead of classes")
     parser.add_argument("--device", help="cuda, cuda:1, mps, cpu ...; default: a GPU if there is one")
     maps = parser.add_argument_group("maps")
     maps.add_argument("--bands", type=_numbers(int), metavar="1,2,3", help="bands to use, from 1; default: the run's")

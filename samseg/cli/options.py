@@ -10,6 +10,17 @@ def add_tta(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
+WAYS = ("components", "prompts", "amg")  # to objects
+
+
+def add_objects(parser: ArgumentParser, purpose: str) -> None:
+    parser.add_argument(
+        "--objects", metavar="WAY", nargs="?", const="auto", choices=("auto", *WAYS),
+        help=f"{purpose}: components, prompts or amg, see below; without WAY: prompts for a run that trained SAM's "
+        "mask decoder, else components",
+    )  # fmt: skip
+
+
 def add_precision(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("fp32", "bf16", "auto"),

@@ -38,6 +38,7 @@ class ObjectFinder:
     def __init__(self, predictor: Predictor, way: str | None = None):
         self.predictor = predictor
         self.names = predictor.classes or ["background", "object"]  # a run with prompts alone needs no classes
+        self.background = self.names.index("background") if "background" in self.names else 0
         tuned = tuned_sam(predictor.model, predictor.config)
         self.dense = tuned is None or getattr(predictor.model, "class_tokens", None) is not None
         if way is None:
@@ -68,14 +69,16 @@ class ObjectFinder:
 
     def __call__(self, image: Raster) -> Objects:
         """The objects of an image of any size."""
-        names, data = self.names, self.predictor.config.data
-        classes = self.predictor(image) if self.dense else None
-        background = names.index("background") if "background" in names else 0
+        return self.find(image, self.predictor(image) if self.dense else None)
+
+    def find(self, image: Raster, classes: np.ndarray | None) -> Objects:
+        """The objects of an image whose ``classes`` (H, W) are predicted; None unless the run is ``dense``."""
         if self.way == "components":
-            return by_components(classes, background)
+            return by_components(classes, self.background)
+        pixels = shown(image, self.predictor.config.data)
         if self.way == "prompts":
-            return by_prompts(self.sam, shown(image, data), classes, background)
-        return by_generator(self.sam, shown(image, data), classes, background)
+            return by_prompts(self.sam, pixels, classes, self.background)
+        return by_generator(self.sam, pixels, classes, self.background)
 
 
 def find_in_images(finder: ObjectFinder, images: list[Path], out: Path) -> int:

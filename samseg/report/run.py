@@ -33,7 +33,8 @@ def write_report(folder: Path) -> Path:
     leads = []
     for split in splits_of(folder):
         figures, details, gallery = load_split(folder, split)
-        groups.append((f"Results: {split}", [*reporter.results(figures, details), *([gallery] if gallery else [])]))
+        sections = [*reporter.results(figures, details), *reporter.objects(figures)]
+        groups.append((f"Results: {split}", [*sections, *([gallery] if gallery else [])]))
         leads.append(f"{score(task, figures)} on {split}")
     if history:
         groups.append(("Training", list(curves(task, {"": history}))))

@@ -14,6 +14,7 @@ from samseg.data.config import DataConfig
 from samseg.errors import InputError
 from samseg.models.build import Built
 from samseg.models.config import ModelConfig
+from samseg.tasks.matching import OBJECTS, section
 from samseg.tasks.sections import Gallery, Section, Table, Text
 
 Details = dict[str, np.ndarray]  # counts by image, for a report
@@ -80,6 +81,10 @@ class Reporter:
     def results(self, figures: Figures, details: Details) -> list[Section]:
         """How well the split of ``figures`` is done."""
         return [Text("Results", self.task.table(figures))]
+
+    def objects(self, figures: Figures) -> list[Section]:
+        """How well objects were found, where evaluation scored them."""
+        return [section(figures[OBJECTS])] if OBJECTS in figures else []
 
     def comparison(self, runs: dict[str, Details]) -> list[Section]:
         """How runs differ on a split, by their names; the first is the one that the others are compared with."""

@@ -14,6 +14,9 @@ from tqdm import tqdm
 from samseg.config.load import task_of
 from samseg.data.config import DataConfig
 from samseg.data.workers import prepare_worker
+from samseg.errors import InputError
+from samseg.inference.object_files import ObjectFinder
+from samseg.inference.object_scores import PhotoScores
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import AUTOCAST
 from samseg.report.run import write_report
@@ -21,6 +24,8 @@ from samseg.runs.facts import save_split
 from samseg.runs.folder import copy_run, evaluation_file, objects_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
+from samseg.tasks.matching import OBJECTS
+from samseg.tasks.matching import table as object_table
 from samseg.tasks.sections import Gallery
 from samseg.tasks.task import Details, Figures, Metrics
 
@@ -40,14 +45,14 @@ def evaluate(
     processes: int = 1,
     title: str = "evaluate",
     stopped: Callable[[], bool] = lambda: False,
-    also: Callable[[dict, np.ndarray], None] | None = None,
+    also: Callable[[dict, np.ndarray | None], None] | None = None,
 ) -> Metrics:
     """Predict every image of ``dataset`` (the task's evaluation items) as inference does, and count.
 
     One image at a time, since each has its own size. On several ``processes`` the one of ``rank`` predicts every
     ``processes``-th image, none twice, and what is computed of the counts is, on all, of the whole split. Once
     ``stopped`` says so the remaining images are left out. ``also`` is given each item with its predicted classes
-    (H, W), where the task predicts classes.
+    (H, W), None where the task predicts none.
     """
     metrics = task.metrics().to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
@@ -56,7 +61,7 @@ def evaluate(
     )
     for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
         classes = task.measure(metrics, model, item, device, autocast)
-        if also is not None and classes is not None:
+        if also is not None:
             also(item, classes)
         if stopped():
             break
@@ -72,7 +77,7 @@ class Evaluation:
     """What came out of a run on a split, the figures also as a table for people; `write` puts it into the run.
 
     Attributes:
-        objects: where the source has objects scored, too.
+        objects: those of maps, where they are scored.
     """
 
     folder: Path
@@ -102,13 +107,20 @@ class Evaluation:
 
 
 def evaluate_run(
-    folder: Path, split: str, *, tta: str | None = None, root: str | None = None, precision: str | None = None
+    folder: Path,
+    split: str,
+    *,
+    tta: str | None = None,
+    root: str | None = None,
+    precision: str | None = None,
+    objects: str | None = None,
 ) -> Evaluation:
     """Evaluate a run's best weights on a split of its data, on a GPU if there is one.
 
     ``tta``: see `samseg.predict.tta`; the figures name it. ``root``: of other data, in place of the run's.
-    ``precision``: see `samseg.inference.precision`. InputError for a folder that is no run and for data that are not as
-    they should be.
+    ``precision``: see `samseg.inference.precision`. ``objects``: the way in which the objects of photos are found and
+    scored, "components", "prompts", "amg" or "auto"; those of maps are scored by themselves. InputError for a folder
+    that is no run and for data that are not as they should be.
     """
     config = read_run_config(folder)
     if root is not None:
@@ -121,7 +133,7 @@ def evaluate_run(
     dataset = task.dataset(split, train=False, seed=config.seed)
     if predictor.undecided:
         predictor.decide(dataset[0]["image"])
-    objects = _object_scores(dataset, config.data)
+    scores = _object_scores(dataset, predictor, config.data, objects)
     metrics = evaluate(
         predictor.model,
         dataset,
@@ -130,22 +142,29 @@ def evaluate_run(
         autocast=AUTOCAST[config.train.precision] if predictor.device.type == "cuda" else None,
         workers=config.train.workers,
         title=split,
-        also=objects and objects.count,
+        also=scores and scores.count,
     )
     figures, details = metrics.compute() | ({"tta": tta} if tta else {}), metrics.details()
     table = task.table(figures)
-    if objects is not None and (found := objects.compute()) is not None:
-        figures["objects"] = found
-        table += f"\n{objects.table()}"
+    if scores is not None and (found := scores.compute()) is not None:
+        figures[OBJECTS] = found
+        table += f"\n{object_table(found)}"
     examples = task.reporter().examples(predictor.model, dataset, details)
-    return Evaluation(folder, split, figures, details, examples, table, objects)
+    drawn = None if isinstance(scores, PhotoScores) else scores
+    return Evaluation(folder, split, figures, details, examples, table, drawn)
 
 
-def _object_scores(dataset: Dataset, data: DataConfig) -> "ObjectScores | None":
-    """Who scores objects, where the source of ``dataset`` asks for it."""
+def _object_scores(
+    dataset: Dataset, predictor: Predictor, data: DataConfig, way: str | None
+) -> "ObjectScores | PhotoScores | None":
+    """Who scores objects: those of maps always, those of photos in the ``way`` that is asked for."""
     source = getattr(dataset, "source", None)
-    if source is None or not source.objects:
-        return None
-    from samseg.maps.polygons.objects import ObjectScores  # what it needs is an extra, which such a source needs, too
+    if source is not None and source.objects:
+        if way not in (None, "auto", "components"):
+            raise InputError(f"the objects of data.source: {data.source} are connected areas; leave out {way}")
+        from samseg.maps.polygons.objects import ObjectScores  # what it needs is an extra, which maps need, too
 
-    return ObjectScores(source, data)
+        return ObjectScores(source, data)
+    if source is None or way is None:
+        return None
+    return PhotoScores(ObjectFinder(predictor, None if way == "auto" else way), source, data)

@@ -12,7 +12,7 @@ from segment_anything import SamPredictor
 
 from samseg.inference import objects as ways
 from samseg.inference.object_files import add_to_coco, save_instances
-from samseg.inference.objects import Matches, Objects, by_components, by_generator, by_prompts, match, middles
+from samseg.inference.objects import Objects, by_components, by_generator, by_prompts, middles
 from samseg.models.sam import empty_sam
 from tests.encoders.conftest import SMALL
 from tests.models.sam_reference import picture, randomised
@@ -99,45 +99,6 @@ def test_better_masks_go_first_and_repeats_are_dropped():
     found = ways._painted([half, full, rest], [0.5, 0.9, 0.7], [1, 2, 3], (4, 8), 1)
     assert found.classes == [2, 3] and found.scores == [0.9, 0.7]
     assert found.map.tolist() == [[1] * 4 + [2] * 4] * 4
-
-
-def random_map(generator) -> np.ndarray:
-    numbers = np.zeros((30, 40), np.int32)
-    for number in range(1, 9):
-        y, x = generator.integers(0, 25), generator.integers(0, 35)
-        numbers[y : y + generator.integers(2, 9), x : x + generator.integers(2, 9)] = number
-    return numbers
-
-
-@pytest.mark.parametrize("threshold", [0.5, 0.7])
-@pytest.mark.parametrize("seed", range(4))
-def test_matching_by_brute_force(seed, threshold):
-    generator = np.random.default_rng(seed)
-    true = random_map(generator)
-    found = np.roll(true, seed % 3, axis=1)
-    found[found == 2] = 0
-    found[25:, 30:] = 77
-    ious = []
-    for one in set(found.ravel().tolist()) - {0}:
-        for other in set(true.ravel().tolist()) - {0}:
-            a, b = found == one, true == other
-            iou = (a & b).sum() / (a | b).sum()
-            if iou > threshold:
-                ious.append(iou)
-    objects, truths = len(np.unique(found[found > 0])), len(np.unique(true[true > 0]))
-    result = match(found, true, threshold)
-    assert (result.found, result.wrong, result.missed) == (len(ious), objects - len(ious), truths - len(ious))
-    assert result.ap == pytest.approx(len(ious) / (objects + truths - len(ious)))
-    assert result.mean_iou == (pytest.approx(np.mean(ious)) if ious else None)
-
-
-def test_matches_add_up():
-    true = random_map(np.random.default_rng(0))
-    empty = np.zeros_like(true)
-    perfect, nothing = match(true, true), match(empty, true)
-    assert perfect.ap == 1 and perfect.mean_iou == 1 and nothing.ap == 0 and nothing.mean_iou is None
-    assert (perfect + nothing).ap == 0.5 and (perfect + nothing).mean_iou == 1
-    assert match(empty, empty).ap is None and sum([perfect, nothing], Matches()) == perfect + nothing
 
 
 @pytest.mark.parametrize("count, suffix, dtype", [(65535, ".png", np.uint16), (65536, ".tif", np.uint32)])

@@ -1,4 +1,4 @@
-"""Objects found and objects there: precision, recall and F1 at IoU 0.5, as SpaceNet scores buildings."""
+"""The objects of maps: found and there, window by window, in figures and drawn in their place."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,8 +19,7 @@ from samseg.data.target import class_target
 from samseg.maps.disk import written
 from samseg.maps.parts.plan import Box
 from samseg.maps.polygons.areas import labelled, traced
-
-IOU = 0.5  # of a found and a true object that are one
+from samseg.tasks.matching import Matches, partners
 
 
 class Found(NamedTuple):
@@ -46,11 +45,11 @@ class ObjectScores:
         self._found: list[Found] = []
         self._counted = False
 
-    def count(self, item: dict, classes: np.ndarray) -> None:
-        """One image: an evaluation item of `SegmentationDataset`, and its predicted classes (H, W) uint8."""
+    def count(self, item: dict, classes: np.ndarray | None) -> None:
+        """One image: an evaluation item of `SegmentationDataset`, and its predicted classes (H, W) uint8, if any."""
         name = item["name"]
         objects = self._source.instances(name)
-        if objects is None:
+        if objects is None or classes is None:
             return
         self._counted = True
         truth, valid = self._target(self._source, name), valid_pixels(item["image"], self._data)
@@ -61,14 +60,11 @@ class ObjectScores:
             self._found += compared(mine, there, index, name)
 
     def compute(self) -> dict[str, Any] | None:
-        """Precision, recall and F1 by class; None where nothing was counted."""
+        """The way, and `Matches.figures` by class; None where nothing was counted."""
         names = list(self._data.classes)
         wanted = [name for index, name in enumerate(names) if index not in self._empty]
-        return figures(self._found, wanted, names) if self._counted else None
-
-    def table(self) -> str:
-        """What `compute` gives, for people."""
-        return table(self.compute() or {})
+        classes = figures(self._found, wanted, names)
+        return {"way": "components", "classes": classes} if self._counted else None
 
     def write(self, path: Path) -> bool:
         """Write the true, missed and false objects as a GeoPackage; False: none were counted, or they have no place on
@@ -77,27 +73,14 @@ class ObjectScores:
 
 
 def compared(classes: np.ndarray, objects: np.ndarray, index: int, window: str) -> Iterator[Found]:
-    """The areas of one class (h, w), 255 elsewhere, and the objects (h, w), 0 elsewhere: matched where IoU >= 0.5."""
-    areas, count = labelled(classes.astype(np.uint8))
-    numbers, objects = np.unique(objects, return_inverse=True)
-    objects = objects.reshape(areas.shape).astype(np.int32)
-    if numbers[0] != 0:
-        objects += 1
-    there = int(objects.max(initial=0))
-    both = np.bincount(areas.ravel() * (there + 1) + objects.ravel(), minlength=(count + 1) * (there + 1))
-    both = both.reshape(count + 1, there + 1)
-    union = both.sum(1, keepdims=True) + both.sum(0, keepdims=True) - both
-    iou = (both / np.maximum(union, 1))[1:, 1:]
-    pairs: dict[int, int] = {}
-    for area, one in sorted(np.argwhere(iou >= IOU).tolist(), key=lambda pair: -iou[tuple(pair)]):
-        if area not in pairs and one not in pairs.values():
-            pairs[area] = one
+    """The areas of one class (h, w), 255 elsewhere, and the objects (h, w), 0 elsewhere, matched by `partners`."""
+    areas, _ = labelled(classes.astype(np.uint8))
+    pairs = partners(areas, objects)
     box = Box(0, 0, *areas.shape)
-    for area, polygon in enumerate(traced(areas, box)):
-        matched = pairs.get(area)
-        kind, value = ("false", 0.0) if matched is None else ("true", float(iou[area, matched]))
-        yield Found(kind, index, value, polygon, window)
-    missed = np.isin(objects, [one + 1 for one in range(there) if one not in pairs.values()])
+    for area, polygon in enumerate(traced(areas, box), start=1):
+        kind, iou = ("true", pairs[area][1]) if area in pairs else ("false", 0.0)
+        yield Found(kind, index, iou, polygon, window)
+    missed = (objects != 0) & ~np.isin(objects, [one for one, _ in pairs.values()])
     outlines, _ = labelled(np.where(missed, 0, 255).astype(np.uint8))
     polygons = defaultdict(list)
     for polygon, one in zip(traced(outlines, box), _first(outlines, objects)):
@@ -107,27 +90,14 @@ def compared(classes: np.ndarray, objects: np.ndarray, index: int, window: str) 
 
 
 def figures(found: list[Found], names: list[str], classes: list[str]) -> dict[str, dict[str, float | None]]:
-    """By class: how many are true, missed and false, precision, recall and F1 (None where there is nothing)."""
+    """`Matches.figures` by class."""
     result = {}
     for name in names:
-        kinds = [one.kind for one in found if classes[one.index] == name]
-        true, missed, false = (kinds.count(kind) for kind in ("true", "missed", "false"))
-        result[name] = {
-            "true": true, "missed": missed, "false": false,
-            "precision": true / (true + false) if true + false else None,
-            "recall": true / (true + missed) if true + missed else None,
-            "f1": 2 * true / (2 * true + missed + false) if true + missed + false else None,
-        }  # fmt: skip
+        own = [one for one in found if classes[one.index] == name]
+        kinds = [one.kind for one in own]
+        counts = (kinds.count(kind) for kind in ("true", "false", "missed"))
+        result[name] = Matches(*counts, sum(one.iou for one in own)).figures()
     return result
-
-
-def table(result: dict[str, dict[str, float | None]]) -> str:
-    rows = [["objects at IoU 0.5", "precision", "recall", "F1", "true", "missed", "false"]]
-    for name, row in result.items():
-        scores = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
-        rows.append([name, *scores, *(str(row[key]) for key in ("true", "missed", "false"))])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
 
 
 def _first(outlines: np.ndarray, objects: np.ndarray) -> list[int]:

@@ -13,7 +13,7 @@ from samseg.data.sources.maps import MapsSource
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.inference.predictor import Predictor
 from samseg.maps.polygons.areas import labelled
-from samseg.maps.polygons.objects import ObjectScores, compared, figures, table
+from samseg.maps.polygons.objects import ObjectScores, compared, figures
 from tests.data.sources.test_maps import box, write_labels
 from tests.maps.rasters import noise, write_raster
 from tests.random_run import write_run
@@ -33,7 +33,7 @@ def test_an_object_is_found_where_half_of_both_is_shared():
     assert [one.polygon.bounds for one in found if one.kind == "false"] == [(24, 2, 34, 12)]
     row = figures(found, ["roof"], ["ground", "roof"])["roof"]
     assert (row["precision"], row["recall"], row["f1"]) == (2 / 3, 2 / 4, 4 / 7)
-    assert "0.667" in table({"roof": row})
+    assert row["mean_iou"] == pytest.approx(0.85)
 
 
 def test_nothing_there_and_nothing_found_has_no_score():
@@ -63,8 +63,8 @@ def test_a_split_is_scored_and_drawn_in_its_place(tmp_path, command):
     (run / "config.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
     code, out, error = command("evaluate", run)
     assert code == 0, error
-    assert "objects at IoU 0.5" in out and str(run / "objects_test.gpkg") in out
-    result = json.loads((run / "metrics_test.json").read_text())["test"]["objects"]
+    assert "objects (components) at IoU 0.5" in out and str(run / "objects_test.gpkg") in out
+    result = json.loads((run / "metrics_test.json").read_text())["test"]["object_scores"]["classes"]
     classes = Predictor.from_run(run)(tmp_path / "a.tif")
     assert result["roof"]["true"] + result["roof"]["false"] == labelled(np.where(classes == 1, 1, 255))[1]
     assert result.keys() == {"roof", "tree"} and result["tree"]["true"] + result["tree"]["missed"] == 0
