@@ -1,6 +1,7 @@
 """The report of a run, from what lies in its folder."""
 
 import csv
+import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +12,8 @@ from samseg.config.schema import RunConfig
 from samseg.errors import InputError
 from samseg.files import written_whole
 from samseg.report.page import Page, render
-from samseg.runs.facts import load_facts, load_split, splits_of
-from samseg.runs.folder import CONFIG, HISTORY, REPORT, flat, read_run_config
+from samseg.runs.facts import EVALUATED, load_facts, load_split, splits_of
+from samseg.runs.folder import CONFIG, HISTORY, METRICS, REPORT, flat, read_run_config
 from samseg.tasks import Task
 from samseg.tasks.sections import Chart, Section, Table, Text
 from samseg.tasks.task import Figures
@@ -20,28 +21,35 @@ from samseg.tasks.task import Figures
 LEFT_OUT = {"run_dir", "train.resume"}  # of the settings: they say nothing about the result
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, run: str | None = None) -> Path:
     """Write a run's report from what its folder holds, neither data nor weights; returns the file.
 
-    InputError for a folder that is no run, or holds a damaged file.
+    ``run``: what commands call it, where that is not its folder. InputError for a folder that is no run, or holds a
+    damaged file.
     """
     config = read_run_config(folder)
     task, reporter = task_of(config), task_of(config).reporter()
     facts, data = load_facts(folder)
     history = read_history(folder)
     groups: list[tuple[str, list[Section]]] = []
-    leads = []
+    leads, evaluated = [], {}
     for split in splits_of(folder):
         figures, details, gallery = load_split(folder, split)
         sections = [*reporter.results(figures, details), *reporter.objects(figures)]
         groups.append((f"Results: {split}", [*sections, *([gallery] if gallery else [])]))
         leads.append(f"{score(task, figures)} on {split}")
+        evaluated[split] = figures.get(EVALUATED)
+    for split, figures in _told(folder).items():
+        if split not in evaluated:
+            groups.append((f"Results: {split}", [_table(task, figures, folder), *reporter.objects(figures)]))
+            leads.append(f"{score(task, figures)} on {split}")
     if history:
         groups.append(("Training", list(curves(task, {"": history}))))
     groups.append(
         ("Data and settings", [*([data] if data else []), settings(config), Text("All settings", to_yaml(config))])
     )
-    groups.append(("What ran, and how to repeat it", [_time(history, facts), _commands(folder, config)]))
+    commands = _commands(folder, run or str(folder), config, evaluated)
+    groups.append(("What ran, and how to repeat it", [_time(history, facts), commands]))
     page = Page(folder.resolve().name, f"{config.task}: {', '.join(leads) or 'not evaluated yet'}", groups)
     return write_page(page, folder / REPORT)
 
@@ -98,12 +106,36 @@ def _time(history: list[dict], facts: dict[str, Any]) -> Table:
     return Table("What ran", ["", ""], rows + [[name, str(value)] for name, value in facts.items()])
 
 
-def _commands(folder: Path, config: RunConfig) -> Text:
-    where = shlex.quote(str(folder))
+def _told(folder: Path) -> dict[str, Figures]:
+    """The figures by split in `metrics.json`, which are all that a run from the hub has."""
+    try:
+        content = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        return {split: figures for split, figures in content.items() if isinstance(figures, dict)}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{folder / METRICS} is damaged ({error})") from None
+
+
+def _table(task: Task, figures: Figures, folder: Path) -> Text:
+    try:
+        return Text("Results", task.table(figures))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder / METRICS} is damaged ({error!r})") from None
+
+
+def _commands(folder: Path, run: str, config: RunConfig, evaluated: dict[str, dict[str, str] | None]) -> Text:
+    """``evaluated``: with which options, by split; None where training did it."""
+    where = shlex.quote(run)
     again = shlex.quote(f"run_dir={folder}-again")
+    evaluations = [
+        " ".join(["samseg evaluate", where, split, *(f"--{key} {shlex.quote(options[key])}" for key in options)])
+        for split, options in evaluated.items()
+        if options is not None
+    ]
     lines = [
         f"samseg train {shlex.quote(str(folder / CONFIG))} {again}",
-        f"samseg evaluate {where}",
+        *(evaluations or [f"samseg evaluate {where}"]),
         f"samseg infer {where} IMAGE ...",
         f"samseg report {where} OTHER_RUN",
     ]

@@ -17,6 +17,7 @@ from samseg.tasks.task import Details, Figures
 
 KINDS = {kind.__name__: kind for kind in (Table, Text)}
 FIGURES, GALLERY = "figures", "gallery"  # beside the arrays of the details, as JSON text
+EVALUATED = "evaluated"  # among the figures kept for the report: the options of the command
 
 
 def save_facts(folder: Path, facts: dict[str, Any], data: Table | Text) -> None:

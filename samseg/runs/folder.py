@@ -67,9 +67,9 @@ def read_run_config(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunCo
     return run_config(read_text(run_dir / CONFIG), run_dir / CONFIG, overrides)
 
 
-def copy_run(folder: Path, place: Path) -> None:
-    """Make ``place`` a run folder with the configuration and the best weights of another."""
-    for name in (CONFIG, WEIGHTS):
+def copy_run(folder: Path, place: Path, names: Sequence[str] = (CONFIG, WEIGHTS)) -> None:
+    """Make ``place`` a run folder with files of another: its configuration and its best weights."""
+    for name in names:
         with written_whole(place / name) as temporary:
             shutil.copyfile(folder / name, temporary)
 

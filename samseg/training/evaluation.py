@@ -20,7 +20,7 @@ from samseg.inference.object_scores import PhotoScores
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import AUTOCAST
 from samseg.report.run import write_report
-from samseg.runs.facts import save_split
+from samseg.runs.facts import EVALUATED, save_split
 from samseg.runs.folder import copy_run, evaluation_file, objects_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
@@ -77,6 +77,7 @@ class Evaluation:
     """What came out of a run on a split, the figures also as a table for people; `write` puts it into the run.
 
     Attributes:
+        options: those that `evaluate_run` was given, for the report to repeat.
         objects: those of maps, where they are scored.
     """
 
@@ -86,6 +87,7 @@ class Evaluation:
     details: Details
     examples: Gallery | None
     table: str
+    options: dict[str, str]
     objects: "ObjectScores | None" = None
 
     def write(self, place: Path | None = None) -> list[Path]:
@@ -102,7 +104,7 @@ class Evaluation:
         objects = objects_file(place, self.split)
         if self.objects is not None and self.objects.write(objects):
             files.append(objects)
-        save_split(place, self.split, self.figures, self.details, self.examples)
+        save_split(place, self.split, self.figures | {EVALUATED: self.options}, self.details, self.examples)
         return [*files, write_report(place)]
 
 
@@ -151,7 +153,9 @@ def evaluate_run(
         table += f"\n{object_table(found)}"
     examples = task.reporter().examples(predictor.model, dataset, details)
     drawn = None if isinstance(scores, PhotoScores) else scores
-    return Evaluation(folder, split, figures, details, examples, table, drawn)
+    given = {"data": root, "tta": tta, "precision": precision, "objects": objects}
+    options = {name: value for name, value in given.items() if value is not None}
+    return Evaluation(folder, split, figures, details, examples, table, options, drawn)
 
 
 def _object_scores(

@@ -1,5 +1,6 @@
 """The report of a trained run, and of two side by side: what stands in them, and that they ask for nothing."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -135,3 +136,16 @@ def test_what_is_kept_of_a_split_comes_back_as_it_was(runs, tmp_path):
     again = load_split(tmp_path, "val")
     assert again[0] == figures and again[2] == gallery
     assert all(np.array_equal(again[1][name], details[name]) for name in details)
+
+
+def test_the_commands_repeat_how_it_was_evaluated(runs, scenes, tmp_path):
+    folder = tmp_path / "again"
+    folder.mkdir()
+    for file in runs[0].iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    elsewhere = tmp_path / "my data"
+    elsewhere.symlink_to(scenes)
+    evaluate_run(folder, "test", tta="flips", root=str(elsewhere)).write()
+    text = html.unescape((folder / "report.html").read_text())
+    assert f"samseg evaluate {folder} test --data '{elsewhere}' --tta flips\n" in text
+    assert str(elsewhere) not in (folder / "metrics_test.json").read_text()  # which push publishes

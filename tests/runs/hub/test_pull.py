@@ -1,5 +1,6 @@
 """Runs read from the hub: what is asked for, what is refused, and how that is said."""
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -90,6 +91,27 @@ def test_what_cannot_be_had_is_one_line(server, files, command, tmp_path):
             "export", f"hub:{name}", "--to", "safetensors", "--out", tmp_path / "model.safetensors"
         )
         assert code == 2 and message in error and error.count("\n") == 1, error
+
+
+def test_a_report_takes_settings_and_figures_alone(server, files, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["background", "roof", "tree"]
+    test = {key: dict.fromkeys(names, 0.25) for key in ("iou", "f1", "class_accuracy", "share")}
+    metrics = json.dumps({"epoch": 3, "test": test | {"miou": 0.625, "accuracy": 0.5}}).encode()
+    history = b"epoch,loss,lr,val_miou,val_accuracy,seconds\n1,0.5,0.1,0.3,0.4,2\n"
+    content = {"config.yaml": files["config.yaml"], "metrics.json": metrics, "history.csv": history}
+    server.put("user/town", content)
+    code, out, error = command("report", "hub:user/town")
+    assert code == 0 and "open hub/user/town/report.html" in out, error
+    text = Path("hub/user/town/report.html").read_text()
+    assert "mIoU 0.625 on test" in text and "samseg evaluate hub:user/town\n" in text
+    assert {file.name for file in Path("hub/user/town").iterdir()} == {*content, "report.html"}
+    server.put("user/bare", {"config.yaml": files["config.yaml"]})
+    code, _, error = command("report", "hub:user/bare")
+    assert code == 2 and "hub:user/bare is no run of samseg: it has no metrics.json" in error
+    server.put("user/odd", content | {"metrics.json": b'{"test": {"iou": 1}}'})
+    code, _, error = command("report", "hub:user/odd")
+    assert code == 2 and "metrics.json is damaged" in error and error.count("\n") == 1
 
 
 def test_a_hub_that_cannot_be_reached(server, monkeypatch):
