@@ -49,7 +49,12 @@ def test_shipped_config_runs(name, sample, tmp_path, command, monkeypatch):
     assert (run / "metrics_test.json").is_file()
     assert command("infer")[0] == 0
     if name == "maps":
-        assert json.loads((run / "metrics_test.json").read_text())["test"]["object_scores"]["building"]["missed"] >= 0
+        assert (
+            json.loads((run / "metrics_test.json").read_text())["test"]["object_scores"]["classes"]["building"][
+                "missed"
+            ]
+            >= 0
+        )
         assert (run / "predictions" / "city.tif").is_file()
         return
     image = next((sample / "test" / "images").iterdir())
