@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -15,8 +16,6 @@ import numpy as np
 import safetensors.torch
 import torch
 from PIL import Image
-
-from samseg.cli.main import main
 
 CONVOLUTIONS = {
     "model": {"encoder": "resnet18", "weights": None, "freeze_encoder": False},
@@ -63,7 +62,8 @@ class Process:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             code = 1
             try:
-                main([str(argument) for argument in arguments])
+                sys.argv = ["samseg", *map(str, arguments)]
+                runpy.run_module("samseg", run_name="__main__")
             except SystemExit as end:
                 code = end.code or 0
             except BaseException:
