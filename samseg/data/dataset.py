@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
-from samseg.data.images import Raster, Window
 from samseg.data.preprocess import fitted, fitted_label, network_input, padded_label, scaled, valid_pixels
+from samseg.data.raster import Raster, Window
 from samseg.data.sources import Source
 from samseg.data.target import Target
 from samseg.data.views import drawn_view, seen

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samseg.data.config import DataConfig
-from samseg.data.images import Raster
+from samseg.data.raster import Raster
 from samseg.data.scale import PERCENTILE, chosen_bands, ranges
 from samseg.errors import InputError
 

@@ -7,7 +7,7 @@ import numpy as np
 from samseg.data.categories import category_map, parse_categories
 from samseg.data.classes import IGNORE_INDEX, ClassMap, parse_classes
 from samseg.data.config import DataConfig
-from samseg.data.images import Window
+from samseg.data.raster import Window
 from samseg.data.sources import Source, source_class
 
 

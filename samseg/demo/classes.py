@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import torch
 
-from samseg.data.images import Raster
 from samseg.data.preprocess import resized_shape, shown
+from samseg.data.raster import Raster
 from samseg.inference.predictor import Predictor
 from samseg.predict.draw import coloured, palette
 from samseg.predict.rows import likeliest

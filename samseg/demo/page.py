@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 from segment_anything.modeling import Sam
 
-from samseg.data.images import Raster
+from samseg.data.raster import Raster
 from samseg.demo.classes import Answer, answer, blended, difference_map, legend, uncertainty_map, values
 from samseg.demo.clicks import BOX, NEGATIVE, POSITIVE, Clicks
 from samseg.demo.uploads import UPLOAD_MB, as_picture, read_upload

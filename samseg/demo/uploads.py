@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from samseg.data.images import Raster, image_shape, read_image
+from samseg.data.formats.images import image_shape, read_image
+from samseg.data.raster import Raster
 from samseg.errors import InputError
 
 UPLOAD_MB = 64

@@ -10,8 +10,9 @@ from numpy.lib.format import write_array_header_1_0
 from tqdm import tqdm
 
 from samseg.data.classes import IGNORE_INDEX
-from samseg.data.images import Raster, read_image
+from samseg.data.formats.images import read_image
 from samseg.data.preprocess import check_pixels, resized_shape, shown, valid_pixels
+from samseg.data.raster import Raster
 from samseg.files import written_whole
 from samseg.inference.each import LEGEND, check_names, each_image, output_folder
 from samseg.inference.predictor import Predictor

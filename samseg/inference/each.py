@@ -8,7 +8,7 @@ import cv2
 import torch
 from tqdm import tqdm
 
-from samseg.data.images import image_shape
+from samseg.data.formats.images import image_shape
 from samseg.errors import InputError
 from samseg.files import WriteError
 from samseg.machine import memory_bytes

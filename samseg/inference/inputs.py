@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from samseg.data.config import split_images
-from samseg.data.images import SUFFIXES
+from samseg.data.formats.images import SUFFIXES
 from samseg.errors import InputError
 from samseg.runs.folder import is_run, newest_run
 from samseg.runs.hub.pull import hub_name
@@ -64,7 +64,7 @@ def maps_among(images: list[Path]) -> tuple[list[Path], list[Path]]:
     InputError, naming the extra, for a map where what reads it is not installed.
     """
     try:
-        from samseg.data.raster import is_map
+        from samseg.data.formats.georaster import is_map
     except InputError as error:
         for path in images:
             if path.suffix.lower() in MAP_SUFFIXES or _has_place(path):

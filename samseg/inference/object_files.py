@@ -10,8 +10,9 @@ from pycocotools import mask as rle
 from segment_anything.modeling import Sam
 from tqdm import tqdm
 
-from samseg.data.images import Raster, read_image
+from samseg.data.formats.images import read_image
 from samseg.data.preprocess import check_pixels, shown
+from samseg.data.raster import Raster
 from samseg.errors import InputError, WeightsError
 from samseg.files import written_whole
 from samseg.inference.batch import for_looking

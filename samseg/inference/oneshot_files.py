@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from samseg.data.images import read_image, read_label
+from samseg.data.formats.images import read_image, read_label
 from samseg.errors import InputError
 from samseg.inference.batch import for_looking
 from samseg.inference.each import LEGEND, each_image, output_folder

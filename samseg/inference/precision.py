@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from samseg.data.config import DataConfig
-from samseg.data.images import Raster, cut
+from samseg.data.raster import Raster, cut
 from samseg.encoders.trunk import TrunkEncoder
 from samseg.errors import InputError
 from samseg.machine import cpu_has_bfloat16

@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from samseg.config.schema import RunConfig
-from samseg.data.images import Raster, as_raster, read_image
+from samseg.data.formats.images import read_image
+from samseg.data.raster import Raster, as_raster
 from samseg.errors import InputError
 from samseg.inference.precision import check_precision, fastest
 from samseg.predict.rows import AUTOCAST, likeliest, predict_rows

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from samseg.data.raster import RasterFile, gdal
-from samseg.data.vectors import Burner, read_vectors
+from samseg.data.formats.georaster import RasterFile, gdal
+from samseg.data.formats.vectors import Burner, read_vectors
 from samseg.errors import InputError
 from samseg.maps.options import MapOptions
 from samseg.maps.parts.plan import Box

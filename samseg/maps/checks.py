@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from samseg.data.config import DataConfig, split_images
+from samseg.data.formats.georaster import RasterFile
 from samseg.data.preprocess import check_pixels
-from samseg.data.raster import RasterFile
 from samseg.data.scale import ranges
 from samseg.errors import InputError
 from samseg.inference.each import check_stems

@@ -10,7 +10,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
-from samseg.data.raster import gdal
+from samseg.data.formats.georaster import gdal
 from samseg.errors import InputError
 from samseg.files import written_whole
 from samseg.inference.each import output_folder

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samseg.data.raster import RasterFile, gdal
+from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.errors import InputError
 from samseg.files import sweep
 from samseg.maps.disk import written

@@ -11,8 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from samseg.data.config import DataConfig
+from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.preprocess import tile_view
-from samseg.data.raster import RasterFile, gdal
 from samseg.data.scale import chosen_bands
 from samseg.errors import InputError
 from samseg.files import WriteError

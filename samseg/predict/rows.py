@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from samseg.data.config import DataConfig
-from samseg.data.images import Raster, as_raster, cut
 from samseg.data.preprocess import check_pixels, network_view, own_size, resized_shape, tile_view
+from samseg.data.raster import Raster, as_raster, cut
 from samseg.predict.tiling import TilePlan, blended_rows
 from samseg.predict.tta import averaged
 

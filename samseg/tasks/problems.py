@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from samseg.data.check.problems import Problem
 from samseg.data.classes import UNKNOWN
 from samseg.data.config import DataConfig, open_source
-from samseg.data.images import Raster
 from samseg.data.preprocess import shown
+from samseg.data.raster import Raster
 from samseg.data.sources import Source
 from samseg.data.target import class_target
 from samseg.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 
 from samseg.data.config import DataConfig
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.images import Raster, as_raster, cut
+from samseg.data.raster import Raster, as_raster, cut
 from samseg.data.sources import Source
 
 

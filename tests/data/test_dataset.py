@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.images import Raster
+from samseg.data.raster import Raster
 from samseg.errors import ConfigError, InputError
 from tests.conftest import SHARED
 from tests.data.arrays import ArraySource, RawTarget, training_item

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from samseg.data.config import DataConfig, complete_data
-from samseg.data.images import Raster, as_raster
 from samseg.data.preprocess import network_view, own_size, resized_shape, shown, tile_view, valid_pixels
+from samseg.data.raster import Raster, as_raster
 from samseg.errors import ConfigError, InputError
 from tests.data.arrays import training_item
 

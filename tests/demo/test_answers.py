@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from samseg.config.load import load_config
-from samseg.data.images import read_image
+from samseg.data.formats.images import read_image
 from samseg.demo.classes import answer, blended, difference_map, legend, values
 from samseg.demo.clicks import BOX, NEGATIVE, POSITIVE, Clicks
 from samseg.demo.uploads import as_picture, read_upload

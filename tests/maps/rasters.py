@@ -8,8 +8,8 @@ import torch
 from rasterio.transform import Affine
 from torch import Tensor
 
-from samseg.data.images import Raster
-from samseg.data.raster import RasterFile
+from samseg.data.formats.georaster import RasterFile
+from samseg.data.raster import Raster
 from samseg.maps.parts.compute import compute_parts
 from samseg.maps.parts.plan import MapPlan
 from samseg.maps.parts.store import PartStore

@@ -9,7 +9,7 @@ from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
-from samseg.data.images import Raster
+from samseg.data.raster import Raster
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.inference.predictor import Predictor
 from samseg.maps.merge import merge

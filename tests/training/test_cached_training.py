@@ -12,8 +12,8 @@ from PIL import Image
 
 from samseg.config.load import load_config
 from samseg.data.config import open_source
-from samseg.data.images import as_raster
 from samseg.data.preprocess import network_view
+from samseg.data.raster import as_raster
 from samseg.encoders.vit import SamViT
 from samseg.errors import ConfigError, InputError
 from samseg.features import fill

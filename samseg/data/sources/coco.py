@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
-from samseg.data.images import Window, cut, image_shape
+from samseg.data.formats.images import image_shape
+from samseg.data.raster import Window, cut
 from samseg.data.sources.files import FileSource, check_places, images_in, places, some
 from samseg.errors import InputError
 

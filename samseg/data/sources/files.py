@@ -5,7 +5,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from samseg.data.images import Raster, Window, image_shape, list_images, may_lack_data, read_image
+from samseg.data.formats.images import image_shape, list_images, may_lack_data, read_image
+from samseg.data.raster import Raster, Window
 from samseg.data.sources.source import Source
 from samseg.errors import ConfigError, InputError
 

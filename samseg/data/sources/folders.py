@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from samseg.data.images import Window, image_shape, list_images, orientation, read_label
+from samseg.data.formats.images import image_shape, list_images, orientation, read_label
+from samseg.data.raster import Window
 from samseg.data.sources.files import FileSource, by_stem, images_in
 from samseg.errors import InputError
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from samseg.data.images import Window, cut
+from samseg.data.raster import Window, cut
 from samseg.data.sources.files import FileSource, by_stem, check_places, images_in, places, some
 from samseg.errors import InputError, did_you_mean, require
 

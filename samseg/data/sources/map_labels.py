@@ -12,10 +12,10 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
-from samseg.data.images import Window
-from samseg.data.raster import RasterFile, gdal
+from samseg.data.formats.georaster import RasterFile, gdal
+from samseg.data.formats.vectors import Burner, read_vectors, widened
+from samseg.data.raster import Window
 from samseg.data.sources.maps_config import MapsConfig
-from samseg.data.vectors import Burner, read_vectors, widened
 from samseg.errors import InputError
 
 ALL = "object"  # the category of labels whose attribute is not asked for

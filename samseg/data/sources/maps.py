@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from samseg.data.images import Raster, Window
+from samseg.data.raster import Raster, Window
 from samseg.data.sources.maps_config import SPLITS, MapsConfig, complete_maps
 from samseg.data.sources.source import Georeference, Source
 from samseg.errors import InputError
 
 if TYPE_CHECKING:
+    from samseg.data.formats.vectors import Burner
     from samseg.data.sources.map_labels import Labels
-    from samseg.data.vectors import Burner
 
 MOSTLY = 0.5  # of a window's pixels must hold data for it to be trained on
 LOOK_PX = 64  # a window's side when it is looked at for data
@@ -96,7 +96,7 @@ class MapsSource(Source):
         return cell.height, cell.width
 
     def image(self, name: str, window: Window | None = None) -> Raster:
-        from samseg.data.raster import RasterFile, gdal
+        from samseg.data.formats.georaster import RasterFile, gdal
 
         one, box = self._place(name, window)
         with gdal(), RasterFile(one.path, resolution=self._settings.resolution) as raster:
@@ -122,7 +122,7 @@ class MapsSource(Source):
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
     def georeference(self, name: str) -> Georeference | None:
-        from samseg.data.raster import RasterFile, gdal
+        from samseg.data.formats.georaster import RasterFile, gdal
 
         one, (top, left, _, _) = self._place(name, None)
         with gdal(), RasterFile(one.path, resolution=self._settings.resolution) as raster:
@@ -146,8 +146,8 @@ class MapsSource(Source):
         return self._maps[cell.map], (cell.top + top, cell.left + left, height, width)
 
     def _opened(self, path: Path, area: Path | None, labels: "Labels | None") -> MapFile:
-        from samseg.data.raster import RasterFile, gdal
-        from samseg.data.vectors import Burner, read_vectors
+        from samseg.data.formats.georaster import RasterFile, gdal
+        from samseg.data.formats.vectors import Burner, read_vectors
 
         with gdal(), RasterFile(path, resolution=self._settings.resolution) as raster:
             place, shape, digest = raster.georeference, raster.shape, raster.digest()
@@ -185,7 +185,7 @@ class MapsSource(Source):
         return Cell(cell.map, top, left, bottom - top, right - left)
 
     def _holds_data(self, one: MapFile, cell: Cell, split: str) -> bool:
-        from samseg.data.raster import RasterFile, gdal
+        from samseg.data.formats.georaster import RasterFile, gdal
 
         _, *box = cell
         share = 1.0

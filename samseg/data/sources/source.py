@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from samseg.data.images import Raster, Window
+from samseg.data.raster import Raster, Window
 from samseg.errors import InputError
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samseg.data.images import Raster
-from samseg.data.raster import RasterFile, gdal
+from samseg.data.formats.georaster import RasterFile, gdal
+from samseg.data.raster import Raster
 from samseg.maps.parts.ahead import ahead
 from samseg.maps.parts.edges import Edges
 from samseg.maps.parts.plan import Box, MapPlan, Tile

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
-from samseg.data.images import Window
+from samseg.data.raster import Window
 from samseg.data.sources import Source
 from samseg.data.target import ClassTarget, class_target
 from samseg.errors import InputError

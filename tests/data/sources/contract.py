@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 
-from samseg.data.images import cut
+from samseg.data.raster import cut
 from samseg.data.sources import Source
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from samseg.data.images import Raster
+from samseg.data.raster import Raster
 from samseg.maps.parts.plan import MapPlan
 from samseg.predict.tiling import blended_rows
 from tests.maps.rasters import Contextual, compute, mosaic, noise, pixelwise, store, view, write_raster

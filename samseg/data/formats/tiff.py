@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tifffile import COMPRESSION, TiffFile, TiffPage
 
+from samseg.data.raster import Window, cut
 from samseg.errors import InputError
 
 WIDTH, HEIGHT, SAMPLES, NODATA = 256, 257, 277, 42113  # tags; the last is GDAL_NODATA, a number as text
@@ -50,18 +51,15 @@ def is_lossy(path: str | Path) -> bool:
         return page.compression in LOSSY
 
 
-def read(path: str | Path, window: tuple[int, int, int, int] | None = None) -> tuple[np.ndarray, float | None]:
-    """All bands (C, H, W) of the first page, or of a ``window`` (top, left, height, width), and the nodata value."""
+def read(path: str | Path, window: Window | None = None) -> tuple[np.ndarray, float | None]:
+    """All bands (C, H, W) of the first page, or of a ``window``, and the nodata value."""
     with _first_page(path) as page:
         if page.dtype is None or page.dtype.kind not in "uif":
             raise InputError(f"{path} holds {page.dtype} values; integers and floating point are read")
         tag = page.tags.get(NODATA)
         empty = nodata(tag.value if tag else None)
         if window is None or _orientation(page) != 1:
-            pixels = _whole(page)
-            if window is not None:
-                top, left, height, width = window
-                pixels = pixels[:, top : top + height, left : left + width]
+            pixels = cut(_whole(page), window)
         else:
             pixels = _part(page, window, 0 if empty is None else empty)
         return pixels, empty
@@ -115,7 +113,7 @@ def _whole(page: TiffPage) -> np.ndarray:
     return np.moveaxis(upright(np.moveaxis(pixels, 0, -1), _orientation(page)), -1, 0)
 
 
-def _part(page: TiffPage, window: tuple[int, int, int, int], empty: float) -> np.ndarray:
+def _part(page: TiffPage, window: Window, empty: float) -> np.ndarray:
     """The strips or tiles that a window touches, decoded one by one."""
     top, left, height, width = window
     pixels = np.full((page.samplesperpixel, height, width), empty, page.dtype)

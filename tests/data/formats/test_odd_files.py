@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from samseg.data.images import read_image, read_label
+from samseg.data.formats.images import read_image, read_label
 from samseg.errors import InputError
 
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("rasterio")
 import rasterio
 
-from samseg.data.raster import RasterFile, gdal
+from samseg.data.formats.georaster import RasterFile, gdal
 
 
 def write(path: Path, pixels: np.ndarray, **layout) -> Path:

@@ -8,9 +8,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from samseg.data import images
 from samseg.data.classes import parse_classes
-from samseg.data.images import image_shape, list_images, read_label
+from samseg.data.formats import images
+from samseg.data.formats.images import image_shape, list_images, read_label
 from samseg.errors import InputError
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -15,7 +15,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from samseg.data import tiff
+from samseg.data.formats import tiff
+from samseg.data.raster import Raster, Window, as_bands, cut
 from samseg.errors import InputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -28,24 +29,6 @@ OTHERS = {rb"RIFF....WEBP": "WebP", rb"BM": "BMP", rb"GIF8": "GIF", rb"%PDF": "P
     rb"\0\0\0\x0cjP": "JPEG 2000",
     rb"\x89HDF": "HDF5",
 }
-
-Window = tuple[int, int, int, int]  # top, left, height, width in pixels, within the image
-
-
-class Raster(NamedTuple):
-    """Pixels as they are stored, (C, H, W) of any dtype; ``valid`` (H, W) bool is False for nodata, None: none is."""
-
-    pixels: np.ndarray
-    valid: np.ndarray | None = None
-
-
-def as_raster(image: "Raster | np.ndarray") -> Raster:
-    """A raster as it is; an array, which is (H, W, C) or (H, W), as a raster. InputError for other arrays."""
-    if isinstance(image, Raster):
-        return image
-    if image.ndim not in (2, 3):
-        raise InputError(f"image must be an array (H, W, bands) or (H, W), got {image.shape}")
-    return Raster(_as_bands(image))
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -76,7 +59,7 @@ def read_image(path: str | Path, window: Window | None = None) -> Raster:
         else:
             mode = "LA" if image.mode == "LA" and is_tiff else BANDS.get(image.mode, "RGB")
             pixels = np.array(ImageOps.exif_transpose(image).convert(mode))
-    pixels = cut(_as_bands(pixels), window)
+    pixels = cut(as_bands(pixels), window)
     return Raster(pixels, _valid(pixels, nodata))
 
 
@@ -132,14 +115,6 @@ def read_label(path: str | Path, window: Window | None = None, colours: bool = F
                 raise InputError(_deep_colours(path, label.mode))
             return cut(values, window)
         return _cut_rows(_shallow_label(label, path, colours), window)
-
-
-def cut(array: np.ndarray, window: Window | None) -> np.ndarray:
-    """A window of an array (..., H, W)."""
-    if window is None:
-        return array
-    top, left, height, width = window
-    return array[..., top : top + height, left : left + width]
 
 
 def _open_image(file: BinaryIO, path: str | Path) -> Image.Image:
@@ -221,11 +196,6 @@ def _deep(image: Image.Image, path: str | Path) -> np.ndarray:
     if values.ndim == 3:
         values = values[..., [2, 1, 0, 3][: values.shape[2]]]
     return tiff.upright(values, image.getexif().get(ORIENTATION, 1))
-
-
-def _as_bands(pixels: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C) -> (C, H, W)."""
-    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
 def _valid(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
