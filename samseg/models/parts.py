@@ -1,6 +1,7 @@
 """Which parameters of a model are trained: freezing, counting, and the optimiser's groups."""
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from samseg.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
 from samseg.encoders import VARIANTS
@@ -44,6 +45,11 @@ def checkpoint_gradients(model: nn.Module) -> None:
             f"{', '.join(VARIANTS)} can; set it to false"
         )
     trunk.gradient_checkpointing = True
+
+
+def learns_statistics(model: nn.Module) -> bool:
+    """Whether batch normalisation takes part when the model trains; that of a frozen encoder does not."""
+    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
 
 
 def count_parameters(model: nn.Module) -> str:

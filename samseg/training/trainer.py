@@ -22,7 +22,7 @@ from samseg.data.workers import prepare_worker
 from samseg.errors import Terminated
 from samseg.features.fill import with_features
 from samseg.features.store import cache_folder
-from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
+from samseg.models.parts import checkpoint_gradients, count_parameters, learns_statistics, parameter_groups
 from samseg.models.pretrained import load_trained, trained_part
 from samseg.predict.draw import save_picture
 from samseg.runs.facts import save_split
@@ -121,6 +121,11 @@ class Trainer:
             lines.append(
                 "WARNING: the encoder's weights are random and frozen, so it will never see anything: give "
                 "model.weights, or let it learn with model.freeze_encoder=false"
+            )
+        if self.settings.batch_size == 1 and learns_statistics(self.model):
+            lines.append(
+                "WARNING: train.batch_size is 1: batch normalisation learns on single images' statistics and predicts "
+                "with the average of all, which can be far from each: set 2 or more (train.accumulate does not help)"
             )
         before = self.state.images_a_step
         if self.state.begun() and before != self._images_a_step():

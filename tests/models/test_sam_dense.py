@@ -8,7 +8,7 @@ import samseg
 from samseg.encoders.registry import VARIANTS
 from samseg.errors import ConfigError, WeightsError
 from samseg.models.cached import TapModel
-from samseg.models.parts import count_parameters, parameter_groups
+from samseg.models.parts import count_parameters, learns_statistics, parameter_groups
 from samseg.models.sam import empty_sam
 from tests.encoders.conftest import SMALL, SMALL_TINY
 
@@ -141,6 +141,14 @@ def test_frozen_adapted_and_on_stored_taps():
         samseg.add_adapter(model, "lora", rank=2)
         torch.testing.assert_close(model(pixels), expected)
     assert "lora" in count_parameters(model)
+
+
+def test_batch_normalisation_of_a_frozen_encoder_learns_nothing():
+    assert not learns_statistics(dense().train())  # a ViT has none
+    model = samseg.create_model("sam", "sam-vit_t", None, classes=2).train()
+    assert learns_statistics(model)
+    samseg.freeze_encoder(model)
+    assert not learns_statistics(model.train())
 
 
 def test_biases_of_the_classes_do_not_decay():

@@ -299,6 +299,12 @@ def test_a_random_encoder_that_is_frozen_is_warned_of(trained, capsys):
     assert [name for name in weights(folder) if name.startswith("encoder.")]  # nobody else has them
 
 
+def test_batch_normalisation_on_single_images_is_warned_of(trained, capsys):
+    for size, warned in ((1, True), (2, False)):
+        trained(f"train.batch_size={size}", "train.epochs=1", f"run_dir=runs/{size}")
+        assert ("WARNING: train.batch_size is 1: batch normalisation" in capsys.readouterr().out) is warned
+
+
 def test_resuming_a_finished_run_says_so_and_changes_nothing(trained, capsys):
     folder = trained()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
