@@ -8,9 +8,11 @@ examples:
   samseg report                              the newest run under runs/: its report.html, from what it holds
   samseg report runs/frozen runs/lora        what differs, and how sure that is; written to comparison.html
   samseg report hub:user/buildings           what a published run tells of itself; in hub/user/buildings
+  samseg report hub:user/a hub:user/b        what they tell, side by side
 
 Training and samseg evaluate write report.html by themselves. Runs are compared on the splits that all of them were
-evaluated on: val after training, test after samseg evaluate RUN.
+evaluated on: val after training, test after samseg evaluate RUN. How sure the difference of published runs is, is known
+after samseg evaluate hub:USER/NAME --data DIR for each of them.
 """
 
 

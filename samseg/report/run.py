@@ -39,9 +39,9 @@ def write_report(folder: Path, run: str | None = None) -> Path:
         groups.append((f"Results: {split}", [*sections, *([gallery] if gallery else [])]))
         leads.append(f"{score(task, figures)} on {split}")
         evaluated[split] = figures.get(EVALUATED)
-    for split, figures in _told(folder).items():
+    for split, figures in told(folder).items():
         if split not in evaluated:
-            groups.append((f"Results: {split}", [_table(task, figures, folder), *reporter.objects(figures)]))
+            groups.append((f"Results: {split}", [table(task, figures, folder), *reporter.objects(figures)]))
             leads.append(f"{score(task, figures)} on {split}")
     if history:
         groups.append(("Training", list(curves(task, {"": history}))))
@@ -106,7 +106,7 @@ def _time(history: list[dict], facts: dict[str, Any]) -> Table:
     return Table("What ran", ["", ""], rows + [[name, str(value)] for name, value in facts.items()])
 
 
-def _told(folder: Path) -> dict[str, Figures]:
+def told(folder: Path) -> dict[str, Figures]:
     """The figures by split in `metrics.json`, which are all that a run from the hub has."""
     try:
         content = json.loads((folder / METRICS).read_text(encoding="utf-8"))
@@ -117,9 +117,10 @@ def _told(folder: Path) -> dict[str, Figures]:
         raise InputError(f"{folder / METRICS} is damaged ({error})") from None
 
 
-def _table(task: Task, figures: Figures, folder: Path) -> Text:
+def table(task: Task, figures: Figures, folder: Path, title: str = "Results") -> Text:
+    """A split's figures from `metrics.json` as text; InputError where they are not the task's."""
     try:
-        return Text("Results", task.table(figures))
+        return Text(title, task.table(figures))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / METRICS} is damaged ({error!r})") from None
 

@@ -11,7 +11,9 @@ from samseg.config.schema import RunConfig
 from samseg.encoders.registry import VARIANTS
 from samseg.models.pretrained import DIGEST, WEIGHTS
 from samseg.runs.facts import load_facts
+from samseg.tasks import Task
 from samseg.tasks.sections import Table, Text
+from samseg.tasks.task import Figures
 
 FOLDERS = re.compile(r"(?<![\w.:/~-])/(?:[^\s/'\"]+/)+")  # of an absolute path
 TEMPLATE = """\
@@ -49,9 +51,7 @@ From the command line: `samseg infer hub:{{ repository }} photo.jpg`.
 {% for split, table in metrics.items() %}
 On {{ split }}:
 
-```text
 {{ table }}
-```
 {% endfor %}
 ## Weights
 
@@ -97,8 +97,8 @@ def card(
             if semantic
             else f'model, config = load_run("hub:{repository}")'
         ),
-        data=_data(load_facts(run)[1]),
-        metrics={split: task.table(found) for split, found in figures.items() if isinstance(found, dict)},
+        data=_markdown(load_facts(run)[1]),
+        metrics={split: _results(task, found) for split, found in figures.items() if isinstance(found, dict)},
         base=base.get(WEIGHTS),
         base_licence=f" ({encoder.license})" if encoder else "",
         digest=base.get(DIGEST),
@@ -106,8 +106,15 @@ def card(
     )
 
 
-def _data(section: Table | Text | None) -> str:
-    """What the training data hold, as Markdown; the folders of the maker's machine are left out."""
+def _results(task: Task, figures: Figures) -> str:
+    """A split's figures, and those of its objects where evaluation scored them."""
+    objects = task.reporter().objects(figures)
+    parts = [Text("", task.table(figures)), *(part for one in objects for part in (f"{one.title}:", one, one.note))]
+    return "\n\n".join(part if isinstance(part, str) else _markdown(part) for part in parts)
+
+
+def _markdown(section: Table | Text | None) -> str:
+    """A section's text or table, without the folders of the maker's machine."""
     if section is None:
         return ""
     if isinstance(section, Text):

@@ -106,6 +106,12 @@ def test_a_report_takes_settings_and_figures_alone(server, files, command, tmp_p
     text = Path("hub/user/town/report.html").read_text()
     assert "mIoU 0.625 on test" in text and "samseg evaluate hub:user/town\n" in text
     assert {file.name for file in Path("hub/user/town").iterdir()} == {*content, "report.html"}
+    better = metrics.replace(b"0.625", b"0.75")
+    server.put("user/city", content | {"metrics.json": better})
+    code, out, error = command("report", "hub:user/town", "hub:user/city")
+    assert code == 0, error
+    text = Path("comparison.html").read_text()
+    assert "test: town mIoU 0.625, city mIoU 0.750" in text and "do not say how sure a difference is" in text
     server.put("user/bare", {"config.yaml": files["config.yaml"]})
     code, _, error = command("report", "hub:user/bare")
     assert code == 2 and "hub:user/bare is no run of samseg: it has no metrics.json" in error

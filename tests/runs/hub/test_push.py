@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from samseg.encoders import fetch as fetching
 from samseg.models.pretrained import DIGEST
 from samseg.runs.hub.pull import _fetched
 from samseg.runs.tensors import read_weights
+from samseg.tasks.matching import OBJECTS
 from samseg.training.run import train
 from tests.encoders.conftest import SMALL, SMALL_ARGUMENTS
 from tests.encoders.reference import segment_anything_encoder
@@ -104,6 +107,18 @@ def test_the_card_says_what_a_user_must_know(trained, machine, command):
     said = {}
     exec(code, said)
     assert said["classes"].shape == (20, 30)
+
+
+def test_the_card_has_the_scores_of_objects(trained, machine, command):
+    shutil.copytree(trained["published"], "town")
+    figures = json.loads(Path("town/metrics.json").read_text())["val"]
+    row = dict(precision=0.75, recall=0.6, f1=0.667, ap=0.5, mean_iou=None, true=3, missed=2, false=1)
+    scores = {"way": "components", "classes": {"a|b": row}}
+    Path("town/metrics_test.json").write_text(json.dumps({"test": figures | {OBJECTS: scores}}))
+    assert command("push", "town", "user/town")[0] == 0
+    card = machine.repository("user/town")["README.md"].decode()
+    assert "Objects (components) at IoU 0.5:" in card.partition("On test:")[2]
+    assert "| a\\|b | 0.750 | 0.600 | 0.667 | 0.500 | - | 3 | 2 | 1 |" in card
 
 
 def test_evaluate_export_and_train_take_it(trained, machine, scenes, command):
