@@ -59,11 +59,13 @@ def run(args: Namespace) -> int | None:
         _show(error, data, args.out)
         return 2
     if not given.is_dir():
-        print(args.words(f"nothing is wrong; next: samseg train {args.data}"))
+        print(args.words(f"nothing is wrong; next: samseg train {shlex.join([args.data, *args.overrides])}"))
         return None
     found = {"root": data.root, "source": data.source, "classes": json.dumps(data.classes, ensure_ascii=False)}
-    settings = " ".join(shlex.quote(f"data.{key}={value}") for key, value in found.items())
-    print(args.words(f"nothing is wrong; next, with names of your own: samseg train CONFIG {settings}"))
+    settings = {f"data.{key}": f"data.{key}={value}" for key, value in found.items()}
+    settings |= {key: word for word in args.overrides if (key := word.partition("=")[0]) not in settings}
+    command = f"samseg train CONFIG {shlex.join(settings.values())}"
+    print(args.words(f"nothing is wrong; next, with names of your own: {command}"))
     return None
 
 

@@ -35,6 +35,11 @@ def parse_categories(classes: dict[str, Any], ignore: list[Any]) -> dict[Name, i
     return indices
 
 
+def names_nothing(entry: Any) -> bool:
+    """Whether an entry of ``data.classes`` is where there is no object."""
+    return entry is None or isinstance(entry, list) and None in entry
+
+
 def category_map(classes: dict[str, Any], ignore: list[Any], categories: dict[str, int], split: str) -> ClassMap:
     """The classes of a split whose ``categories`` have so many objects.
 

@@ -48,7 +48,7 @@ def _predict_image(predictor: Predictor, path: Path, out: Path, probabilities: b
     image = read_image(path)
     check_pixels(image.pixels, predictor.config.data, path)
     classes = _classify(predictor, image, out / f"{path.stem}.npy" if probabilities else None)
-    picture = overlay(*for_looking(shown(image, predictor.config.data), classes), background)
+    picture = overlay(*shrunk(shown(image, predictor.config.data), classes), background)
     save_class_map(out / f"{path.stem}.png", classes)
     save_picture(out / f"{path.stem}_overlay.jpg", picture)
 
@@ -91,7 +91,7 @@ def _rows_of(path: Path, shape: tuple[int, int, int]) -> Iterator[Callable[[slic
         yield write
 
 
-def for_looking(image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def shrunk(image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """An image (H, W, 3) and its classes (H, W), both shrunk if they are too large to be looked at."""
     height, width = classes.shape
     if max(height, width) <= OVERLAY_PX:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,12 +11,13 @@ from pycocotools import mask as rle
 from segment_anything.modeling import Sam
 from tqdm import tqdm
 
+from samseg.data.categories import names_nothing
 from samseg.data.formats.images import read_image
 from samseg.data.preprocess import check_pixels, shown
 from samseg.data.raster import Raster
 from samseg.errors import InputError, WeightsError
 from samseg.files import written_whole
-from samseg.inference.batch import for_looking
+from samseg.inference.batch import shrunk
 from samseg.inference.each import LEGEND, check_names, each_image, output_folder
 from samseg.inference.objects import Objects, by_components, by_generator, by_prompts
 from samseg.inference.predictor import Predictor
@@ -39,7 +41,7 @@ class ObjectFinder:
     def __init__(self, predictor: Predictor, way: str | None = None):
         self.predictor = predictor
         self.names = predictor.classes or ["background", "object"]  # a run with prompts alone needs no classes
-        self.background = self.names.index("background") if "background" in self.names else 0
+        self.background = _background(self.names, predictor.config.data.classes)
         tuned = tuned_sam(predictor.model, predictor.config)
         self.dense = tuned is None or getattr(predictor.model, "class_tokens", None) is not None
         if way is None:
@@ -82,6 +84,13 @@ class ObjectFinder:
         return by_generator(self.sam, pixels, classes, self.background)
 
 
+def _background(names: list[str], classes: dict[str, Any]) -> int:
+    """The class that is no object: background by name, or null in ``data.classes``, or else the first."""
+    if "background" in names:
+        return names.index("background")
+    return next((index for index, entry in enumerate(classes.values()) if names_nothing(entry)), 0)
+
+
 def find_in_images(finder: ObjectFinder, images: list[Path], out: Path) -> int:
     """Write the objects of ``images`` into the folder ``out``; returns how many images were skipped.
 
@@ -104,7 +113,7 @@ def find_in_images(finder: ObjectFinder, images: list[Path], out: Path) -> int:
         objects = finder(image)
         save_instances(out / path.stem, objects.map)
         colours = np.where(objects.map > 0, 1 + (objects.map - 1) % (MOST - 1), 0).astype(np.uint8)
-        picture = overlay(*for_looking(shown(image, data), colours))
+        picture = overlay(*shrunk(shown(image, data), colours))
         save_picture(out / f"{path.stem}_overlay.jpg", picture)
         add_to_coco(coco, path.name, objects)
         tqdm.write(f"{path.name}: {len(objects.classes)} objects")

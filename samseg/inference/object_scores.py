@@ -1,5 +1,6 @@
 """The objects that a run finds in photos, compared with those that the labels tell apart."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,3 +56,7 @@ class PhotoScores:
         """The way, and `Matches.figures` by class."""
         classes = {self._names[index]: matches.figures() for index, matches in self._counts.items()}
         return {"way": self._finder.way, "classes": classes}
+
+    def write(self, path: Path) -> bool:
+        """False: nothing is written, for a photo has no place on Earth to draw its objects in."""
+        return False

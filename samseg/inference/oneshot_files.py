@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from samseg.data.formats.images import read_image, read_label
 from samseg.errors import InputError
-from samseg.inference.batch import for_looking
+from samseg.inference.batch import shrunk
 from samseg.inference.each import LEGEND, each_image, output_folder
 from samseg.inference.oneshot import OneShot
 from samseg.predict.draw import MOST, legend, overlay, save_class_map, save_picture
@@ -61,7 +61,7 @@ def find_in_images(oneshot: OneShot, images: list[Path], out: Path) -> int:
         found = oneshot.find(image)
         classes = oneshot.classes(found, image.shape[:2])
         save_class_map(out / f"{path.stem}.png", classes)
-        save_picture(out / f"{path.stem}_overlay.jpg", overlay(*for_looking(image, classes)))
+        save_picture(out / f"{path.stem}_overlay.jpg", overlay(*shrunk(image, classes)))
         scores = ", ".join(f"{one.label}: {one.score:.2f}" for one in found) or "nothing found"
         tqdm.write(f"{path.name}: {scores}")
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from samseg.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.config.load import task_of
 from samseg.config.schema import RunConfig
-from samseg.encoders.vit import SamViT
 from samseg.errors import InputError
 from samseg.files import refusals_named, write_bytes, written_whole
 from samseg.models.promptable.decoder_lora import merge_attention
@@ -103,7 +102,6 @@ def _onnx(model: nn.Module, config: RunConfig, out: Path) -> None:
         raise InputError(f"ONNX needs the package {error.name}: {EXTRA}") from None
     if sum(tensor.nbytes for tensor in model.state_dict().values()) >= ONNX_BYTES:
         raise InputError("the model is larger than the 2 GB that one ONNX file holds: export it with --to torch-export")
-    _fix_positions(model, config.data.image_size)
     program = torch.onnx.export(
         model,
         (_image(config),),
@@ -116,14 +114,6 @@ def _onnx(model: nn.Module, config: RunConfig, out: Path) -> None:
     program.model.metadata_props.update(notes(config))
     with written_whole(out) as temporary:
         program.save(temporary, external_data=False)
-
-
-def _fix_positions(model: nn.Module, size: int) -> None:
-    """Resample SAM's position tables here, once: torch 2.10 writes the antialiased bicubic as ONNX's other one."""
-    for module in model.modules():
-        if isinstance(module, SamViT):
-            tokens = -(-size // module.patch_stride)
-            module.pos_embed = nn.Parameter(module.positions(tokens, tokens).detach())
 
 
 def _torch_export(model: nn.Module, config: RunConfig, out: Path) -> None:

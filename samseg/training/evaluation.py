@@ -78,7 +78,7 @@ class Evaluation:
 
     Attributes:
         options: those that `evaluate_run` was given, for the report to repeat.
-        objects: those of maps, where they are scored.
+        objects: what scored them, where they are.
     """
 
     folder: Path
@@ -88,7 +88,7 @@ class Evaluation:
     examples: Gallery | None
     table: str
     options: dict[str, str]
-    objects: "ObjectScores | None" = None
+    objects: "ObjectScores | PhotoScores | None" = None
 
     def write(self, place: Path | None = None) -> list[Path]:
         """Write the figures, the objects if they were scored, and the run's report; returns the files.
@@ -152,10 +152,9 @@ def evaluate_run(
         figures[OBJECTS] = found
         table += f"\n{object_table(found)}"
     examples = task.reporter().examples(predictor.model, dataset, details)
-    drawn = None if isinstance(scores, PhotoScores) else scores
     given = {"data": root, "tta": tta, "precision": precision, "objects": objects}
     options = {name: value for name, value in given.items() if value is not None}
-    return Evaluation(folder, split, figures, details, examples, table, options, drawn)
+    return Evaluation(folder, split, figures, details, examples, table, options, scores)
 
 
 def _object_scores(
@@ -165,10 +164,21 @@ def _object_scores(
     source = getattr(dataset, "source", None)
     if source is not None and source.objects:
         if way not in (None, "auto", "components"):
-            raise InputError(f"the objects of data.source: {data.source} are connected areas; leave out {way}")
+            raise InputError(
+                f"the objects of data.source: {data.source} are connected areas; leave out --objects {way}"
+            )
+        if way is not None and all(source.instances(name) is None for name in source.names):
+            raise InputError(
+                f"--objects compares with objects that labels tell apart, and those of {source.split} are rasters: "
+                "leave it out, or label with polygons, lines or points"
+            )
         from samseg.maps.polygons.objects import ObjectScores  # what it needs is an extra, which maps need, too
 
         return ObjectScores(source, data)
-    if source is None or way is None:
+    if way is None:
         return None
+    if source is None:
+        raise InputError(
+            "--objects compares with objects that labels tell apart, and this run's task knows none: leave it out"
+        )
     return PhotoScores(ObjectFinder(predictor, None if way == "auto" else way), source, data)

@@ -1,6 +1,7 @@
 """samseg check: everything that is wrong, in words and in pictures, with the exit code that training would have."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -35,18 +36,20 @@ def spoil(root: Path) -> dict[str, str]:
 
 
 def test_sound_data_by_configuration_and_by_folder(command, root, tiny_config):
-    code, out, _ = command("check", tiny_config, f"data.root={root}")
-    assert code == 0 and f"nothing is wrong; next: samseg train {tiny_config}" in out
+    given = [str(tiny_config), f"data.root={root}", "data.ignore=[9, 8]"]
+    code, out, _ = command("check", *given)
+    assert code == 0 and shlex.split(out.rpartition("nothing is wrong; next: samseg train ")[2]) == given
     [sizes] = [line.split("  ") for line in out.splitlines() if line.startswith("width x height")]
     assert [cell.strip() for cell in sizes if cell][1:] == [
         "80 x 47 to 80 x 74",
         "80 x 47 to 69 x 56",
         "80 x 47 to 69 x 56",
     ]
-    code, out, _ = command("check", root)
+    code, out, _ = command("check", root, "data.source=folders", "data.image_size=32")
     assert code == 0 and not Path("problems.png").exists()
-    classes = json.loads(out.partition("'data.classes=")[2].partition("'")[0])
-    assert classes == {"0": 0, "1": 1, "2": 2, "9": 9}
+    settings = dict(word.split("=") for word in shlex.split(out.rpartition("samseg train CONFIG ")[2]))
+    assert json.loads(settings.pop("data.classes")) == {"0": 0, "1": 1, "2": 2, "9": 9}
+    assert settings == {"data.root": str(root), "data.source": "folders", "data.image_size": "32"}
 
 
 def test_all_that_is_wrong_is_told_and_drawn_and_training_refuses_it(command, root, tiny_config):

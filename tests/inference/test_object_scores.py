@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.data.sources import test_coco, test_labelme
 from tests.inference.test_object_files import promptable
 from tests.models.sam_reference import picture
 from tests.random_run import write_run
@@ -55,6 +56,23 @@ def test_what_a_run_finds_is_compared_class_by_class(tmp_path, command):
     shutil.rmtree(test / "instances")
     code, _, error = command("evaluate", run, "--objects")
     assert code == 2 and "labels tell apart, and" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "source, module, labels",
+    [("coco", test_coco, test_coco.ANNOTATIONS), ("labelme", test_labelme, test_labelme.SHAPES)],
+)
+def test_objects_of_labels_with_names(source, module, labels, tmp_path, command):
+    """Two cells and a plate. The class that is no object is that of null, wherever it stands."""
+    module.write(tmp_path, labels, "test")
+    run = write_run(tmp_path / "run", root=str(tmp_path))
+    text = yaml.safe_load((run / "config.yaml").read_text())
+    text["data"] |= {"source": source, "classes": {"cell": "cell", "plate": "plate", "nothing": None}}
+    (run / "config.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
+    code, out, error = command("evaluate", run, "--objects", "components")
+    assert code == 0 and "objects (components) at IoU 0.5" in out, error
+    rows = figures(run)["object_scores"]["classes"]
+    assert {name: row["true"] + row["missed"] for name, row in rows.items()} == {"cell": 2, "plate": 1}
 
 
 @pytest.mark.parametrize("none, way, names", [(0.5, "prompts", {"cell"}), (0.0, "amg", {"object"})])

@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 from samseg.config.load import load_config
-from samseg.errors import ConfigError, Terminated
+from samseg.errors import ConfigError, InputError, Terminated
 from samseg.runs.load import load_run
 from samseg.runs.tensors import read_weights
 from samseg.tasks import TASKS
@@ -58,6 +58,8 @@ def test_the_lowest_error_is_evaluated(trained):
     found = evaluate_run(folder, "val")
     assert found.figures["rmse"] == pytest.approx(json.loads((folder / "metrics.json").read_text())["val"]["rmse"])
     assert found.table.startswith("root mean squared error")
+    with pytest.raises(InputError, match="--objects compares .* and this run's task knows none: leave it out"):
+        evaluate_run(folder, "val", objects="auto")
     assert evaluate_run(folder, "test").write()[0].name == "metrics_test.json"
     assert load_run(folder)[0].segmentation_head[0].out_channels == 1
 

@@ -27,7 +27,8 @@ DAMAGED = "SAMSEG_DAMAGED_BLOCKS"
 OUTPUTS = "SAMSEG_OUTPUTS"
 NODATA = 255
 CERTAIN = 254  # what a probability of 1 is stored as
-SPLIT = "parts.json"  # says of what the parts are
+SPLIT = "parts.json"  # says of what the parts are, under these keys
+KEYS = ("digest", "about", "classes", "tile", "overlap", "side", "confidence", "probabilities", "outputs")
 GRID = "grid.tif"  # an empty raster of the whole: its size and place
 LAYOUT = dict(
     tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="deflate", interleave="band", sparse_ok=True,
@@ -64,17 +65,12 @@ class PartStore:
     @classmethod
     def opened(cls, folder: Path) -> "PartStore":
         """The store that `prepare` has made in a folder; InputError when there is none."""
-        try:
-            said = json.loads((folder / SPLIT).read_text(encoding="utf-8"))
-            with RasterFile(folder / GRID) as grid:
-                shape, place = grid.shape, grid.georeference
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{folder} holds no parts of a map ({error}); samseg infer --shard makes them") from None
-        plan = MapPlan(TilePlan(*shape, said["tile"], said["overlap"]), said["side"])
-        layers = dict(confidence=said["confidence"], probabilities=said["probabilities"])
-        return cls(
-            folder, plan, said["classes"], said["digest"], said["about"], place, outputs=said["outputs"], **layers
-        )
+        if not (folder / SPLIT).is_file():
+            raise InputError(f"{folder} holds no parts of a map; samseg infer --shard makes them")
+        said = _said(folder)
+        with RasterFile(folder / GRID) as grid:
+            tiles, place = TilePlan(*grid.shape, said.pop("tile"), said.pop("overlap")), grid.georeference
+        return cls(folder, MapPlan(tiles, said.pop("side")), place=place, **said)
 
     @property
     def bands(self) -> int:
@@ -83,7 +79,7 @@ class PartStore:
     def prepare(self) -> None:
         """Make the folder; InputError, naming the difference, when it holds the parts of something else."""
         if (self.folder / SPLIT).is_file():
-            earlier = self._said()
+            earlier = _said(self.folder)
             if earlier["digest"] == self.digest:
                 return
             before = earlier["about"]
@@ -122,17 +118,7 @@ class PartStore:
 
     def differs(self) -> bool:
         """Whether the folder holds the parts of another result."""
-        return (self.folder / SPLIT).is_file() and self._said()["digest"] != self.digest
-
-    def _said(self) -> dict[str, Any]:
-        """What `prepare` wrote of a result, this or another."""
-        try:
-            said = json.loads((self.folder / SPLIT).read_text(encoding="utf-8"))
-            return {"digest": said["digest"], "about": dict(said["about"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{self.folder / SPLIT} is damaged ({error}): delete {self.folder} to start anew"
-            ) from None
+        return (self.folder / SPLIT).is_file() and _said(self.folder)["digest"] != self.digest
 
     def file(self, number: int) -> Path:
         return self.folder / f"{number:06d}.tif"
@@ -197,6 +183,15 @@ class PartStore:
     def _kind(self) -> dict[str, Any]:
         """Of all bands of a part."""
         return HALF if self.probabilities == "float16" else dict(dtype="uint8")
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    """What `PartStore.prepare` wrote into a folder of a result, this or another; InputError where it is damaged."""
+    try:
+        said = json.loads((folder / SPLIT).read_text(encoding="utf-8"))
+        return {key: said[key] for key in KEYS}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / SPLIT} is damaged ({error}): delete {folder} to start anew") from None
 
 
 def _stored(probabilities: Tensor) -> np.ndarray:

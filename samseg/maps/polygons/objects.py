@@ -12,6 +12,7 @@ import pyproj
 import shapely
 from rasterio.transform import Affine
 
+from samseg.data.categories import names_nothing
 from samseg.data.config import DataConfig
 from samseg.data.preprocess import valid_pixels
 from samseg.data.sources import Source
@@ -41,7 +42,7 @@ class ObjectScores:
 
     def __init__(self, source: Source, data: DataConfig):
         self._source, self._data, self._target = source, data, class_target(data, source)
-        self._empty = {index for index, entry in enumerate(data.classes.values()) if _names_nothing(entry)}
+        self._empty = {index for index, entry in enumerate(data.classes.values()) if names_nothing(entry)}
         self._found: list[Found] = []
         self._counted = False
 
@@ -104,10 +105,6 @@ def _first(outlines: np.ndarray, objects: np.ndarray) -> list[int]:
     """The object that each outline is of, in the order of the outlines."""
     labels, at = np.unique(outlines, return_index=True)
     return [int(objects.ravel()[place]) for label, place in zip(labels, at) if label]
-
-
-def _names_nothing(entry: Any) -> bool:
-    return entry is None or isinstance(entry, list) and None in entry
 
 
 def _write(path: Path, found: list[Found], source: Source, classes: list[str]) -> bool:

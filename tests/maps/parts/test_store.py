@@ -3,7 +3,7 @@
 import pytest
 
 from samseg.errors import InputError
-from samseg.maps.parts.store import GRID, SPLIT
+from samseg.maps.parts.store import GRID, SPLIT, PartStore
 from tests.maps.rasters import store
 
 
@@ -27,11 +27,11 @@ def test_a_strangers_folder_is_left_alone(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["thesis.docx"]
 
 
-@pytest.mark.parametrize("damage", [b"{", b"\x8a", b"[]"])
+@pytest.mark.parametrize("damage", [b"{", b"\x8a", b"[]", b"{}"])
 def test_a_damaged_folder_is_one_line(tmp_path, damage):
     parts = store(tmp_path / "a.parts", (100, 90))
     parts.prepare()
     (tmp_path / "a.parts" / SPLIT).write_bytes(damage)
-    for use in (parts.prepare, parts.differs):
+    for use in (parts.prepare, parts.differs, lambda: PartStore.opened(tmp_path / "a.parts")):
         with pytest.raises(InputError, match=r"is damaged .*: delete .*a.parts to start anew"):
             use()

@@ -1,6 +1,7 @@
 """Objects found and objects there: what is true, missed and false, and the figures of it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyogrio
@@ -8,12 +9,9 @@ import pytest
 import shapely
 import yaml
 
-from samseg.data.config import DataConfig
-from samseg.data.sources.maps import MapsSource
-from samseg.data.sources.maps_config import MapsConfig
 from samseg.inference.predictor import Predictor
 from samseg.maps.polygons.areas import labelled
-from samseg.maps.polygons.objects import ObjectScores, compared, figures
+from samseg.maps.polygons.objects import compared, figures
 from tests.data.sources.test_maps import box, write_labels
 from tests.maps.rasters import noise, write_raster
 from tests.random_run import write_run
@@ -41,26 +39,31 @@ def test_nothing_there_and_nothing_found_has_no_score():
     assert nothing == [] and figures(nothing, ["roof"], ["ground", "roof"])["roof"]["f1"] is None
 
 
-def test_labels_that_are_a_raster_have_no_objects_to_write(tmp_path):
+def run_on(root: Path, maps: dict, classes: dict) -> Path:
+    """A run of random weights whose data are maps."""
+    run = write_run(root / "run")
+    text = yaml.safe_load((run / "config.yaml").read_text())
+    text["data"] |= {"source": "maps", "root": str(root), "maps": maps, "resize": False, "classes": classes}
+    (run / "config.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
+    return run
+
+
+def test_labels_that_are_a_raster_have_no_objects(tmp_path, command):
     write_raster(tmp_path / "a.tif", noise(40, 40))
     write_raster(tmp_path / "labels.tif", np.ones((1, 40, 40), np.uint8))
-    settings = MapsConfig(test=[{"image": "a.tif", "labels": "labels.tif"}], order=["1"])
-    source = MapsSource(tmp_path, "test", settings)
-    scores = ObjectScores(source, DataConfig(source="maps", classes={"none": None, "roof": "1"}, maps=settings))
-    scores.count({"name": source.names[0], "image": source.image(source.names[0])}, np.ones((40, 40), np.uint8))
-    assert scores.compute() is None and not scores.write(tmp_path / "objects.gpkg")
-    assert not (tmp_path / "objects.gpkg").exists()
+    maps = {"test": [{"image": "a.tif", "labels": "labels.tif"}], "order": ["1", "2"]}
+    run = run_on(tmp_path, maps, {"background": None, "roof": "1", "tree": "2"})
+    code, out, error = command("evaluate", run)
+    assert code == 0 and "objects" not in out and not (run / "objects_test.gpkg").exists(), error
+    code, _, error = command("evaluate", run, "--objects")
+    assert code == 2 and "and those of test are rasters: leave it out" in error and error.count("\n") == 1
 
 
 def test_a_split_is_scored_and_drawn_in_its_place(tmp_path, command):
     write_raster(tmp_path / "a.tif", noise(120, 150))
     write_labels(tmp_path / "a.geojson", [("house", box(10, 20, 30, 50)), ("house", box(80, 90, 100, 120))])
-    run = write_run(tmp_path / "run")
-    text = yaml.safe_load((run / "config.yaml").read_text())
     maps = {"test": [{"image": "a.tif", "labels": "a.geojson"}], "attribute": "kind", "order": ["house", "tree"]}
-    text["data"] |= {"source": "maps", "root": str(tmp_path), "maps": maps, "resize": False}
-    text["data"]["classes"] = {"background": None, "roof": "house", "tree": "tree"}
-    (run / "config.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
+    run = run_on(tmp_path, maps, {"background": None, "roof": "house", "tree": "tree"})
     code, out, error = command("evaluate", run)
     assert code == 0, error
     assert "objects (components) at IoU 0.5" in out and str(run / "objects_test.gpkg") in out
