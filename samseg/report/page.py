@@ -9,7 +9,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from samseg.report.charts import legend, svg
-from samseg.tasks.sections import Picture, Section
+from samseg.tasks.sections import Gallery, Picture, Section, Table, Text
+
+HALF_COLUMNS = 64  # letters of code that half of the page is wide
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,15 @@ def _template():
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"svg": svg, "legend": legend, "address": _address, "kind": lambda it: type(it).__name__}
     environment.filters["shares"] = lambda counts: [[n / max(1, row.sum()) for n in row] for row in counts]
+    environment.tests["broad"] = _is_broad
     return environment.from_string(_own("page.html"))
+
+
+def _is_broad(section: Section) -> bool:
+    """Whether it needs the page's whole width."""
+    if isinstance(section, Text):
+        return max(map(len, section.text.splitlines()), default=0) > HALF_COLUMNS
+    return isinstance(section, Gallery) or (isinstance(section, Table) and len(section.head) > 5)
 
 
 def _own(name: str) -> Markup:

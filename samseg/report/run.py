@@ -50,7 +50,8 @@ def write_report(folder: Path, run: str | None = None) -> Path:
     )
     commands = _commands(folder, run or str(folder), config, evaluated)
     groups.append(("What ran, and how to repeat it", [_time(history, facts), commands]))
-    page = Page(folder.resolve().name, f"{config.task}: {', '.join(leads) or 'not evaluated yet'}", groups)
+    lead = f"{config.task}, {config.model.arch} with {config.model.encoder}: {', '.join(leads) or 'not evaluated yet'}"
+    page = Page(folder.resolve().name, lead, groups)
     return write_page(page, folder / REPORT)
 
 

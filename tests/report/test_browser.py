@@ -18,8 +18,9 @@ pytestmark = [
 def test_the_page_opens_from_the_disk(tmp_path):
     chart = Chart("Loss", "epoch", "loss", {"loss": [(1, 0.5), (2, None), (3, 0.25)]})
     table = Table("Wide", [f"column {i}" for i in range(30)], [["0.123 [0.100, 0.200]"] * 30])
+    pairs = Table("Facts", ["", ""], [["versions", "samseg 0.1.0, torch 2.14.1+cu130, Python 3.11.7, " * 5]])
     file = tmp_path / "report.html"
-    file.write_text(render(Page("run & <b>", "mIoU 0.5", [("Training", [chart, table])])), encoding="utf-8")
+    file.write_text(render(Page("run & <b>", "mIoU 0.5", [("Training", [chart, table, pairs])])), encoding="utf-8")
     asked, broken = [], []
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -30,6 +31,8 @@ def test_the_page_opens_from_the_disk(tmp_path):
             page.goto(file.as_uri())
             assert page.locator("h1").inner_text() == "run & <b>"
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            facts = page.locator("section", has_text="Facts").locator(".scroll")
+            assert facts.evaluate("box => box.scrollWidth <= box.clientWidth"), "a value is cut off"
             box = page.locator("svg.chart").bounding_box()
             page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + box["height"] / 2)
             assert page.locator(".tip").inner_text().split() == ["epoch", "3", "loss", "0.25"]
