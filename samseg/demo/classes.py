@@ -12,7 +12,7 @@ import torch
 from samseg.data.preprocess import resized_shape, shown
 from samseg.data.raster import Raster
 from samseg.inference.predictor import Predictor
-from samseg.predict.draw import coloured, palette
+from samseg.predict.draw import overlay, palette
 from samseg.predict.rows import likeliest
 
 DIFFERENT = (225, 20, 90)
@@ -59,8 +59,9 @@ def answer(predictor: Predictor, image: Raster, tile: bool | None) -> Answer:
 
 
 def blended(found: Answer, opacity: float) -> np.ndarray:
-    """The classes' colours over the image, (H, W, 3) uint8."""
-    return cv2.addWeighted(coloured(found.classes), opacity, found.picture, 1 - opacity, 0)
+    """The classes' colours over the image, (H, W, 3) uint8, as samseg infer draws them: "background" is left clear."""
+    background = found.names.index("background") if "background" in found.names else None
+    return overlay(found.picture, found.classes, background, opacity)
 
 
 def uncertainty_map(found: Answer) -> np.ndarray:
@@ -89,12 +90,12 @@ def values(found: Answer) -> str:
     return f'<img hidden src="data:image/png;base64,{picture}" data-names="{escape(json.dumps(found.names))}">'
 
 
-def legend(found: Answer) -> str:
-    """The classes with their colours and shares of the image, as HTML."""
+def legend(found: Answer, title: str = "") -> str:
+    """The classes with their colours and shares of the image, as HTML under a ``title``."""
     shares = np.bincount(found.classes.ravel(), minlength=len(found.names)) / found.classes.size
     rows = [
         f"<div><i style='display:inline-block;width:1em;height:1em;margin-right:.5em;border-radius:3px;"
         f"vertical-align:-.15em;background:rgb{rgb}'></i>{escape(name)} {100 * share:.1f} %</div>"
         for name, rgb, share in zip(found.names, palette(len(found.names)), shares, strict=True)
     ]
-    return f"<div class='legend'>{''.join(rows)}</div>"
+    return f"<div class='legend'><b>{escape(title)}</b>{''.join(rows)}</div>"

@@ -21,6 +21,7 @@ from samseg.predict.draw import save_class_map, save_picture
 
 WAYS = {"as trained": None, "tiles at its own resolution": True, "whole, at the network's size": False}
 OPACITY = 0.5
+DOWNLOADS = ("classes.png", "overlay.jpg")
 NOBODY = "nothing"
 KEPT_SECONDS = 1800  # results of a visitor are deleted after that, or when the page is closed
 
@@ -71,7 +72,8 @@ def _classes_tab(shown: Shown) -> None:
             way = gr.Radio(list(WAYS), value="as trained", label="The network sees the image")
             opacity = gr.Slider(0, 1, OPACITY, step=0.05, label="Opacity of the classes")
             key = gr.HTML()
-            downloads = gr.Files(label="Download", visible=False, interactive=False)
+            with gr.Row():
+                files = [gr.DownloadButton(f"Download {name}", visible=False) for name in DOWNLOADS]
         with gr.Column(scale=3, min_width=280):
             status = gr.Markdown("Upload an image, or choose one.", elem_id="status")
             pixel = gr.Markdown("", elem_id="pixel")
@@ -102,8 +104,8 @@ def _classes_tab(shown: Shown) -> None:
             differ: gr.Image(difference, visible=two),
             under[0]: values(found[0]),
             under[1]: values(found[1]) if two else "",
-            key: legend(found[0]),
-            downloads: gr.Files(_files(found[0], opacity, shown.cache), visible=True),
+            key: "".join(legend(one, name) for one, name in zip(found, names)),
+            **_downloads(files, found[0], opacity, shown.cache),
         }
 
     def begin(path: str | None, *settings) -> dict:
@@ -125,7 +127,7 @@ def _classes_tab(shown: Shown) -> None:
         return asked
 
     settings = [run, other, way, opacity]
-    changed = [kept, status, pixel, first, second, unsure, differ, key, downloads, *under]
+    changed = [kept, status, pixel, first, second, unsure, differ, key, *files, *under]
     upload.upload(_messages(begin, status), [upload, *settings], [image, sample, *changed])
     sample.input(_messages(choose, status), [sample, *settings], [image, upload, *changed])
     for setting in (run, other, way):
@@ -143,7 +145,7 @@ def _clicks_tab(shown: Shown) -> None:
             kind = gr.Radio([POSITIVE, NEGATIVE, BOX], value=POSITIVE, label="A click is on")
             with gr.Row():
                 undo, clear = gr.Button("Undo"), gr.Button("Clear")
-            downloads = gr.Files(label="Download", visible=False, interactive=False)
+            download = gr.DownloadButton("Download mask.png", visible=False)
         with gr.Column(scale=3, min_width=280):
             status = gr.Markdown("Upload an image, or choose one.", elem_id="clicks-status")
             picture = _picture("Image", "clicks-picture")
@@ -151,14 +153,18 @@ def _clicks_tab(shown: Shown) -> None:
     def draw(clicks: Clicks) -> dict:
         found = clicks.mask()
         if found is None:
-            text, files = "click on an object", gr.Files(visible=False)
+            text, file = "click on an object", None
         else:
             mask, score = found
             text = f"predicted IoU **{score:.3f}**, {100 * mask.mean():.1f} % of the image"
             file = shown.cache / secrets.token_hex(16) / "mask.png"
             save_class_map(file, mask.astype(np.uint8))
-            files = gr.Files([str(file)], visible=True)
-        return {kept: clicks, status: text, picture: clicks.picture(found and found[0]), downloads: files}
+        return {
+            kept: clicks,
+            status: text,
+            picture: clicks.picture(found and found[0]),
+            download: gr.DownloadButton(value=file, visible=file is not None),
+        }
 
     def begin(path: str | None) -> dict:
         return {sample: None} | draw(Clicks.on(shown.sam, as_picture(read_upload(path))))
@@ -169,7 +175,7 @@ def _clicks_tab(shown: Shown) -> None:
     def click(clicks: Clicks | None, kind: str, event: gr.SelectData) -> dict:
         return draw(_here(clicks).add(kind, *map(int, event.index)))
 
-    changed = [kept, status, picture, downloads]
+    changed = [kept, status, picture, download]
     upload.upload(_messages(begin, status), upload, [sample, *changed])
     sample.input(_messages(choose, status), sample, [upload, *changed])
     picture.select(_messages(click, status), [kept, kind], changed)
@@ -211,9 +217,9 @@ def _messages(handler: Callable, status: gr.Markdown) -> Callable:
     return handled
 
 
-def _files(found: Answer, opacity: float, cache: Path) -> list[str]:
-    """The class map and the overlay, in a folder whose name nobody can guess."""
-    folder = cache / secrets.token_hex(16)
-    save_class_map(folder / "classes.png", found.classes)
-    save_picture(folder / "overlay.jpg", blended(found, opacity))
-    return [str(folder / "classes.png"), str(folder / "overlay.jpg")]
+def _downloads(buttons: list[gr.DownloadButton], found: Answer, opacity: float, cache: Path) -> dict:
+    """The class map and the overlay behind their buttons, in a folder whose name nobody can guess."""
+    files = [cache / secrets.token_hex(16) / name for name in DOWNLOADS]
+    save_class_map(files[0], found.classes)
+    save_picture(files[1], blended(found, opacity))
+    return {button: gr.DownloadButton(value=file, visible=True) for button, file in zip(buttons, files)}

@@ -74,15 +74,15 @@ def _write(path: str | Path, picture: Image.Image, **options: int) -> None:
     write_bytes(path, encoded.getvalue())
 
 
-def overlay(image: np.ndarray, classes: np.ndarray, background: int | None = 0) -> np.ndarray:
+def overlay(image: np.ndarray, classes: np.ndarray, background: int | None = 0, opacity: float = OPACITY) -> np.ndarray:
     """The image (H, W, 3) uint8 tinted in its classes' colours (H, W) uint8, each area with a thin opaque border.
 
     The class ``background`` (None: no class) and ignored pixels (255) are left as photographed.
     """
     colours = np.array([*palette(MOST), (255, 255, 255)], np.uint8)
-    opacity = np.full(MOST + 1, OPACITY, np.float32)
-    opacity[[MOST] if background is None else [MOST, background]] = 0
-    share = opacity[classes]
+    shares = np.full(MOST + 1, opacity, np.float32)
+    shares[[MOST] if background is None else [MOST, background]] = 0
+    share = shares[classes]
     share[_borders(classes) & (share > 0)] = 1
     return (image + share[..., None] * (colours[classes].astype(np.float32) - image) + 0.5).astype(np.uint8)
 

@@ -39,6 +39,9 @@ def test_an_answer_is_the_predictors(predictor, scenes, tile):
     name = found.names[found.classes[5, 7]]
     assert found.at(7, 5) == f"(7, 5): **{name}**, probability {probabilities[:, 5, 7].max():.2f}"
     assert (blended(found, 0) == found.picture).all()
+    found.names[1] = "background"
+    left = (blended(found, 0.5) == found.picture).all(axis=2)
+    assert left[found.classes == 1].all() and not left[found.classes != 1].any()
     picture, share = difference_map(found, found)
     assert share == 0 and (picture.std(axis=2) == 0).all()
 
