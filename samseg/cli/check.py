@@ -30,7 +30,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "data", metavar="DATA|CONFIG", help="a folder with train/, val/ and test/, or what samseg train takes"
     )
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings that go before the file's")
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[], help="settings that go before the file's"
+    )
     parser.set_defaults(intermixed=True)
     parser.add_argument(
         "--out",

@@ -111,8 +111,13 @@ def _call(name: str, arguments: list[str], words: Callable[[str], str] = str) ->
 
 
 def parsed(parser: ArgumentParser, arguments: list[str]) -> Namespace:
-    """What a command is given; options may stand between positional arguments where it says ``intermixed``."""
-    return (parser.parse_intermixed_args if parser.get_default("intermixed") else parser.parse_args)(arguments)
+    """What a command is given; options may stand between settings (key=value) where it says ``intermixed``."""
+    if not parser.get_default("intermixed"):
+        return parser.parse_args(arguments)
+    args, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        raise InputError(f"{parser.prog} has no option {unknown[0]}; settings are written key=value: train.epochs=3")
+    return args
 
 
 def _first_line(text: str) -> str:

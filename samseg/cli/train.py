@@ -22,7 +22,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "config", metavar="CONFIG", help="a YAML file, the name of a shipped configuration, or hub:USER/NAME"
     )
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="settings that go before the file's")
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[], help="settings that go before the file's"
+    )
     parser.set_defaults(intermixed=True)
     parser.add_argument(
         "--dry-run", action="store_true",

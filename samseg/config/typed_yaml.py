@@ -128,7 +128,8 @@ def _set(schema: type, values: dict[Any, Any], override: str) -> None:
         value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         reason = getattr(error, "problem", None) or _first_line(error)
-        raise ConfigError(f"{key}: cannot read {text!r} as a YAML value: {reason}") from error
+        way_out = f'; a value with spaces wants quotes: "{key}={text} ..."' if text[:1] in ("{", "[") else ""
+        raise ConfigError(f"{key}: cannot read {text!r} as a YAML value: {reason}{way_out}") from error
     *sections, name = key.split(".")
     kind: Any = schema
     for section in sections:

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from segment_anything.modeling import Sam
+
 from samseg.data.config import open_source
 from samseg.encoders.registry import VARIANTS
-from samseg.errors import InputError
+from samseg.errors import InputError, did_you_mean
 from samseg.inference.predictor import Predictor, find_device
 from samseg.runs.folder import newest_run
+from samseg.runs.hub.pull import hub_name
 from samseg.runs.load import load_run
 from samseg.runs.sam import sam_of, tuned_sam
 
@@ -79,10 +82,20 @@ def _shown(runs: list[Path], weights: str | None, device: str | None, cache: Pat
             predictors[_name(folder, predictors)] = Predictor(model, config, device)
             samples = samples or _samples(config)
     if weights is not None:
-        sam = sam_of("sa-1b", weights) if weights in VARIANTS else sam_of(weights)
+        sam = _clicked(weights)
     if sam is not None:
         sam.to(find_device(device))
     return Shown(predictors, samples, sam, cache)
+
+
+def _clicked(weights: str) -> Sam:
+    """SAM from what --weights says."""
+    if weights in VARIANTS:
+        return sam_of("sa-1b", weights)
+    if hub_name(weights) is None and not Path(weights).exists():
+        hint = did_you_mean(weights, VARIANTS) or f" and none of {', '.join(VARIANTS)}"
+        raise InputError(f"--weights {weights}: no such file{hint}")
+    return sam_of(weights)
 
 
 def _newest() -> Path:

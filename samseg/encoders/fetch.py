@@ -165,7 +165,8 @@ def listed() -> str:
 def known_variant(name: str) -> str:
     """``name``, if it is one of a variant; else WeightsError."""
     if name not in VARIANTS:
-        raise WeightsError(f"no encoder {name!r}{did_you_mean(name, VARIANTS)}; there are {', '.join(VARIANTS)}")
+        hint = did_you_mean(name, VARIANTS) or f"; there are {', '.join(VARIANTS)}"
+        raise WeightsError(f"no encoder {name!r}{hint}")
     return name
 
 

@@ -92,9 +92,8 @@ def build_sam(
             SAM-HQ's although `hq_token_only` is asked for.
     """
     if variant is not None and variant not in VARIANTS:
-        raise ConfigError(
-            f"unknown variant '{variant}'{did_you_mean(variant, VARIANTS)}; there are {', '.join(VARIANTS)}"
-        )
+        hint = did_you_mean(variant, VARIANTS) or f"; there are {', '.join(VARIANTS)}"
+        raise ConfigError(f"unknown variant '{variant}'{hint}")
     if image_size < STRIDE or image_size % STRIDE:
         raise ConfigError(f"image_size must be a multiple of {STRIDE}, got {image_size}")
     if str(source) not in PUBLISHED:

@@ -70,9 +70,8 @@ def create_model(
 
 def _network(arch: str, encoder_name: str) -> type[nn.Module]:
     if arch.lower() not in ARCHITECTURES:
-        raise ConfigError(
-            f"unknown architecture '{arch}'{did_you_mean(arch, ARCHITECTURES)}; there are {', '.join(ARCHITECTURES)}"
-        )
+        hint = did_you_mean(arch, ARCHITECTURES) or f"; there are {', '.join(ARCHITECTURES)}"
+        raise ConfigError(f"unknown architecture '{arch}'{hint}")
     if arch.lower() == "dpt" and not encoder_name.startswith("tu-"):
         raise ConfigError(
             f"DPT takes timm's encoders only, not {encoder_name}; for SAM's ViT-B use tu-samvit_base_patch16.sa1b"
@@ -80,10 +79,9 @@ def _network(arch: str, encoder_name: str) -> type[nn.Module]:
     encoders = smp.encoders.get_encoder_names()
     universal = encoder_name.startswith(("tu-", "timm-")) and timm.is_model(encoder_name.split("-", 1)[1].split(".")[0])
     if encoder_name not in encoders and not universal:
-        raise ConfigError(
-            f"unknown encoder '{encoder_name}'{did_you_mean(encoder_name, encoders)}; there are "
-            f"{', '.join([*VARIANTS, *(name for name in encoders if name not in VARIANTS)])}, and tu-<timm model>"
-        )
+        names = [*VARIANTS, *(name for name in encoders if name not in VARIANTS)]
+        hint = did_you_mean(encoder_name, encoders) or f"; there are {', '.join(names)}, and tu-<timm model>"
+        raise ConfigError(f"unknown encoder '{encoder_name}'{hint}")
     return ARCHITECTURES[arch.lower()]
 
 

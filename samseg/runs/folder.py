@@ -94,7 +94,9 @@ def newest_run(root: str | Path = ROOT) -> Path:
     """The run under ``root`` whose best weights were written last; InputError when there is none."""
     weights = sorted(Path(root).glob(f"*/{WEIGHTS}"), key=lambda file: file.stat().st_mtime)
     if not weights:
-        raise InputError(f"there is no trained run under {root}/: train one, or name a run folder")
+        raise InputError(
+            f"there is no trained run under {root}/: train one, such as samseg train quickstart, or name a run folder"
+        )
     return weights[-1].parent
 
 

@@ -46,6 +46,13 @@ def test_every_command_explains_itself(name, command):
     assert "tools/" not in out and ".py" not in out, "a pip user has no such file"
 
 
+def test_settings_are_no_options(command):
+    code, _, error = command("train", "buildings", "--epochs", "3", "train.lr=1")
+    assert (code, error) == (
+        2, "error: samseg train has no option --epochs; settings are written key=value: train.epochs=3\n"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("path", TOOLS, ids=lambda path: path.name)
 def test_tools_are_the_commands_in_their_own_words(path, tool):
     code, out, _ = tool(path, "--help")

@@ -156,6 +156,7 @@ def test_class_weights_left_out_are_one(load):
         ("train.lr", "an override is written key=value, got 'train.lr'"),
         ("=1", "an override is written key=value"),
         ("train.lr=[1", "train.lr: cannot read '.1' as a YAML value"),
+        ("data.classes={a:", 'a value with spaces wants quotes: "data.classes={a: ..."'),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(load, override, message):

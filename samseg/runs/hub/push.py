@@ -29,8 +29,11 @@ def push(run: Path, repository: str, private: bool = False, licence: str | None 
 
     Raises InputError, one line, for what is no run, and for what the hub refuses.
     """
-    name = hub_name(PREFIX + repository.removeprefix(PREFIX))
-    if name.revision is not None:
+    try:
+        name = hub_name(PREFIX + repository.removeprefix(PREFIX))
+    except InputError:
+        name = None
+    if name is None or name.revision is not None:
         raise InputError(f"a run is published under USER/NAME, got {repository!r}")
     with tempfile.TemporaryDirectory(prefix="samseg-push-") as folder:
         collect(run, Path(folder), name.repository, licence)

@@ -153,7 +153,7 @@ def test_without_a_network_it_is_in_the_cache(trained, machine, scenes, tmp_path
     [
         (None, "user/town", "the hub wants to know who you are (401): hf auth login, or set HF_TOKEN"),
         ("hf_wrong", "user/town", "the hub wants to know who you are (401)"),
-        (TOKEN, "town", "named hub:USER/NAME"),
+        (TOKEN, "town", "published under USER/NAME, got 'town'"),
         (TOKEN, "user/town@main", "published under USER/NAME"),
         (TOKEN, "user/a--b", "cannot be published as user/a--b"),
     ],
