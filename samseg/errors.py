@@ -45,6 +45,11 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean '{close}'?" if close else ""
 
 
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """`did_you_mean`, or where none is near all of the ``names``."""
+    return did_you_mean(name, names) or f"; there are {', '.join(names)}"
+
+
 def require(key: str, value: Any, wanted: str, holds: Callable[[Any], bool]) -> None:
     """Raise ConfigError, naming the ``key`` and what is ``wanted``, unless the ``value`` is None or ``holds``."""
     if value is not None and not holds(value):

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samseg.cli.options import add_settings
 from samseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,10 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "data", metavar="DATA|CONFIG", help="a folder with train/, val/ and test/, or what samseg train takes"
     )
-    parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", default=[], help="settings that go before the file's"
-    )
-    parser.set_defaults(intermixed=True)
+    add_settings(parser)
     parser.add_argument(
         "--out",
         metavar="FILE",

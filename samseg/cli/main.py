@@ -22,7 +22,7 @@ from samseg.cli import (
     weights,
 )
 from samseg.cli.exit_codes import run
-from samseg.errors import InputError, did_you_mean
+from samseg.errors import InputError, suggestion
 
 COMMANDS = {
     "train": train,
@@ -87,8 +87,7 @@ def _program(arguments: list[str]) -> int | None:
         parser.print_help()
         return 2
     if args.command not in COMMANDS:
-        hint = did_you_mean(args.command, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
-        raise InputError(f"no such command: samseg {args.command}{hint}")
+        raise InputError(f"no such command: samseg {args.command}{suggestion(args.command, COMMANDS)}")
     return _call(args.command, args.arguments)
 
 

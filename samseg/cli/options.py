@@ -3,6 +3,14 @@
 from argparse import ArgumentParser
 
 
+def add_settings(parser: ArgumentParser) -> None:
+    """Settings of a configuration, with options between them; behind the other positional arguments."""
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[], help="settings that go before the file's"
+    )
+    parser.set_defaults(intermixed=True)
+
+
 def add_tta(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tta", nargs="?", const="d4", choices=("flips", "d4"),

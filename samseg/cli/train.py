@@ -3,6 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from samseg.cli.options import add_settings
+
 EPILOG = """\
 examples:
   samseg train buildings                             a shipped configuration; samseg config lists them
@@ -22,10 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "config", metavar="CONFIG", help="a YAML file, the name of a shipped configuration, or hub:USER/NAME"
     )
-    parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", default=[], help="settings that go before the file's"
-    )
-    parser.set_defaults(intermixed=True)
+    add_settings(parser)
     parser.add_argument(
         "--dry-run", action="store_true",
         help="check everything, draw training samples with their truth into ./samples.png, try two steps, say what "

@@ -12,7 +12,7 @@ import torch
 from samseg.data.preprocess import resized_shape, shown
 from samseg.data.raster import Raster
 from samseg.inference.predictor import Predictor
-from samseg.predict.draw import overlay, palette
+from samseg.predict.draw import background_of, overlay, palette
 from samseg.predict.rows import likeliest
 
 DIFFERENT = (225, 20, 90)
@@ -60,8 +60,7 @@ def answer(predictor: Predictor, image: Raster, tile: bool | None) -> Answer:
 
 def blended(found: Answer, opacity: float) -> np.ndarray:
     """The classes' colours over the image, (H, W, 3) uint8, as samseg infer draws them: "background" is left clear."""
-    background = found.names.index("background") if "background" in found.names else None
-    return overlay(found.picture, found.classes, background, opacity)
+    return overlay(found.picture, found.classes, background_of(found.names), opacity)
 
 
 def uncertainty_map(found: Answer) -> np.ndarray:

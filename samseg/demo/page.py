@@ -219,7 +219,8 @@ def _messages(handler: Callable, status: gr.Markdown) -> Callable:
 
 def _downloads(buttons: list[gr.DownloadButton], found: Answer, opacity: float, cache: Path) -> dict:
     """The class map and the overlay behind their buttons, in a folder whose name nobody can guess."""
-    files = [cache / secrets.token_hex(16) / name for name in DOWNLOADS]
+    folder = cache / secrets.token_hex(16)
+    files = [folder / name for name in DOWNLOADS]
     save_class_map(files[0], found.classes)
     save_picture(files[1], blended(found, opacity))
     return {button: gr.DownloadButton(value=file, visible=True) for button, file in zip(buttons, files)}

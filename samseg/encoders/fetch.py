@@ -19,7 +19,7 @@ from samseg.download import DownloadError, download, file_digest
 from samseg.encoders.registry import VARIANTS, Source
 from samseg.encoders.trunk import TrunkEncoder
 from samseg.encoders.weights import Contents, contents, read_checkpoint, trunk_state
-from samseg.errors import WeightsError, did_you_mean
+from samseg.errors import WeightsError, suggestion
 from samseg.files import written_whole
 
 PUBLISHED = ("sa-1b", "imagenet")  # "imagenet" is what SMP and its users ask for by default
@@ -165,8 +165,7 @@ def listed() -> str:
 def known_variant(name: str) -> str:
     """``name``, if it is one of a variant; else WeightsError."""
     if name not in VARIANTS:
-        hint = did_you_mean(name, VARIANTS) or f"; there are {', '.join(VARIANTS)}"
-        raise WeightsError(f"no encoder {name!r}{hint}")
+        raise WeightsError(f"no encoder {name!r}{suggestion(name, VARIANTS)}")
     return name
 
 

@@ -16,7 +16,7 @@ from samseg.data.raster import Raster
 from samseg.files import written_whole
 from samseg.inference.each import LEGEND, check_names, each_image, output_folder
 from samseg.inference.predictor import Predictor
-from samseg.predict.draw import legend, overlay, save_class_map, save_picture
+from samseg.predict.draw import background_of, legend, overlay, save_class_map, save_picture
 from samseg.predict.rows import likeliest
 
 OVERLAY_PX = 4096  # an overlay is for looking at: larger ones are shrunk to this longest side
@@ -34,7 +34,7 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
     check_names(images, out)
     output_folder(out)
     names = predictor.classes
-    background = names.index("background") if "background" in names else None
+    background = background_of(names)
     save_picture(out / LEGEND, legend(names))
     done = each_image(images, lambda path: _predict_image(predictor, path, out, probabilities, background))
     failed = len(images) - len(done)

@@ -21,7 +21,7 @@ from samseg.inference.batch import shrunk
 from samseg.inference.each import LEGEND, check_names, each_image, output_folder
 from samseg.inference.objects import Objects, by_components, by_generator, by_prompts
 from samseg.inference.predictor import Predictor
-from samseg.predict.draw import MOST, legend, overlay, save_picture
+from samseg.predict.draw import MOST, background_of, legend, overlay, save_picture
 from samseg.runs.sam import base_sam, tuned_sam
 
 ANNOTATIONS = "annotations.json"
@@ -86,8 +86,9 @@ class ObjectFinder:
 
 def _background(names: list[str], classes: dict[str, Any]) -> int:
     """The class that is no object: background by name, or null in ``data.classes``, or else the first."""
-    if "background" in names:
-        return names.index("background")
+    named = background_of(names)
+    if named is not None:
+        return named
     return next((index for index, entry in enumerate(classes.values()) if names_nothing(entry)), 0)
 
 

@@ -14,7 +14,7 @@ from samseg.maps.parts.store import PartStore
 from samseg.maps.polygons.areas import areas
 from samseg.maps.polygons.files import Place, write_polygons
 from samseg.maps.write import made_of, write_classes, write_probabilities
-from samseg.predict.draw import legend, overlay, save_picture
+from samseg.predict.draw import background_of, legend, overlay, save_picture
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Products:
 
     @property
     def _background(self) -> int | None:
-        return self.store.classes.index("background") if "background" in self.store.classes else None
+        return background_of(self.store.classes)
 
     def _overlay(self, classes: Path) -> None:
         try:

@@ -17,7 +17,7 @@ from samseg.encoders.fetch import PUBLISHED, fetch
 from samseg.encoders.registry import VARIANTS
 from samseg.encoders.vit import SamViT
 from samseg.encoders.weights import listed, read_checkpoint, trunk_state, variant_of
-from samseg.errors import ConfigError, WeightsError, did_you_mean
+from samseg.errors import ConfigError, WeightsError, suggestion
 from samseg.models.sam_hq import MaskDecoderHQ
 from samseg.models.sam_names import POSITIONS, SHARED_POSITIONS, transformers_name
 
@@ -92,8 +92,7 @@ def build_sam(
             SAM-HQ's although `hq_token_only` is asked for.
     """
     if variant is not None and variant not in VARIANTS:
-        hint = did_you_mean(variant, VARIANTS) or f"; there are {', '.join(VARIANTS)}"
-        raise ConfigError(f"unknown variant '{variant}'{hint}")
+        raise ConfigError(f"unknown variant '{variant}'{suggestion(variant, VARIANTS)}")
     if image_size < STRIDE or image_size % STRIDE:
         raise ConfigError(f"image_size must be a multiple of {STRIDE}, got {image_size}")
     if str(source) not in PUBLISHED:

@@ -12,7 +12,7 @@ from torch import nn
 from samseg.encoders import VARIANTS
 from samseg.encoders.fetch import PUBLISHED, WAYS_OUT, fetch, load_sam_weights
 from samseg.encoders.weights import read_checkpoint
-from samseg.errors import ConfigError, WeightsError, did_you_mean
+from samseg.errors import ConfigError, WeightsError, did_you_mean, suggestion
 from samseg.models.sam_dense import SamSegmenter
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING | {"sam": SamSegmenter}
@@ -70,8 +70,7 @@ def create_model(
 
 def _network(arch: str, encoder_name: str) -> type[nn.Module]:
     if arch.lower() not in ARCHITECTURES:
-        hint = did_you_mean(arch, ARCHITECTURES) or f"; there are {', '.join(ARCHITECTURES)}"
-        raise ConfigError(f"unknown architecture '{arch}'{hint}")
+        raise ConfigError(f"unknown architecture '{arch}'{suggestion(arch, ARCHITECTURES)}")
     if arch.lower() == "dpt" and not encoder_name.startswith("tu-"):
         raise ConfigError(
             f"DPT takes timm's encoders only, not {encoder_name}; for SAM's ViT-B use tu-samvit_base_patch16.sa1b"

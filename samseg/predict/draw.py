@@ -74,6 +74,11 @@ def _write(path: str | Path, picture: Image.Image, **options: int) -> None:
     write_bytes(path, encoded.getvalue())
 
 
+def background_of(names: list[str]) -> int | None:
+    """The class that is nothing, "background" by name, which is not drawn; None where there is none."""
+    return names.index("background") if "background" in names else None
+
+
 def overlay(image: np.ndarray, classes: np.ndarray, background: int | None = 0, opacity: float = OPACITY) -> np.ndarray:
     """The image (H, W, 3) uint8 tinted in its classes' colours (H, W) uint8, each area with a thin opaque border.
 

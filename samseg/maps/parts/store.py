@@ -189,7 +189,7 @@ def _said(folder: Path) -> dict[str, Any]:
     """What `PartStore.prepare` wrote into a folder of a result, this or another; InputError where it is damaged."""
     try:
         said = json.loads((folder / SPLIT).read_text(encoding="utf-8"))
-        return {key: said[key] for key in KEYS}
+        return {key: said[key] for key in KEYS} | {"about": dict(said["about"])}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / SPLIT} is damaged ({error}): delete {folder} to start anew") from None
 

@@ -1,5 +1,7 @@
 """The folder of a map's parts: who may make it ready, and when."""
 
+import json
+
 import pytest
 
 from samseg.errors import InputError
@@ -35,3 +37,12 @@ def test_a_damaged_folder_is_one_line(tmp_path, damage):
     for use in (parts.prepare, parts.differs, lambda: PartStore.opened(tmp_path / "a.parts")):
         with pytest.raises(InputError, match=r"is damaged .*: delete .*a.parts to start anew"):
             use()
+
+
+def test_a_description_that_is_none_is_damaged_too(tmp_path):
+    parts = store(tmp_path / "a.parts", (100, 90))
+    parts.prepare()
+    file = tmp_path / "a.parts" / SPLIT
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"digest": "another", "about": 7}))
+    with pytest.raises(InputError, match="is damaged"):
+        parts.prepare()
