@@ -13,14 +13,13 @@ from samseg.config.schema import RunConfig
 from samseg.data.config import PERCENTILE
 from samseg.data.scale import measured_scale
 from samseg.errors import ConfigError, InputError
-from samseg.runs.folder import CURVES, earlier_run, read_run_config, sweep_saves
+from samseg.runs.folder import earlier_run, read_run_config, sweep_saves
 from samseg.runs.lock import held
 from samseg.runs.state import RunState, load_state
 from samseg.tasks import Task
 from samseg.training.batch_size import AUTO, find_batch_size
 from samseg.training.failures import check_memory
 from samseg.training.processes import accelerator_for, on_main, too_few
-from samseg.training.report import draw_curves
 from samseg.training.trackers import check_trackers
 from samseg.training.trainer import Trainer
 
@@ -58,7 +57,6 @@ def prepare(config: RunConfig, name: str, lock: ExitStack) -> Prepared:
     folder, state = _earlier(config, name, accelerator, lock)
     if state.epoch and accelerator.is_main_process:
         state.write_results(folder)  # a kill may have come between the state and them
-        draw_curves(state.history, task, folder / CURVES)
     if state.finished(config.train.epochs, config.train.patience):
         return Prepared(config, accelerator, task, folder, state)
     if config.train.resume:

@@ -7,6 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from samseg.config.schema import RunConfig
+from samseg.errors import Terminated
 from samseg.report.run import write_report
 from samseg.runs.facts import save_facts
 from samseg.runs.folder import CONFIG, CURVES, PICTURES, SAMPLES, STATE, WEIGHTS, discard_unless_begun, new_run
@@ -16,6 +17,7 @@ from samseg.training.failures import explained
 from samseg.training.machine import machine, peak_memory
 from samseg.training.prepare import prepare
 from samseg.training.processes import on_main, own_accelerator
+from samseg.training.report import draw_curves
 from samseg.training.stopping import sigterm_noted
 from samseg.training.tracking import tracked
 
@@ -53,6 +55,8 @@ def train(config: RunConfig, name: str) -> Path:
                 kept = saved if (folder / STATE).exists() else "no state was saved, nothing is kept"
                 accelerator.print(f"\nstopped in epoch {state.epoch + 1}; {kept}")
             if accelerator.is_main_process:
+                if state.epoch and isinstance(error, (KeyboardInterrupt, Terminated)):
+                    draw_curves(state.history, task, folder / CURVES)
                 discard_unless_begun(folder, lock)
             raise
         facts["most memory"] = peak_memory(accelerator.device)
@@ -73,4 +77,5 @@ def _finish(accelerator: Accelerator, state: RunState, task: Task, folder: Path,
         f"weights: {folder / WEIGHTS}; curves: {folder / CURVES}; pictures: {folder / PICTURES}"
     )
     if accelerator.is_main_process:
+        draw_curves(state.history, task, folder / CURVES)
         accelerator.print(f"report: {write_report(folder)}")

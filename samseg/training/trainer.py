@@ -39,7 +39,7 @@ from samseg.training.report import draw_curves, epoch_line
 from samseg.training.stopping import StopRequest
 from samseg.training.tracking import Tracking
 
-CURVES_SECONDS = 10  # the curves are drawn so often, and at the end
+CURVES_SECONDS = 10  # the curves are drawn so often, and when the run ends
 SAVE_MINUTES = 15  # the state is saved so often within an epoch
 WHOLE = gathered.StateDictOptions(full_state_dict=True, cpu_offload=True)  # by name, on the main process, unsharded
 
@@ -147,13 +147,13 @@ class Trainer:
         return self.settings.batch_size * self.settings.accumulate * self.processes
 
     def run(self, folder: Path, stop: StopRequest, tracking: Tracking) -> None:
-        """Train, validate and write down epoch after epoch until the state is finished.
+        """Train, validate and write down epoch after epoch until the state is finished; the last curves are not drawn.
 
         Raises Terminated when any process was asked to ``stop``, with the state of that moment saved.
         """
         state, settings, task, main = self.state, self.settings, self.task, self.accelerator.is_main_process
         progress = Progress(self.batches.used(), settings.epochs - state.epoch, main)
-        drawn = -math.inf
+        drawn = time.monotonic()
         while not state.finished(settings.epochs, settings.patience):
             epoch, started = state.epoch + 1, time.monotonic() - state.part["seconds"]
             loss = self.train_epoch(epoch, folder, stop, progress)
@@ -174,7 +174,7 @@ class Trainer:
             if main:
                 state.write_results(folder)
                 # Drawing takes a quarter of a second, which may be as long as a small run's epoch.
-                if state.finished(settings.epochs, settings.patience) or time.monotonic() - drawn > CURVES_SECONDS:
+                if time.monotonic() - drawn > CURVES_SECONDS:
                     draw_curves(state.history, task, folder / CURVES)
                     drawn = time.monotonic()
             self.accelerator.print(epoch_line(row, figures, state, task, settings.epochs))

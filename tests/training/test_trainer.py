@@ -88,8 +88,8 @@ def test_metrics_are_those_of_the_predictor_at_each_images_own_size(trained, tin
 
 
 def test_reading_processes_change_nothing(trained):
-    augment = "data.augment=[HorizontalFlip,{RandomBrightnessContrast: {p: 0.5}}]"
-    assert_same_run(trained(augment), trained(augment, "train.workers=2", "train.resume=false"))
+    given = ("train.epochs=2", "data.augment=[HorizontalFlip,{RandomBrightnessContrast: {p: 0.5}}]")
+    assert_same_run(trained(*given), trained(*given, "train.workers=2", "train.resume=false"))
 
 
 def test_the_seed_decides(trained):
@@ -109,8 +109,9 @@ def test_each_epoch_draws_anew(trained, drawn):
 
 def test_accumulated_batches_train_as_one_large_batch(trained):
     """Also when the last one is short (6 images in steps of 4) and labelled pixels differ."""
-    large = trained(*NO_BATCH_STATISTICS, "train.batch_size=4")
-    parts = trained(*NO_BATCH_STATISTICS, "train.batch_size=1", "train.accumulate=4")
+    given = (*NO_BATCH_STATISTICS, "train.epochs=2")
+    large = trained(*given, "train.batch_size=4")
+    parts = trained(*given, "train.batch_size=1", "train.accumulate=4")
     assert [float(row["loss"]) for row in history(parts)] == pytest.approx(
         [float(row["loss"]) for row in history(large)], rel=1e-4
     )
@@ -127,7 +128,7 @@ def test_bf16_trains_as_fp32_does_but_for_rounding(trained):
 
 
 def test_a_frozen_encoder_is_as_it_was(trained, tiny_config):
-    folder = trained("model.freeze_encoder=true")
+    folder = trained("model.freeze_encoder=true", "train.epochs=1")
     set_seed(0)
     before = build_model(load_config(tiny_config).model, classes=3).model.state_dict()
     after = load_state(folder).model
@@ -197,6 +198,7 @@ def test_sigterm_in_an_epoch_and_resumed_is_as_never_stopped(trained, settings):
         stopped_in(epoch, step, trained, resumed)
         state = load_state(whole.parent / "cut")
         assert (state.epoch, state.part["steps"]) == (epoch - 1, step)
+        assert (whole.parent / "cut" / "curves.png").exists() == (epoch > 1)
     assert_same_run(trained(*resumed), whole)
 
 
@@ -314,7 +316,7 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(trained, capsys):
 
 
 def test_resuming_nothing_starts_a_run(trained, capsys):
-    assert len(history(trained("train.resume=true"))) == 3
+    assert len(history(trained("train.epochs=1", "train.resume=true"))) == 1
     assert "nothing to resume" in capsys.readouterr().out
 
 
@@ -341,10 +343,10 @@ def test_a_run_that_fails_in_its_first_epoch_leaves_no_folder_and_a_later_one_st
     assert not any((tmp_path / "runs").iterdir())
     monkeypatch.setattr("samseg.training.trainer.check_finite", fail_in_epoch_2)
     with pytest.raises(ConfigError):
-        trained()
+        trained("train.epochs=2")
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    assert_same_run(trained("train.resume=true"), trained("run_dir=whole"))
+    assert_same_run(trained("train.epochs=2", "train.resume=true"), trained("train.epochs=2", "run_dir=whole"))
 
 
 def fail_in_epoch_2(loss, epoch, step, settings):
