@@ -15,8 +15,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from samseg.cli.main import main
-
 # Real images, where there are.
 SHARED = Path(os.environ.get("SAMSEG_SHARED", Path(__file__).parents[2] / "shared" / "data"))
 TINY = {
@@ -65,6 +63,8 @@ def tiny_config(scenes, tmp_path) -> Path:
 @pytest.fixture
 def command(capsys) -> Callable[..., tuple[int, str, str]]:
     """Run a command of `samseg` within this process, which has imported torch already; (exit code, stdout, stderr)."""
+
+    from samseg.cli.main import main  # not above: the process that gives tests to others has no use for torch
 
     def call(*arguments) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as end:

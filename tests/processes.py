@@ -2,9 +2,11 @@
 
 import os
 import signal
+import time
 from contextlib import ExitStack
 from functools import cache
 from multiprocessing import forkserver, get_context
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -22,9 +24,18 @@ IMPORTED += ["matplotlib.figure", "torchmetrics.classification", "torch.utils.te
 def start(function, *arguments, folder: Path, output: str = "output.txt", **environment: str) -> BaseProcess:
     """A process that calls ``function`` in ``folder``, where what it prints goes into the file ``output``."""
     given = (function, arguments, environment, folder, output)
-    process = _context().Process(target=_call, args=given)
+    process = forked().Process(target=_call, args=given)
     process.start()
     return process
+
+
+def first_line(process: BaseProcess, folder: Path) -> str:
+    """What a process that was started in ``folder`` prints first, once it has."""
+    output = folder / "output.txt"
+    while not (output.exists() and "\n" in output.read_text()):
+        assert process.is_alive()
+        time.sleep(0.01)
+    return output.read_text().partition("\n")[0]
 
 
 def ranks(function, *arguments, folder: Path, code: int = 0) -> list[str]:
@@ -47,7 +58,8 @@ def ranks(function, *arguments, folder: Path, code: int = 0) -> list[str]:
 
 
 @cache
-def _context():
+def forked() -> BaseContext:
+    """The way of `multiprocessing` to start such processes."""
     context = get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     with pytest.MonkeyPatch.context() as patch:

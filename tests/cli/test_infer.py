@@ -1,8 +1,5 @@
 """samseg infer from the command line, on a run of random weights."""
 
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +11,6 @@ from PIL import Image
 from tests.faults import make_read_only, small_disk
 from tests.maps.rasters import noise, write_raster
 from tests.random_run import write_run
-
-TOOL = Path(__file__).parents[2] / "tools" / "infer.py"
 
 
 @pytest.fixture
@@ -40,13 +35,12 @@ def work(tmp_path_factory) -> Path:
     return folder
 
 
-def test_without_arguments_the_newest_run_does_its_test_split(work):
-    environment = os.environ | {"PYTHONPATH": str(TOOL.parents[1])}
-    done = subprocess.run([sys.executable, TOOL], cwd=work, env=environment, capture_output=True, text=True)
+def test_without_arguments_the_newest_run_does_its_test_split(work, infer):
+    code, said, errors = infer()
     out = work / "runs" / "model" / "predictions"
-    assert done.returncode == 1, "one image is damaged"
-    assert "b.tif" in done.stderr and "Traceback" not in done.stderr
-    assert "runs/model/predictions/a_overlay.jpg" in done.stdout.splitlines()[-1]
+    assert code == 1, "one image is damaged"
+    assert "b.tif" in errors and "Traceback" not in errors
+    assert "runs/model/predictions/a_overlay.jpg" in said.splitlines()[-1]
     assert {file.name for file in out.iterdir()} == {"a.png", "a_overlay.jpg", "legend.png"}
     classes = np.asarray(Image.open(out / "a.png"))
     assert classes.shape == (90, 130) and set(np.unique(classes)) <= {0, 1, 2}

@@ -132,13 +132,3 @@ def test_a_reader_who_has_seen_enough_is_no_failure():
     process = subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait() == 141
-
-
-def test_help_needs_no_more_than_the_package():
-    heavy = "cv2 albumentations matplotlib accelerate torchmetrics tensorboard onnx"
-    code = (
-        "import sys; from samseg.cli.main import main\ntry: main(['train', '--help'])\nexcept SystemExit: "
-        f"print([name for name in {heavy.split()} if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "[]", done.stderr

@@ -18,6 +18,7 @@ from samseg.errors import ConfigError, InputError
 from tests.conftest import SHARED
 from tests.data.arrays import ArraySource, RawTarget, training_item
 from tests.data.conftest import dataset_of, write_pair
+from tests.processes import forked
 
 AUGMENT = ["HorizontalFlip", {"Rotate": {"limit": 30, "p": 1}}, {"GaussNoise": {"p": 1}}]
 
@@ -80,12 +81,12 @@ def test_transforms_draw_independently_of_each_other(data):
     assert corners == {(0, 0), (0, 63), (63, 0), (63, 63)}
 
 
-@pytest.mark.parametrize("start, workers", [("fork", 2), ("spawn", 1)])
+@pytest.mark.parametrize("start, workers", [(lambda: "fork", 2), (forked, 1)], ids=["inherited", "pickled"])
 def test_processes_that_stay_see_the_epoch_change(data, start, workers):
     data.augment = AUGMENT
     dataset = dataset_of(data, "train", train=True, seed=1)
     loader = DataLoader(
-        dataset, batch_size=None, num_workers=workers, persistent_workers=True, multiprocessing_context=start
+        dataset, batch_size=None, num_workers=workers, persistent_workers=True, multiprocessing_context=start()
     )
     for epoch in (0, 5):
         dataset.set_epoch(epoch)

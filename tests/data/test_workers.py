@@ -2,16 +2,15 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
-
-RUN = """
-import os, signal, time
 from torch.utils.data import DataLoader, Dataset
+
 from samseg.data.workers import prepare_worker
+from tests.processes import first_line, start
+
 
 class Slow(Dataset):
     def __len__(self):
@@ -22,18 +21,18 @@ class Slow(Dataset):
         print(os.getpid(), flush=True)
         time.sleep(600)
 
-if __name__ == "__main__":
-    list(DataLoader(Slow(), num_workers=1, worker_init_fn=prepare_worker))
-"""
+
+def read() -> None:
+    list(DataLoader(Slow(), num_workers=1, worker_init_fn=prepare_worker, multiprocessing_context="fork"))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system's own way is Linux'")
-def test_a_reader_outlives_sigterm_and_ends_with_its_killed_run():
-    run = subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    reader = int(run.stdout.readline())  # which it prints after its SIGTERM
+def test_a_reader_outlives_sigterm_and_ends_with_its_killed_run(tmp_path):
+    run = start(read, folder=tmp_path)
+    reader = int(first_line(run, tmp_path))  # which it prints after its SIGTERM
     os.kill(reader, 0)
-    run.send_signal(signal.SIGKILL)
-    run.communicate()  # ends once nobody holds its output any more
+    run.kill()
+    run.join()
     for _ in range(200):
         try:
             os.kill(reader, 0)

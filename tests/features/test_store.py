@@ -3,9 +3,7 @@
 import errno
 import os
 import pickle
-import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import torch
 from samseg.data.sources.folders import FolderSource
 from samseg.errors import InputError
 from samseg.features.store import DAY_S, FeatureStore, cache_folder
+from tests.processes import first_line, start
 
 RECIPE = {"encoder": "e", "weights": "w", "image_size": 64, "mean": [0.1], "dtype": "float16"}
 TAPS = [torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0)), torch.randn(3, 2, 2)]
@@ -85,32 +84,23 @@ def test_every_damage_is_seen(image):
         store.read(*key(image), 0)
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-import torch
-from samseg.features.store import FeatureStore
-from tests.features.test_store import Files
-def half(path, data):
-    with open(path, "wb") as file:
-        file.write(data[: len(data) // 2])
-        file.flush()
-        print("half", flush=True)
-        time.sleep(60)
-Path.write_bytes = half
-image = Path(sys.argv[1])
-store = FeatureStore(image.parent / "cache", "e-64", {recipe})
-store.add(Files(image))
-store.write(Files(image), image.name, 0, [torch.zeros(64, 32, 32)])
-"""
+def write_half(image: Path) -> None:
+    def half(path, data):
+        with open(path, "wb") as file:
+            file.write(data[: len(data) // 2])
+            file.flush()
+            print("half", flush=True)
+            time.sleep(60)
+
+    Path.write_bytes = half
+    store_of(image).write(*key(image), 0, [torch.zeros(64, 32, 32)])
 
 
 def test_a_killed_process_leaves_no_half_entry(image):
-    code = KILLED.replace("{recipe}", repr(RECIPE))
-    process = subprocess.Popen([sys.executable, "-c", code, str(image)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "half\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = start(write_half, image, folder=image.parent)
+    assert first_line(process, image.parent) == "half"
+    process.kill()
+    process.join()
     store = store_of(image)
     (left,) = store.folder.iterdir()
     assert store.state(*key(image), 0) == "missing" and left.stat().st_size > 1000

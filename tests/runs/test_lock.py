@@ -1,34 +1,32 @@
 import os
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from samseg.errors import InputError
 from samseg.runs.lock import held
+from tests.processes import first_line, start
 
-HOLD = """
-import os, sys, time
-from pathlib import Path
-from samseg.runs.lock import held
 
-with held(Path(sys.argv[1])):
-    if os.fork():
-        print("held", flush=True)
-    time.sleep(99)
-"""
+def hold(folder: Path) -> None:
+    os.setsid()
+    with held(folder):
+        if os.fork():
+            print("held", flush=True)
+        time.sleep(99)
 
 
 @pytest.fixture
-def holder(tmp_path):
+def holder(tmp_path_factory, tmp_path):
     """A process that holds the folder, and has forked one that outlives it, as processes that read images may."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, start_new_session=True)
-    process.stdout.readline()
+    place = tmp_path_factory.mktemp("holder")
+    process = start(hold, tmp_path, folder=place)
+    assert first_line(process, place) == "held"
     yield process
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
 
 
 def test_a_folder_in_use_says_by_whom_until_its_holder_is_killed(holder, tmp_path):
