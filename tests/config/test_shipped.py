@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from samseg.config.load import load_config
 from samseg.config.shipped import shipped
 from samseg.sample.write import write_sample
+from tests.encoders.conftest import SMALL
 
-SMALLER = ["model.weights=null", "data.image_size=64", "train.epochs=1", "train.workers=0"]
+SMALLER = [f"model.encoder={SMALL}", "model.weights=null", "data.image_size=64", "train.epochs=1", "train.workers=0"]
 OF_CONFIG = {"promptable": ["prompts.min_pixels=1", "prompts.rounds=1"]}  # at 64 px buildings are small
 
 
@@ -40,9 +40,7 @@ def test_shipped_config_runs(name, sample, tmp_path, command, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # of features
     (tmp_path / "data").symlink_to(sample.parent)  # data.root stays the file's own
     smaller = [*SMALLER, *OF_CONFIG.get(name, []), *(map_of(sample.parent / "maps") if name == "maps" else [])]
-    has_adapter = load_config(shipped()[name]).model.adapter is not None  # then it runs with the encoder it names
-    encoder = [] if has_adapter else ["model.encoder=sam-vit_t"]
-    assert command("train", name, *smaller, *encoder)[0] == 0
+    assert command("train", name, *smaller)[0] == 0
     run = tmp_path / "runs" / name
     assert 0 <= json.loads((run / "metrics.json").read_text())["val"]["miou"] <= 1
     assert command("evaluate")[0] == 0
