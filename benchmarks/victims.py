@@ -18,7 +18,12 @@ import torch
 from PIL import Image
 
 CONVOLUTIONS = {
-    "model": {"encoder": "resnet18", "weights": None, "freeze_encoder": False},
+    "model": {
+        "encoder": "tu-resnet18",  # timm's builds the stages that are asked for and no more
+        "weights": None,
+        "freeze_encoder": False,
+        "decoder": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
+    },
     "data": {"classes": {"ground": 0, "green": 1, "blue": 2}, "image_size": 64, "augment": ["HorizontalFlip"]},
     "train": {"epochs": 12, "batch_size": 2, "lr": 0.002, "workers": 0, "patience": None},
 }

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import torch
 
-from samseg.config.load import load_config, save_config
+from samseg.config.load import load_config, save_config, task_of
 from samseg.config.schema import RunConfig
 from samseg.data.config import DataConfig
-from samseg.models.build import build_model
 from samseg.models.config import ModelConfig
 from samseg.runs.folder import WEIGHTS
 from samseg.runs.tensors import save_weights
@@ -23,9 +22,14 @@ def write_run(folder: Path, root: str = "nowhere", precision: str = "fp32", enco
         data=DataConfig(root=root, classes=CLASSES, image_size=64),
     )
     config.train.precision = precision
+    return write_run_of(config, folder)
+
+
+def write_run_of(config: RunConfig, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_config(config, folder / "config.yaml")
-    save_config(load_config(folder / "config.yaml"), folder / "config.yaml")  # as resolved
+    config = load_config(folder / "config.yaml")
+    save_config(config, folder / "config.yaml")  # as resolved
     torch.manual_seed(0)
-    save_weights(build_model(config.model, len(CLASSES), pretrained=False).model.state_dict(), folder / WEIGHTS)
+    save_weights(task_of(config).build_model(pretrained=False).model.state_dict(), folder / WEIGHTS)
     return folder

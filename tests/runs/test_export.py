@@ -27,7 +27,7 @@ from samseg.runs.load import load_run
 from samseg.runs.tensors import read_metadata, read_weights, save_weights
 from tests.encoders.conftest import SMALL
 from tests.faults import flipped, small_disk
-from tests.random_run import CLASSES, write_run
+from tests.random_run import CLASSES, write_run, write_run_of
 
 
 @pytest.fixture(scope="module")
@@ -77,24 +77,35 @@ def test_safetensors_needs_the_base_no_more(tmp_path, images):
 
 def sam_run(folder) -> Path:
     """With the encoder that the exports are for; its global attention, too, has to survive them."""
-    run = write_run(folder)
-    config = read_run_config(run)
     small = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 32}
-    config = replace(config, model=ModelConfig("fpn", "sam-vit_t", None, False, decoder=small))
-    save_config(config, run / "config.yaml")
-    torch.manual_seed(0)
-    save_weights(build_model(config.model, len(CLASSES)).model.state_dict(), run / WEIGHTS)
+    config = read_run_config(write_run(folder))
+    return write_run_of(replace(config, model=ModelConfig("fpn", "sam-vit_t", None, False, decoder=small)), folder)
+
+
+@pytest.fixture(scope="module")
+def with_onnx(tmp_path_factory):
+    """A run that was exported to ONNX."""
+    pytest.importorskip("onnxscript")
+    run = write_run(tmp_path_factory.mktemp("onnx") / "run")
+    export(run, "onnx")
     return run
 
 
-@pytest.mark.parametrize("make", [write_run, pytest.param(sam_run, marks=pytest.mark.slow)])
-def test_onnx(make, tmp_path, images):
-    runtime = pytest.importorskip("onnxruntime")
+def test_onnx(with_onnx, images):
+    assert [path.name for path in with_onnx.iterdir() if path.suffix in (".onnx", ".data")] == ["model.onnx"]
+    check_onnx(with_onnx, images)
+
+
+@pytest.mark.slow
+def test_onnx_of_sam(tmp_path, images):
     pytest.importorskip("onnxscript")
-    run = make(tmp_path / "run")
-    file = export(run, "onnx")
-    assert [path.name for path in run.iterdir() if path.suffix in (".onnx", ".data")] == ["model.onnx"]
-    session = runtime.InferenceSession(file)
+    run = sam_run(tmp_path / "run")
+    export(run, "onnx")
+    check_onnx(run, images)
+
+
+def check_onnx(run, images):
+    session = pytest.importorskip("onnxruntime").InferenceSession(run / "model.onnx")
     assert_notes(session.get_modelmeta().custom_metadata_map)
     for batch in (images, images[:1]):
         [found] = session.run(["logits"], {"image": batch.numpy()})
@@ -103,14 +114,11 @@ def test_onnx(make, tmp_path, images):
         assert torch.from_numpy(found).argmax(1).eq(expected.argmax(1)).float().mean() > 0.999
 
 
-def test_what_the_documents_show_gives_the_predictors_classes(tmp_path, monkeypatch):
-    pytest.importorskip("onnxscript")
-    run = write_run(tmp_path / "run")
-    export(run, "onnx")
-    monkeypatch.chdir(run)
+def test_what_the_documents_show_gives_the_predictors_classes(with_onnx, monkeypatch):
+    monkeypatch.chdir(with_onnx)
     picture = np.random.default_rng(0).integers(0, 255, (90, 130, 3), np.uint8)
     Image.fromarray(picture).save("photo.png")
-    expected = Predictor.from_run(run, "cpu")("photo.png")
+    expected = Predictor.from_run(with_onnx, "cpu")("photo.png")
     names = {}
     for block, needs in zip(python_blocks("deploy.md")[1:], ("onnxruntime", "openvino")):
         if needs == "openvino" and find_spec(needs) is None:

@@ -19,6 +19,7 @@ from samseg.runs.load import load_run
 from samseg.training.evaluation import evaluate_run
 from samseg.training.run import train
 from tests.encoders.conftest import SMALL
+from tests.random_run import write_run_of
 
 
 @pytest.fixture
@@ -125,17 +126,17 @@ def test_with_the_cache_the_losses_are_those_without(trained):
     assert float(ours["val_iou_error"]) == pytest.approx(float(theirs["val_iou_error"]), abs=1e-3)
 
 
-def test_the_classes_go_to_onnx(trained, tmp_path):
+def test_the_classes_go_to_onnx(config_file, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    folder = trained("prompts.none=0.5", "train.epochs=1")
+    folder = write_run_of(load_config(config_file, ["prompts.none=0.5"]), tmp_path / "run")
     file = export(folder, "onnx", tmp_path / "classes.onnx")
     images = torch.randn(3, 3, 64, 64)
     with torch.inference_mode():
         expected = load_run(folder)[0](images)
     (answer,) = runtime.InferenceSession(str(file)).run(None, {"image": images.numpy()})
     torch.testing.assert_close(torch.from_numpy(answer), expected, rtol=1e-3, atol=1e-4)
-    bare = trained("train.epochs=1")
+    bare = write_run_of(load_config(config_file), tmp_path / "bare")
     with pytest.raises(InputError, match="prompts.none above 0"):
         export(bare, "onnx", tmp_path / "none.onnx")
 
