@@ -27,6 +27,7 @@ from samseg.tasks import TASKS
 from tests.data.sources.test_maps import box, write_labels
 from tests.encoders.conftest import SMALL
 from tests.maps.rasters import noise, write_raster
+from tests.processes import forked
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -223,6 +224,8 @@ def run_command(line: str, where: str, done: set[str], monkeypatch, capsys) -> N
         return
     done.add(asked)
     monkeypatch.setattr(sys, "argv", words)
+    for benchmark in ("encoder", "train"):  # whose processes would import everything anew
+        monkeypatch.setattr(f"benchmarks.{benchmark}.get_context", lambda kind: forked())
     with pytest.raises(SystemExit) as end:
         main(words[1:]) if words[0] == "samseg" else runpy.run_path(words[0], run_name="__main__")
     assert not end.value.code, f"{where}: {line} ended with {end.value.code}: {capsys.readouterr().err}"
