@@ -1,4 +1,9 @@
 "use strict";
+for (const box of document.querySelectorAll("nav, .scroll, pre")) { // what goes on to the right fades there
+  const mark = () => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  box.addEventListener("scroll", mark, { passive: true });
+  new ResizeObserver(mark).observe(box);
+}
 for (const chart of document.querySelectorAll("svg.chart")) {
   const data = JSON.parse(chart.dataset.points);
   const tip = chart.parentElement.querySelector(".tip");
