@@ -1,6 +1,7 @@
 """The machine a process runs on."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 CPU = Path("/proc/cpuinfo")
@@ -23,3 +24,9 @@ def cpu_field(name: str) -> str:
 def cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16, as far as Linux tells: x86 with AVX512-BF16 or AMX, Arm with BF16."""
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(f"{cpu_field('flags')} {cpu_field('Features')}".split()))
+
+
+@cache
+def cpu_has_amx() -> bool:
+    """Whether the CPU multiplies bfloat16 in tiles (Intel's AMX), as far as Linux tells."""
+    return "amx_bf16" in cpu_field("flags").split()

@@ -41,6 +41,18 @@ def test_equals_the_formula(logits, grad, monkeypatch):
         assert relative_error(found.double(), written_out(module, x)) < 1e-6
 
 
+@pytest.mark.parametrize("amx", [False, True])
+def test_both_ways_of_predicting_in_bfloat16_equal_the_formula(amx, monkeypatch):
+    """Maps whose sides sum to more than a head's width go another way where the CPU has AMX."""
+    monkeypatch.setattr("samseg.encoders.attention.cpu_has_amx", lambda: amx)
+    module = Attention(width=12, heads=2, window=0, table_size=5).bfloat16()
+    randomise(module)
+    x = torch.randn(2, 5, 5, 12).bfloat16()
+    with torch.no_grad():
+        found = module(x)
+        assert relative_error(found.double(), written_out(module, x)) < 0.01
+
+
 def test_padding_takes_part_as_keys():
     """SAM pads windows with tokens whose keys and values are the biases; leaving them out gives other numbers."""
     module = Attention(width=8, heads=1, window=4, table_size=4)
