@@ -113,6 +113,8 @@ def _classes_tab(shown: Shown) -> None:
         return {image: read, sample: None} | classify(read, *settings)
 
     def choose(name: str | None, *settings) -> dict:
+        if name is None:
+            return gr.skip()  # an upload emptied the list
         read = read_upload(shown.samples[name], own=True)
         return {image: read, upload: None} | classify(read, *settings)
 
@@ -129,9 +131,9 @@ def _classes_tab(shown: Shown) -> None:
     settings = [run, other, way, opacity]
     changed = [kept, status, pixel, first, second, unsure, differ, key, *files, *under]
     upload.upload(_messages(begin, status), [upload, *settings], [image, sample, *changed])
-    sample.input(_messages(choose, status), [sample, *settings], [image, upload, *changed])
+    sample.change(_messages(choose, status), [sample, *settings], [image, upload, *changed])
     for setting in (run, other, way):
-        setting.input(_messages(classify, status), [image, *settings], changed)
+        setting.change(_messages(classify, status), [image, *settings], changed)
     opacity.release(repaint, [kept, opacity], [first, second])
     for number, picture in enumerate((first, second)):
         picture.select(ask(number), kept, pixel)
@@ -170,6 +172,8 @@ def _clicks_tab(shown: Shown) -> None:
         return {sample: None} | draw(Clicks.on(shown.sam, as_picture(read_upload(path))))
 
     def choose(name: str | None) -> dict:
+        if name is None:
+            return gr.skip()  # an upload emptied the list
         return {upload: None} | draw(Clicks.on(shown.sam, as_picture(read_upload(shown.samples[name], own=True))))
 
     def click(clicks: Clicks | None, kind: str, event: gr.SelectData) -> dict:
@@ -177,7 +181,7 @@ def _clicks_tab(shown: Shown) -> None:
 
     changed = [kept, status, picture, download]
     upload.upload(_messages(begin, status), upload, [sample, *changed])
-    sample.input(_messages(choose, status), sample, [upload, *changed])
+    sample.change(_messages(choose, status), sample, [upload, *changed])
     picture.select(_messages(click, status), [kept, kind], changed)
     undo.click(_messages(lambda clicks: draw(_here(clicks).take_back(1)), status), kept, changed)
     clear.click(_messages(lambda clicks: draw(_here(clicks).take_back()), status), kept, changed)

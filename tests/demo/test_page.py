@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ pytestmark = [
 ]
 
 from samseg.demo.serve import serving  # noqa: E402
+from samseg.demo.uploads import read_upload  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,41 @@ def test_a_test_image_and_a_phone(visit):
     page.get_by_role("option", name="test1").first.click()
     says(page, "pixels; point at the picture, or click")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize(
+    ("tab", "picture", "where", "words"),
+    [("Classes", "#first", "#pixel", "probability"), ("Clicks", "#clicks-picture", "#clicks-status", "predicted IoU")],
+)
+def test_a_click_right_after_choosing_an_image_stays(visit, monkeypatch, tab, picture, where, words):
+    monkeypatch.setattr("samseg.demo.page.read_upload", lambda *a, **k: time.sleep(1) or read_upload(*a, **k))
+    page = visit()
+    page.get_by_role("tab", name=tab).click()
+    page.get_by_label("or a test image of the run").locator("visible=true").click()
+    page.get_by_role("option", name="test1").click()
+    click(page, picture, 0.4, 0.5)
+    says(page, words, where)
+    page.wait_for_timeout(3000)  # the click takes the focus from the list, which is no choice
+    says(page, words, where)
+
+
+def test_a_list_opened_and_left_changes_nothing(visit):
+    page = visit()
+    page.get_by_label("or a test image of the run").first.click()
+    page.mouse.click(700, 880)
+    page.wait_for_timeout(500)
+    assert page.get_by_text("Error").count() == 0 and "Upload an image" in page.inner_text("#status")
+
+
+def test_an_upload_after_a_chosen_image_is_what_is_shown(visit, scenes):
+    page = visit()
+    for _ in range(2):
+        page.get_by_label("or a test image of the run").first.click()
+        page.get_by_role("option", name="test1").click()
+        says(page, "69 x 56 pixels")
+        upload(page, scenes / "test" / "images" / "test0.png")
+        says(page, "80 x 47 pixels")
+        playwright.expect(page.get_by_label("or a test image of the run").first).to_have_value("")
 
 
 def test_clicks_make_a_mask(visit, scenes):
