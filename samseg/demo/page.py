@@ -33,6 +33,11 @@ STYLE = """
 #under { position: fixed; z-index: 9999; pointer-events: none; padding: .25rem .6rem; border-radius: 4px;
          background: rgb(20 22 26 / .88); color: white; font: .9rem system-ui, sans-serif; white-space: nowrap; }
 #under[hidden] { display: none; }
+@media (max-width: 640px) { /* a phone: the picture before what changes it */
+  .left { display: contents; }
+  .left > * { flex: 1 0 100%; }
+  .left > .after { order: 1; }
+}
 """
 HOVER = (Path(__file__).parent / "hover.js").read_text(encoding="utf-8")
 
@@ -65,14 +70,15 @@ def _classes_tab(shown: Shown) -> None:
     image = gr.State(None, time_to_live=KEPT_SECONDS)
     kept = gr.State([], time_to_live=KEPT_SECONDS)  # the answers on the page: one, or two to compare
     with gr.Row():
-        with gr.Column(scale=1, min_width=280):
+        with gr.Column(scale=1, min_width=280, elem_classes="left"):
             upload, sample = _inputs(shown, "file")
-            run = gr.Dropdown(runs, value=runs[0], label="Run", visible=len(runs) > 1)
-            other = gr.Dropdown([NOBODY, *runs], value=NOBODY, label="Beside it", visible=len(runs) > 1)
-            way = gr.Radio(list(WAYS), value="as trained", label="The network sees the image")
-            opacity = gr.Slider(0, 1, OPACITY, step=0.05, label="Opacity of the classes")
+            with gr.Column(elem_classes="after"):
+                run = gr.Dropdown(runs, value=runs[0], label="Run", visible=len(runs) > 1)
+                other = gr.Dropdown([NOBODY, *runs], value=NOBODY, label="Beside it", visible=len(runs) > 1)
+                way = gr.Radio(list(WAYS), value="as trained", label="The network sees the image")
+                opacity = gr.Slider(0, 1, OPACITY, step=0.05, label="Opacity of the classes")
             key = gr.HTML()
-            with gr.Row():
+            with gr.Row(elem_classes="after"):
                 files = [gr.DownloadButton(f"Download {name}", visible=False) for name in DOWNLOADS]
         with gr.Column(scale=3, min_width=280):
             status = gr.Markdown("Upload an image, or choose one.", elem_id="status")
@@ -142,12 +148,13 @@ def _classes_tab(shown: Shown) -> None:
 def _clicks_tab(shown: Shown) -> None:
     kept = gr.State(None, time_to_live=KEPT_SECONDS)
     with gr.Row():
-        with gr.Column(scale=1, min_width=280):
+        with gr.Column(scale=1, min_width=280, elem_classes="left"):
             upload, sample = _inputs(shown, "clicks-file")
-            kind = gr.Radio([POSITIVE, NEGATIVE, BOX], value=POSITIVE, label="A click is on")
-            with gr.Row():
-                undo, clear = gr.Button("Undo"), gr.Button("Clear")
-            download = gr.DownloadButton("Download mask.png", visible=False)
+            with gr.Column(elem_classes="after"):
+                kind = gr.Radio([POSITIVE, NEGATIVE, BOX], value=POSITIVE, label="A click is on")
+                with gr.Row():
+                    undo, clear = gr.Button("Undo"), gr.Button("Clear")
+                download = gr.DownloadButton("Download mask.png", visible=False)
         with gr.Column(scale=3, min_width=280):
             status = gr.Markdown("Upload an image, or choose one.", elem_id="clicks-status")
             picture = _picture("Image", "clicks-picture")

@@ -133,6 +133,8 @@ def test_a_test_image_and_a_phone(visit):
     page.get_by_role("option", name="test1").first.click()
     says(page, "pixels; point at the picture, or click")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    picture, settings = page.locator("#first"), page.get_by_text("The network sees the image")
+    assert picture.bounding_box()["y"] < settings.bounding_box()["y"], "one scrolls past settings to the picture"
 
 
 @pytest.mark.parametrize(
