@@ -7,7 +7,6 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from samseg.config.schema import RunConfig
-from samseg.errors import Terminated
 from samseg.report.run import write_report
 from samseg.runs.facts import save_facts
 from samseg.runs.folder import CONFIG, CURVES, PICTURES, SAMPLES, STATE, WEIGHTS, discard_unless_begun, new_run
@@ -55,8 +54,6 @@ def train(config: RunConfig, name: str) -> Path:
                 kept = saved if (folder / STATE).exists() else "no state was saved, nothing is kept"
                 accelerator.print(f"\nstopped in epoch {state.epoch + 1}; {kept}")
             if accelerator.is_main_process:
-                if state.epoch and isinstance(error, (KeyboardInterrupt, Terminated)):
-                    draw_curves(state.history, task, folder / CURVES)
                 discard_unless_begun(folder, lock)
             raise
         facts["most memory"] = peak_memory(accelerator.device)

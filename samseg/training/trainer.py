@@ -39,7 +39,7 @@ from samseg.training.report import draw_curves, epoch_line
 from samseg.training.stopping import StopRequest
 from samseg.training.tracking import Tracking
 
-CURVES_SECONDS = 10  # the curves are drawn so often, and when the run ends
+CURVES_SECONDS = 10  # the curves are drawn so often, and when the run is finished
 SAVE_MINUTES = 15  # the state is saved so often within an epoch
 WHOLE = gathered.StateDictOptions(full_state_dict=True, cpu_offload=True)  # by name, on the main process, unsharded
 
