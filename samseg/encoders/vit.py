@@ -25,6 +25,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
 
     def forward(self, x: Tensor) -> Tensor:
+        # Contiguous, or the blocks would hand the convolution's layout on, and each norm and addition would copy.
         return self.proj(x).permute(0, 2, 3, 1).contiguous()
 
 
