@@ -118,7 +118,7 @@ def test_checkpointing_recomputes_blocks_and_changes_no_gradient():
 
 @pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
 def test_tokens_lie_one_after_the_other(grad):
-    """In any other layout each norm and addition of the network copies: a quarter of the time of training in bfloat16."""
+    """In any other layout each norm and addition copies: a quarter of the time of training in bfloat16."""
     vit = SamViT(**SMALL_ARGUMENTS)
     with torch.set_grad_enabled(grad):
         taps = vit(torch.randn(1, 3, 128, 128))[:-1]
