@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samseg.encoders.chunked import chunked_attention
-from samseg.encoders.linear import Linear, is_tokenwise, is_traced
+from samseg.encoders.linear import Linear, is_tokenwise, runs_on_cpu
 from samseg.machine import cpu_has_amx
 
 
@@ -98,7 +98,7 @@ class Attention(nn.Module):
         """Attention of each (H, W) map to itself: (3, B, heads, H, W, d) -> (B, heads, H, W, d)."""
         q, k, v = qkv.unbind(0)
         if not torch.jit.is_scripting():
-            if q.device.type == "cpu" and not is_traced():
+            if runs_on_cpu(q):
                 return self.attend_in_chunks(q, k, v)
         return self.attend_folded(q, k, v)
 

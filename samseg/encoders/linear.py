@@ -51,8 +51,13 @@ def needs_speed_only(x: Tensor) -> bool:
 
 
 def runs_as_written(x: Tensor) -> bool:
-    """Whether this runs on the CPU for its result: nothing is traced and no autocast steers."""
-    return x.device.type == "cpu" and not is_traced() and not torch.is_autocast_enabled("cpu")
+    """Whether this runs on the CPU for its result, and no autocast steers."""
+    return runs_on_cpu(x) and not torch.is_autocast_enabled("cpu")
+
+
+def runs_on_cpu(x: Tensor) -> bool:
+    """Whether this runs on the CPU for its result: nothing is traced."""
+    return x.device.type == "cpu" and not is_traced()
 
 
 def is_traced() -> bool:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from samseg.encoders.linear import is_traced
+from samseg.encoders.linear import runs_on_cpu
 from samseg.encoders.norm import LayerNorm2d
 
 
@@ -85,7 +85,7 @@ class TinyViT(nn.Module):
         """
         if not torch.jit.is_scripting():
             # All follows this layout. Tokens want it; on a CPU bfloat16 takes half the time, float32 four fifths.
-            if x.device.type == "cpu" and not is_traced():
+            if runs_on_cpu(x):
                 x = x.contiguous(memory_format=torch.channels_last)
         stem = self.patch_embed.seq
         x = stem[1](stem[0](x))
