@@ -25,6 +25,7 @@ Per map (what has coordinates, control points or RPCs, or 268 million pixels or 
 nodata, in the map's place), STEM_overlay.jpg and, with --probabilities, STEM_probabilities.tif (a band a class: uint8,
 254 is 1 and 255 nodata; or float16 with NaN for nodata). With --polygons and --objects each polygon is an object
 (components), with its number. Stopped at any moment, the same command goes on.
+--precision auto is for photos without --engine: it might choose otherwise when a map goes on, or on another machine.
 Exit code: 0 all done, 1 some images could not be read and were skipped, 2 bad arguments.
 """
 
@@ -110,8 +111,6 @@ def run(args: Namespace) -> int:
         raise InputError("--engine ray divides the work itself; leave out --shard")
     if args.engine and photos and args.objects is not None:
         raise InputError(f"--engine ray makes class maps of photos such as {photos[0]}; leave out --objects")
-    if args.precision and (maps or args.engine or args.objects is not None):
-        raise InputError("--precision is for class maps of photos in this process; leave it out")
     folder, place = local_run(run), outputs_folder(run)
     predictor = Predictor.from_run(folder, args.device, tile=args.tile, tta=args.tta, precision=args.precision)
     out, failed = args.out or place / (PREDICTIONS if args.objects is None else OBJECTS), 0

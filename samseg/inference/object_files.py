@@ -55,6 +55,10 @@ class ObjectFinder:
             raise InputError(
                 "--tta averages the probabilities of classes, and this run was trained with prompts alone: leave it out"
             )
+        if predictor.precision == "auto" and not self.dense:
+            raise InputError(
+                "precision=auto compares classes, and this run was trained with prompts alone: name bf16 or fp32"
+            )
         self.way = way
         self.sam = (tuned or self._base()).to(predictor.device) if way != "components" else None
 

@@ -39,14 +39,14 @@ def check_precision(precision: str | None, model: nn.Module, device: torch.devic
         raise InputError("precision=bf16 would be slower here: this CPU has no instructions for it; leave it out")
 
 
-def fastest(model: nn.Module, config: DataConfig, image: Raster) -> tuple[nn.Module, str]:
-    """``model``, or the same with its encoder in bfloat16, and a line that says why.
+def fastest(model: nn.Module, config: DataConfig, image: Raster) -> tuple[nn.Module, str, str]:
+    """``model``, or the same with its encoder in bfloat16, the precision's name, and why it is this one.
 
     Both classify the middle of ``image``, of the network's size; bfloat16 must be `LEAST_GAIN` times as fast
     and may change `MOST_DIFFERENT` of the pixels.
     """
     if not isinstance(getattr(model, "encoder", None), TrunkEncoder) or not cpu_has_bfloat16():
-        return model, "fp32: bfloat16 is for SAM's encoders on CPUs with instructions for it"
+        return model, "fp32", "bfloat16 is for SAM's encoders on CPUs with instructions for it"
     rounded = deepcopy(model)
     rounded.encoder.round_trunk()
     view = _middle(image, config.image_size)
@@ -54,8 +54,8 @@ def fastest(model: nn.Module, config: DataConfig, image: Raster) -> tuple[nn.Mod
     different, ratio = float((exact[0] != found[0]).mean()), exact[1] / found[1]
     why = f"{ratio:.1f} times as fast in bfloat16, {different:.2%} of the pixels that were tried differ"
     if ratio >= LEAST_GAIN and different <= MOST_DIFFERENT:
-        return rounded, f"bf16: {why}"
-    return model, f"fp32: {why}"
+        return rounded, "bf16", why
+    return model, "fp32", why
 
 
 def _middle(image: Raster, size: int) -> Raster:

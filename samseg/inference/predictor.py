@@ -29,7 +29,7 @@ class Predictor:
     ``tile``: overlapping tiles at native resolution (True), the whole image at the network's size (False), or as the
     model was trained (None, the default); ``overlap`` of tiles in px (None: a quarter of a tile). ``tta``: average over
     "flips" (four times the time) or these and quarter turns ("d4", eight times). ``precision``: of SAM's encoder on a
-    CPU, see `samseg.inference.precision`; a GPU computes as the model was trained.
+    CPU, see `samseg.inference.precision`; "auto" becomes what `decide` finds. A GPU computes as the model was trained.
 
     Examples:
         >>> predictor = Predictor.from_run("runs/buildings")
@@ -56,7 +56,7 @@ class Predictor:
         if precision == "bf16":
             model.encoder.round_trunk()
         self.model = model.to(self.device)
-        self.undecided = precision == "auto"
+        self.precision = precision
         self.config = config
         self.tile = tile
         self.overlap = overlap
@@ -79,10 +79,9 @@ class Predictor:
 
     def decide(self, image: AnyImage) -> None:
         """With precision "auto", choose by this image and say why; the first that is classified is the one."""
-        if self.undecided:
-            self.model, why = fastest(self.model, self.config.data, _read(image))
-            print(f"precision {why}")
-            self.undecided = False
+        if self.precision == "auto":
+            self.model, self.precision, why = fastest(self.model, self.config.data, _read(image))
+            print(f"precision {self.precision}: {why}")
 
     @property
     def classes(self) -> list[str]:

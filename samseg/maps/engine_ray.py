@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from samseg.maps.run import MapRun, begin
 
 try:
     import ray
-    from ray.exceptions import RayActorError
+    from ray.exceptions import RayActorError, RayTaskError
     from ray.util import ActorPool
 except ImportError as error:
     raise InputError(f"--engine ray needs ray ({error}): pip install 'samseg[ray]'") from None
@@ -46,20 +47,24 @@ class Done(NamedTuple):
 
 
 class Worker:
-    """An actor: a trained run, loaded once."""
+    """An actor: a trained run, loaded once, with its first share: Ray would try a worker that cannot begin again."""
 
     def __init__(self, run: Path, out: Path, options: MapOptions, device: str | None, seen: dict[str, Any]):
-        self.run = MapRun(Predictor.from_run(run, device, **seen), run)
+        self.load = lambda: MapRun(Predictor.from_run(run, device, **seen), run)
         self.out, self.options = out, options
 
+    @cached_property
+    def run(self) -> MapRun:
+        return self.load()
+
     def do(self, share: Share) -> Done:
-        path = share.paths[0]
+        run, path = self.run, share.paths[0]
         try:
             if share.parts is None:
                 written = self.options.probabilities is not None
-                return Done(share, predict_images(self.run.predictor, share.paths, self.out, written))
+                return Done(share, predict_images(run.predictor, share.paths, self.out, written))
             with writing(self.out):
-                self.run.compute(self.run.store(path, self.out, self.options), path, self.options, share.parts)
+                run.compute(run.store(path, self.out, self.options), path, self.options, share.parts)
         except InputError as error:
             return Done(share, error=str(error))
         return Done(share)
@@ -95,7 +100,10 @@ def start_workers(
 
 
 def spread(workers: list[Any], shares: Iterable[Share]) -> Iterator[Done]:
-    """Do all shares, whichever worker is free; yield each when done. InputError when workers die again and again."""
+    """Do all shares, whichever worker is free; yield each when done.
+
+    InputError for a run that a worker cannot have, and when workers die again and again.
+    """
     try:
         yield from ActorPool(workers).map_unordered(lambda worker, share: worker.do.remote(share), list(shares))
     except RayActorError as error:
@@ -103,6 +111,10 @@ def spread(workers: list[Any], shares: Iterable[Share]) -> Iterator[Done]:
             f"a worker died {RETRIES + 1} times over one share ({str(error).splitlines()[0]}): is it short of memory? "
             "Fewer --workers need less; the same command goes on where it stopped"
         ) from error
+    except RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise InputError(f"a worker cannot begin: {error.cause}") from None
+        raise
 
 
 def infer_on_ray(
@@ -131,7 +143,7 @@ def infer_on_ray(
             _tell(path, str(error), failed)
     if not begun and not photos:
         return len(failed)
-    seen = {name: getattr(run.predictor, name) for name in ("tile", "overlap", "tta")}
+    seen = {name: getattr(run.predictor, name) for name in ("tile", "overlap", "tta", "precision")}
     workers = start_workers(run.path, out, options, device=device, **seen, **cluster)
     files = [path.resolve() for path in photos]
     shares = [Share(files[at : at + TOGETHER]) for at in range(0, len(files), TOGETHER)]

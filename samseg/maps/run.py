@@ -41,6 +41,11 @@ class MapRun:
     path: Path
 
     def __post_init__(self) -> None:
+        if self.predictor.precision == "auto":
+            raise InputError(
+                "precision=auto may choose otherwise when a stopped map goes on, or on another machine, so maps and "
+                "--engine ray do not take it; name bf16 or fp32"
+            )
         weights = self.path if self.path.is_file() else self.path / WEIGHTS
         self.weights = hashlib.sha256(weights.read_bytes()).hexdigest()
 
@@ -53,6 +58,8 @@ class MapRun:
             overlap = data.image_size // 4 if self.predictor.overlap is None else self.predictor.overlap
             plan = MapPlan.of(raster.shape, data.image_size, overlap, len(self.predictor.classes))
             pixels = options.pixels() | {"tta": self.predictor.tta}
+            if self.predictor.precision == "bf16":  # any other is how results were always made, and keeps their digest
+                pixels["precision"] = "bf16"
             about = {"raster": str(path), "run": str(self.path), "weights": self.weights[:16], **pixels}
             layers = dict(confidence=options.polygons is not None, probabilities=options.probabilities)
             content = {

@@ -49,7 +49,7 @@ class ImageEncoder(nn.Module):
 
         With `early` its channels are followed by the early features': (B, 256 + width, H/16, W/16).
         """
-        taps = self.trunk(x)
+        taps = [tap.to(x.dtype) for tap in self.trunk(x.to(next(self.trunk.parameters()).dtype))]  # may be rounded
         return torch.cat([taps[-1], taps[0]], dim=1) if self.early else taps[-1].contiguous()
 
 

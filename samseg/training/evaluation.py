@@ -133,7 +133,7 @@ def evaluate_run(
     task.check((split,))
     predictor = Predictor.from_run(folder, precision=precision)
     dataset = task.dataset(split, train=False, seed=config.seed)
-    if predictor.undecided:
+    if predictor.precision == "auto":
         predictor.decide(dataset[0]["image"])
     scores = _object_scores(dataset, predictor, config.data, objects)
     metrics = evaluate(

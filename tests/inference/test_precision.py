@@ -1,12 +1,18 @@
 """SAM's encoder in bfloat16 on a CPU: what is asked for, what it changes, and where it is refused."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from samseg import machine
+from samseg.data.raster import Raster
 from samseg.errors import InputError
 from samseg.inference import precision
+from samseg.inference.object_files import ObjectFinder
+from samseg.inference.objects import by_components
 from samseg.inference.predictor import Predictor
+from tests.inference.test_object_files import promptable
 from tests.random_run import write_run
 
 
@@ -63,13 +69,30 @@ def test_without_instructions_it_is_refused_and_auto_stays_exact(folder, image, 
     assert capsys.readouterr().out.startswith("precision fp32: ")
 
 
-def test_the_command_takes_it_for_photos_alone(folder, tmp_path, command, cpu, image):
-    from PIL import Image
-
+def test_the_command_takes_it_for_photos_and_their_objects(folder, tmp_path, command, cpu, image):
     cpu("avx512_bf16")
     Image.fromarray(image).save(tmp_path / "photo.png")
-    run = (folder, tmp_path / "photo.png", "--out", tmp_path / "out", "--device", "cpu")
-    code, out, err = command("infer", *run, "--precision", "bf16")
-    assert code == 0 and (tmp_path / "out" / "photo.png").exists(), err
-    code, out, err = command("infer", *run, "--precision", "bf16", "--objects")
-    assert code == 2 and "--precision is for class maps of photos" in err
+    predictor = Predictor.from_run(folder, "cpu", precision="bf16")
+    run = (folder, tmp_path / "photo.png", "--device", "cpu", "--precision", "bf16")
+    for more, expected in ((), predictor(image)), (("--objects",), by_components(predictor(image)).map):
+        code, _, err = command("infer", *run, *more, "--out", tmp_path / "out")
+        assert code == 0, err
+        assert (np.asarray(Image.open(tmp_path / "out" / "photo.png")) == expected).all()
+
+
+@pytest.mark.parametrize("way", ["prompts", "amg"])
+def test_sam_of_a_run_computes_in_it_as_well(way, tmp_path, cpu, image):
+    cpu("avx512_bf16")
+    run = promptable(tmp_path / "run")
+    exact, found = (ObjectFinder(Predictor.from_run(run, "cpu", precision=name), way) for name in ("fp32", "bf16"))
+    inputs = torch.from_numpy(image[:64, :64]).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        expected, embedding = (finder.sam.image_encoder(inputs) for finder in (exact, found))
+    assert embedding.dtype == torch.float32 and 0 < (embedding - expected).abs().max() < 0.05 * expected.abs().max()
+    assert found(Raster(image.transpose(2, 0, 1))).map.shape == image.shape[:2]
+
+
+def test_auto_needs_classes_to_compare(tmp_path):
+    predictor = Predictor.from_run(promptable(tmp_path / "run", none=0.0), "cpu", precision="auto")
+    with pytest.raises(InputError, match="compares classes.* name bf16 or fp32"):
+        ObjectFinder(predictor)

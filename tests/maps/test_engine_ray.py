@@ -13,6 +13,8 @@ import rasterio
 import ray
 from PIL import Image
 
+from samseg import machine
+from samseg.errors import InputError
 from samseg.inference.predictor import Predictor
 from samseg.maps.engine_ray import infer_on_ray
 from samseg.maps.options import MapOptions
@@ -87,3 +89,23 @@ def test_a_killed_worker_leaves_the_result_unchanged_and_one_bad_map_the_others(
     np.testing.assert_array_equal(classes(out / "a.tif"), classes(tmp_path / "one" / "a.tif"))
     np.testing.assert_array_equal(np.asarray(Image.open(out / "c.png")), run.predictor(photo))
     assert {"a.tif", "c.png", "legend.png"} <= set(os.listdir(out)) and not (out / "a.parts").exists()
+
+
+def test_workers_compute_in_bfloat16_where_they_can_and_say_where_they_cannot(cluster, tmp_path, monkeypatch):
+    path = write_run(tmp_path / "run", encoder="sam-vit_t")
+    raster = write_raster(tmp_path / "a.tif", noise(70, 90))
+    photo = write_raster(tmp_path / "c.png", noise(40, 50), driver="PNG", crs=None, transform=None)
+    workers_can = machine.cpu_has_bfloat16()
+    (tmp_path / "cpuinfo").write_text("flags : avx512_bf16\n")  # of this process; workers see their own CPU
+    monkeypatch.setattr(machine, "CPU", tmp_path / "cpuinfo")
+    run = MapRun(Predictor.from_run(path, "cpu", tile=True, precision="bf16"), path)
+    call = (run, [raster], [photo], tmp_path / "out", MapOptions())
+    with pytest.raises(InputError, match="^a worker cannot begin: device nonsense cannot be used .*"):
+        infer_on_ray(*call, "nonsense", workers=1)
+    if not workers_can:
+        with pytest.raises(InputError, match="^a worker cannot begin: .*no instructions for it; leave it out$"):
+            infer_on_ray(*call, "cpu", workers=1)
+        return
+    assert infer_on_ray(*call, "cpu", workers=1) == 0
+    np.testing.assert_array_equal(classes(tmp_path / "out" / "a.tif"), run.predictor(raster))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "c.png")), run.predictor(photo))

@@ -9,6 +9,7 @@ from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
+from samseg import machine
 from samseg.data.raster import Raster
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.inference.predictor import Predictor
@@ -114,6 +115,34 @@ def test_alpha_is_no_band_and_hides(run, tmp_path):
     raster = write_raster(tmp_path / "a.tif", pixels, photometric="rgb", alpha="yes")
     infer_map(run, raster, tmp_path / "out", MapOptions())
     assert ((classes(tmp_path / "out" / "a.tif") == 255) == (pixels[3] == 0)).all()
+
+
+def test_bfloat16_is_the_predictors_and_another_result(tmp_path, monkeypatch, command):
+    (tmp_path / "cpuinfo").write_text("flags : avx512_bf16\n")  # torch computes the same without
+    monkeypatch.setattr(machine, "CPU", tmp_path / "cpuinfo")
+    path, pixels = write_run(tmp_path / "run", encoder="sam-vit_t"), noise(70, 90)
+    plain, rounded, said = (
+        MapRun(Predictor.from_run(path, "cpu", tile=True, precision=precision), path)
+        for precision in (None, "bf16", "fp32")
+    )
+    raster, out, options = write_raster(tmp_path / "a.tif", pixels), tmp_path / "out", MapOptions()
+    made = {run.store(raster, out, options).digest for run in (plain, said)}
+    assert len(made) == 1 and rounded.store(raster, out, options).digest not in made
+    infer_shard(plain, raster, out, options, 1, 1)
+    call = ("infer", path, raster, "--out", out, "--device", "cpu")
+    code, _, error = command(*call, "--precision", "bf16")
+    assert code == 2 and "parts of another result (precision was None, is bf16)" in error
+    assert error.count("\n") == 1 and not (out / "a.tif").exists()
+    code, _, error = command(*call, "--precision", "bf16", "--shard", "1/1", "--out", tmp_path / "rounded")
+    assert code == 0, error
+    with pytest.raises(ValueError, match="precision was bf16, is None"):
+        infer_map(plain, raster, tmp_path / "rounded", options)
+    merge(tmp_path / "rounded" / "a.parts")
+    np.testing.assert_array_equal(classes(tmp_path / "rounded" / "a.tif"), rounded.predictor(Raster(pixels)))
+    code, done, error = command(*call, "--precision", "bf16", "--out", tmp_path / "rounded")
+    assert code == 0 and "finished already" in done, error
+    code, _, error = command(*call, "--precision", "auto", "--out", tmp_path / "auto")
+    assert code == 2 and "name bf16 or fp32" in error and error.count("\n") == 1 and not (tmp_path / "auto").exists()
 
 
 def test_averaging_over_turns_makes_the_map_turn_with_the_raster(run, tmp_path):

@@ -82,9 +82,11 @@ class PartStore:
             earlier = _said(self.folder)
             if earlier["digest"] == self.digest:
                 return
-            before = earlier["about"]
+            before, now = earlier["about"], self.about
             changes = [
-                f"{key} was {before.get(key)}, is {now}" for key, now in self.about.items() if before.get(key) != now
+                f"{key} was {before.get(key)}, is {now.get(key)}"
+                for key in before | now
+                if before.get(key) != now.get(key)
             ]
             raise InputError(
                 f"{self.folder} holds parts of another result ({'; '.join(changes) or 'the raster has changed'}): "
