@@ -106,20 +106,19 @@ def test_import_is_light():
     code = """if True:
         import sys
         import samseg
-        heavy = "cv2 albumentations matplotlib accelerate torchmetrics tensorboard onnx rasterio".split()
-        loaded = [[name for name in heavy if name in sys.modules]]
+        heavy = {"cv2", "albumentations", "matplotlib", "accelerate", "torchmetrics", "tensorboard", "onnx", "rasterio"}
+        loaded = [heavy & set(sys.modules)]
         from samseg.cli.main import main
         try:
             main(["train", "--help"])
         except SystemExit:
-            loaded += [[name for name in heavy if name in sys.modules]]
+            loaded.append(heavy & set(sys.modules))
         import samseg.config.load, samseg.data.dataset
-        heavy = "albumentations matplotlib accelerate torchmetrics tensorboard onnx rasterio".split()
-        loaded += [[name for name in heavy if name in sys.modules]]
-        print(loaded)
+        loaded.append(heavy & set(sys.modules) - {"cv2"})  # the dataset reads images with it
+        print(*map(sorted, loaded))
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[[], [], []]"
+    assert done.stdout.splitlines()[-1] == "[] [] []"
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "tools").glob("*.py")), ids=lambda file: file.name)

@@ -10,9 +10,8 @@ from samseg.data.config import DataConfig
 from samseg.data.preprocess import valid_pixels
 from samseg.data.sources import Source
 from samseg.data.target import class_target
-from samseg.errors import InputError
 from samseg.inference.object_files import ObjectFinder
-from samseg.tasks.matching import Matches, match
+from samseg.tasks.matching import Matches, match, not_told_apart
 
 
 class PhotoScores:
@@ -27,9 +26,9 @@ class PhotoScores:
 
     def __init__(self, finder: ObjectFinder, source: Source, data: DataConfig):
         if source.instances(source.names[0]) is None:
-            raise InputError(
-                f"--objects compares with objects that labels tell apart, and {source.image_file(source.names[0])} "
-                "has none: they come from instances/ beside images/, COCO or labelme"
+            raise not_told_apart(
+                f"{source.image_file(source.names[0])} has none: they come from instances/ beside images/, COCO or "
+                "labelme"
             )
         self._finder, self._source, self._data = finder, source, data
         self._target = class_target(data, source) if data.classes else None

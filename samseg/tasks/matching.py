@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from samseg.errors import InputError
 from samseg.tasks.sections import Table
 
 IOU = 0.5  # at least, of a found and a true object that are one: as SpaceNet scores buildings, and COCO's AP50
@@ -57,8 +58,8 @@ class Matches:
 
 def match(found: np.ndarray, true: np.ndarray, threshold: float = IOU) -> Matches:
     """Compare two object maps (H, W), 0 for none; see `partners`."""
-    ious = [iou for _, iou in partners(found, true, threshold).values()]
-    objects, truths = (len(np.unique(numbers[numbers != 0])) for numbers in (found, true))
+    chosen, objects, truths = _paired(found, true, threshold)
+    ious = [iou for _, iou in chosen.values()]
     return Matches(len(ious), objects - len(ious), truths - len(ious), float(sum(ious)))
 
 
@@ -71,6 +72,11 @@ def partners(found: np.ndarray, true: np.ndarray, threshold: float = IOU) -> dic
     Args:
         threshold: at least 0.5.
     """
+    return _paired(found, true, threshold)[0]
+
+
+def _paired(found: np.ndarray, true: np.ndarray, threshold: float) -> tuple[dict[int, tuple[int, float]], int, int]:
+    """`partners`, and how many objects each map holds."""
     (mine, at), (theirs, there) = (np.unique(numbers, return_inverse=True) for numbers in (found, true))
     of_mine, of_theirs = np.bincount(at.ravel()), np.bincount(there.ravel())
     pairs, overlap = np.unique(at.ravel() * np.int64(len(theirs)) + there.ravel(), return_counts=True)
@@ -85,7 +91,12 @@ def partners(found: np.ndarray, true: np.ndarray, threshold: float = IOU) -> dic
         if a and b and a not in chosen and b not in taken:
             chosen[a] = (b, iou)
             taken.add(b)
-    return chosen
+    return chosen, len(mine[mine != 0]), len(theirs[theirs != 0])
+
+
+def not_told_apart(why: str) -> InputError:
+    """What is raised where ``--objects`` is asked for and the labels know no objects; ``why``, and the way out."""
+    return InputError(f"--objects compares with objects that labels tell apart, and {why}")
 
 
 def section(scores: dict[str, Any]) -> Table:

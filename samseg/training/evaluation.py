@@ -24,7 +24,7 @@ from samseg.runs.facts import EVALUATED, save_split
 from samseg.runs.folder import copy_run, evaluation_file, objects_file, read_run_config
 from samseg.runs.state import write_json
 from samseg.tasks import Task
-from samseg.tasks.matching import OBJECTS
+from samseg.tasks.matching import OBJECTS, not_told_apart
 from samseg.tasks.matching import table as object_table
 from samseg.tasks.sections import Gallery
 from samseg.tasks.task import Details, Figures, Metrics
@@ -168,9 +168,8 @@ def _object_scores(
                 f"the objects of data.source: {data.source} are connected areas; leave out --objects {way}"
             )
         if way is not None and all(source.instances(name) is None for name in source.names):
-            raise InputError(
-                f"--objects compares with objects that labels tell apart, and those of {source.split} are rasters: "
-                "leave it out, or label with polygons, lines or points"
+            raise not_told_apart(
+                f"those of {source.split} are rasters: leave it out, or label with polygons, lines or points"
             )
         from samseg.maps.polygons.objects import ObjectScores  # what it needs is an extra, which maps need, too
 
@@ -178,7 +177,5 @@ def _object_scores(
     if way is None:
         return None
     if source is None:
-        raise InputError(
-            "--objects compares with objects that labels tell apart, and this run's task knows none: leave it out"
-        )
+        raise not_told_apart("this run's task knows none: leave it out")
     return PhotoScores(ObjectFinder(predictor, None if way == "auto" else way), source, data)
