@@ -31,6 +31,8 @@ def wanted(path: Path, options: MapOptions) -> Callable[[Box], np.ndarray] | Non
             warnings.warn(f"{options.area}: {vectors.mended} invalid geometries were mended", stacklevel=2)
         areas = vectors.geometries
         areas = areas[shapely.get_dimensions(areas) == 2]
+        if not len(areas):
+            raise InputError(f"{options.area} holds no polygons, only lines or points, which have no inside")
     burner = Burner(areas, np.ones(len(areas)), place["transform"])
     if not len(burner.touching(0, 0, *raster.shape)):
         raise InputError(f"{options.area or f'--bounds {options.bounds}'} does not touch {path}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ class PolygonOptions:
     def __post_init__(self) -> None:
         if self.suffix not in FORMATS:
             raise InputError(f"polygons are written as {', '.join(FORMATS)}; got {self.suffix}")
-        if self.min_area < 0 or self.simplify < 0:
-            raise InputError("--min-area (square metres) and --simplify (metres) must not be negative")
+        if not (0 <= self.min_area < math.inf and 0 <= self.simplify < math.inf):
+            raise InputError("--min-area (square metres) and --simplify (metres) must not be negative, nor infinite")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,14 @@ class MapOptions:
     def __post_init__(self) -> None:
         if self.area is not None and self.bounds is not None:
             raise InputError("give an area or bounds, not both")
-        if self.resolution is not None and not self.resolution > 0:
+        if self.bounds is not None:
+            left, bottom, right, top = self.bounds
+            if not (-math.inf < left < right < math.inf and -math.inf < bottom < top < math.inf):
+                raise InputError(
+                    "--bounds are LEFT BOTTOM RIGHT TOP, LEFT being less than RIGHT and BOTTOM less than TOP; got "
+                    f"{left} {bottom} {right} {top}"
+                )
+        if self.resolution is not None and not 0 < self.resolution < math.inf:
             raise InputError(f"--resolution is metres a pixel, above 0; got {self.resolution}")
 
     def pixels(self) -> dict[str, Any]:

@@ -291,6 +291,11 @@ def test_one_of_many_that_cannot_be_read_is_skipped(run, tmp_path, capsys):
         (3, "uint8", {"bands": (1, 2)}, "takes 3 bands, and --bands names 2"),
         (3, "uint8", {"bounds": (0, 0, 1, 1)}, "does not touch"),
         (3, "uint8", {"area": Path("nowhere.gpkg")}, "nowhere.gpkg"),
+        (3, "uint8", {"bounds": (733630, 3725100, 733610, 3725120)}, "LEFT BOTTOM RIGHT TOP.* got 733630 3725100"),
+        (3, "uint8", {"bounds": (733610, 3725120, 733630, 3725100)}, "BOTTOM less than TOP"),
+        (3, "uint8", {"bounds": (float("-inf"), 3725100, 733630, 3725120)}, "got -inf"),
+        (3, "uint8", {"resolution": 1e-9}, "pixels at 1e-09 m a pixel, and has 0.5 m itself"),
+        (3, "uint8", {"resolution": float("inf")}, "above 0; got inf"),
     ],
 )
 def test_what_cannot_be_is_one_line(run, tmp_path, bands, dtype, options, message):
@@ -299,6 +304,21 @@ def test_what_cannot_be_is_one_line(run, tmp_path, bands, dtype, options, messag
         infer_map(run, raster, tmp_path / "out", MapOptions(**options))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out" / "a.tif").exists()
+
+
+@pytest.mark.parametrize("option", ["min_area", "simplify"])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
+def test_sizes_that_are_none(option, value):
+    with pytest.raises(ValueError, match="must not be negative, nor infinite"):
+        PolygonOptions("gpkg", **{option: value})
+
+
+def test_an_area_of_points_alone(run, tmp_path):
+    raster = write_raster(tmp_path / "a.tif", noise(70, 70))
+    point = {"type": "Point", "coordinates": list(NORTH_UP @ (30, 30))}
+    area = write_labels(tmp_path / "area.geojson", [("", point)], "EPSG:32616")
+    with pytest.raises(ValueError, match="area.geojson holds no polygons, only lines or points"):
+        infer_map(run, raster, tmp_path / "out", MapOptions(area=area))
 
 
 def test_names_that_would_collide(run, tmp_path, command):

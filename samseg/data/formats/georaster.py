@@ -24,6 +24,7 @@ except ImportError as error:
 
 CACHE_BYTES = 2**26  # of GDAL's blocks; its default, a twentieth of the machine's memory, grows with the machine
 MOST_PIXELS = 2**28  # of an image that is read whole
+MOST_SIDE = 2**31 - 1  # pixels, of what GDAL can count
 PIECE = 128  # pixels a side of what is read at a time of a raster that is shrunk
 ROWS = 256  # read at a time where only their validity is asked for
 METRES_A_DEGREE = math.pi * 6371008.8 / 180
@@ -211,6 +212,11 @@ class RasterFile:
         x, y = source.transform.column_vectors[:2]
         size = (math.hypot(*x) * resolution / across, math.hypot(*y) * resolution / down)
         width, height = (max(1, round(abs(length) / step)) for length, step in zip((right - left, top - bottom), size))
+        if max(width, height) > MOST_SIDE:
+            raise InputError(
+                f"{self.path} would have {width:.3g} x {height:.3g} pixels at {resolution} m a pixel, and has "
+                f"{across:.3g} m itself: give --resolution a larger number"
+            )
         place = rasterio.transform.from_origin(min(left, right), max(top, bottom), *size)
         masked = all(flags == [MaskFlags.all_valid] for flags in source.mask_flag_enums)
         return WarpedVRT(
