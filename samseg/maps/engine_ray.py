@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from samseg.maps.disk import writing
 from samseg.maps.options import MapOptions
 from samseg.maps.parts.store import PartStore
 from samseg.maps.products import Products
-from samseg.maps.run import MapRun, begin
+from samseg.maps.run import MapRun, begun
 
 try:
     import ray
@@ -132,38 +133,39 @@ def infer_on_ray(
     """
     check_inputs(maps, out, options)
     check_names(photos, out)
-    failed: set[Path] = set()
-    begun: dict[Path, tuple[PartStore, Products]] = {}
-    for path in maps:
-        try:
-            if found := begin(run, path, out, options):
-                begun[path.resolve()] = found
-                found[0].prepare()
-        except InputError as error:
-            _tell(path, str(error), failed)
-    if not begun and not photos:
-        return len(failed)
-    seen = {name: getattr(run.predictor, name) for name in ("tile", "overlap", "tta", "precision")}
-    workers = start_workers(run.path, out, options, device=device, **seen, **cluster)
-    files = [path.resolve() for path in photos]
-    shares = [Share(files[at : at + TOGETHER]) for at in range(0, len(files), TOGETHER)]
-    for path, (store, _) in begun.items():
-        count = min(SHARES * len(workers), store.plan.parts)
-        shares += [Share([path], store.plan.shard(index, count)) for index in range(1, count + 1)]
-    unread = 0
-    total = sum(len(share.parts or share.paths) for share in shares)
-    with tqdm(total=total, unit="part", disable=None) as bar:
-        for done in spread(workers, shares):
-            bar.update(len(done.share.parts or done.share.paths))
-            unread += done.failed
-            if done.error is not None and done.share.paths[0] not in failed:
-                _tell(done.share.paths[0], done.error, failed)
-    for path, (store, products) in begun.items():
-        if path not in failed:
-            with writing(out):
-                products.write()
-            store.remove()
-    return len(failed) + unread
+    with ExitStack() as held:  # the maps, until the end
+        failed: set[Path] = set()
+        todo: dict[Path, tuple[PartStore, Products]] = {}
+        for path in maps:
+            try:
+                if found := held.enter_context(begun(run, path, out, options)):
+                    found[0].prepare()
+                    todo[path.resolve()] = found
+            except InputError as error:
+                _tell(path, str(error), failed)
+        if not todo and not photos:
+            return len(failed)
+        seen = {name: getattr(run.predictor, name) for name in ("tile", "overlap", "tta", "precision")}
+        workers = start_workers(run.path, out, options, device=device, **seen, **cluster)
+        files = [path.resolve() for path in photos]
+        shares = [Share(files[at : at + TOGETHER]) for at in range(0, len(files), TOGETHER)]
+        for path, (store, _) in todo.items():
+            count = min(SHARES * len(workers), store.plan.parts)
+            shares += [Share([path], store.plan.shard(index, count)) for index in range(1, count + 1)]
+        unread = 0
+        total = sum(len(share.parts or share.paths) for share in shares)
+        with tqdm(total=total, unit="part", disable=None) as bar:
+            for done in spread(workers, shares):
+                bar.update(len(done.share.parts or done.share.paths))
+                unread += done.failed
+                if done.error is not None and done.share.paths[0] not in failed:
+                    _tell(done.share.paths[0], done.error, failed)
+        for path, (store, products) in todo.items():
+            if path not in failed:
+                with writing(out):
+                    products.write()
+                store.remove()
+        return len(failed) + unread
 
 
 def _tell(path: Path, error: str, failed: set[Path]) -> None:

@@ -15,7 +15,7 @@ def merge(folder: Path, cog: bool = False, overwrite: bool = False) -> None:
     """
     store = PartStore.opened(folder)
     products = Products(store, folder.parent, MapOptions.from_outputs(store.outputs, cog=cog, overwrite=overwrite))
-    if overwrite or not products.finished():
-        with writing(folder.parent):
+    with products.held(), writing(folder.parent):
+        if overwrite or not products.finished():
             products.write()
-    store.remove()
+        store.remove()

@@ -1,5 +1,6 @@
 """What is made of a raster's parts once all are there: the map, probabilities, polygons, an overlay to look at."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from samseg.maps.polygons.areas import areas
 from samseg.maps.polygons.files import Place, write_polygons
 from samseg.maps.write import made_of, write_classes, write_probabilities
 from samseg.predict.draw import background_of, legend, overlay, save_picture
+from samseg.runs.lock import locked
 
 
 @dataclass
@@ -28,6 +30,10 @@ class Products:
     @property
     def classes(self) -> Path:
         return self._file(".tif")
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep other processes from making them: two would delete each other's files. Shards may be computed."""
+        return locked(self.out / f".{self.store.folder.stem}.lock", self.classes, "--out")
 
     def finished(self) -> bool:
         """Whether all that is asked for is there; InputError when it is another's, or was made with less."""
@@ -48,7 +54,7 @@ class Products:
         return not lacking
 
     def write(self) -> None:
-        """Write all, the map last: where it is, the others are. One process at a time may do it."""
+        """Write all, the map last: where it is, the others are. They are `held` meanwhile."""
         missing = self.store.missing(range(self.store.plan.parts))
         if missing:
             raise InputError(

@@ -3,7 +3,8 @@
 import hashlib
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from samseg.data.preprocess import tile_view
 from samseg.data.scale import chosen_bands
 from samseg.errors import InputError
 from samseg.files import WriteError
+from samseg.inference.each import output_folder
 from samseg.inference.predictor import Predictor
 from samseg.maps.area import wanted
 from samseg.maps.checks import check_inputs, check_resolution, check_values, share_of_data
@@ -135,10 +137,12 @@ class MapRun:
                 bar.update()
 
 
-def begin(run: MapRun, path: Path, out: Path, options: MapOptions) -> tuple[PartStore, Products] | None:
+@contextmanager
+def begun(run: MapRun, path: Path, out: Path, options: MapOptions) -> Iterator[tuple[PartStore, Products] | None]:
     """What is to be computed of a raster and made of it; None, with a word, where it is finished already.
 
-    InputError for what cannot be read, and for an output of something else that may not be overwritten.
+    For the block no other process begins it. InputError for what cannot be read, for an output of something else that
+    may not be overwritten, and for one that another process is at.
     """
     store = run.store(path, out, options)
     if options.polygons is not None:
@@ -147,10 +151,13 @@ def begin(run: MapRun, path: Path, out: Path, options: MapOptions) -> tuple[Part
     if not options.overwrite and products.finished():
         store.remove()  # by a call that was stopped before it could
         print(f"{products.classes} is finished already; --overwrite makes it anew")
-        return None
-    if options.overwrite and store.differs():
-        store.remove()
-    return store, products
+        yield None
+        return
+    output_folder(out)
+    with products.held():
+        if options.overwrite:
+            store.clear()
+        yield store, products
 
 
 def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
@@ -159,20 +166,22 @@ def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
     What an earlier call left unfinished is gone on with; what it finished is left as it is. InputError for what cannot
     be read or written.
     """
-    begun = begin(run, path, out, options)
-    if begun is None:
-        return
-    store, products = begun
-    with writing(out):
-        run.compute(store, path, options, range(store.plan.parts))
-        products.write()
-    store.remove()
+    with begun(run, path, out, options) as found:
+        if found is None:
+            return
+        store, products = found
+        with writing(out):
+            run.compute(store, path, options, range(store.plan.parts))
+            products.write()
+            store.remove()
 
 
 def infer_shard(run: MapRun, path: Path, out: Path, options: MapOptions, index: int, count: int) -> None:
     """Compute the ``index``-th of ``count`` shards of a raster's parts into ``out/<stem>.parts``."""
     store = run.store(path, out, options)
     numbers = store.plan.shard(index, count)
+    if options.overwrite:
+        store.clear()
     with writing(out):
         run.compute(store, path, options, numbers)
     print(f"{len(numbers)} of {store.plan.parts} parts in {store.folder}; samseg merge {store.folder} makes the map")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pyogrio
 import pytest
 import rasterio
 
+from samseg.errors import InputError
 from samseg.maps.merge import merge
 from samseg.maps.options import MapOptions, PolygonOptions
 from samseg.maps.parts.store import PartStore
-from samseg.maps.run import infer_shard
+from samseg.maps.products import Products
+from samseg.maps.run import infer_map, infer_shard
 from tests.maps.rasters import write_two_parts
 
 
@@ -76,3 +79,26 @@ def test_killed_while_merging_it_is_merged_by_the_same_command(run, tmp_path, mo
     for one, other in zip(content(whole), content(out), strict=True):
         np.testing.assert_array_equal(one, other)
     assert {file.name for file in out.iterdir()} == {file.name for file in whole.iterdir()}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_second_process_is_told_of_the_first_until_that_is_killed(run, tmp_path):
+    raster, out, options = write_two_parts(tmp_path / "a.tif"), tmp_path / "out", MapOptions()
+    infer_shard(run, raster, out, options, 1, 1)
+    first = os.fork()
+    if not first:
+        Products.write = lambda self: (tmp_path / "busy").touch() or time.sleep(99)
+        infer_map(run, raster, out, options)
+        os._exit(1)
+    try:
+        while not (tmp_path / "busy").exists():
+            assert os.waitpid(first, os.WNOHANG) == (0, 0)
+            time.sleep(0.01)
+        for second in (lambda: infer_map(run, raster, out, options), lambda: merge(out / "a.parts")):
+            with pytest.raises(InputError, match=rf"a.tif is in use by process {first} on .*, or name another --out$"):
+                second()
+    finally:
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
+    infer_map(run, raster, out, options)
+    assert {file.name for file in out.iterdir()} == {"a.tif", "a_overlay.jpg", "legend.png"}

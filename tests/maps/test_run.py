@@ -1,5 +1,6 @@
 """A raster through a run: the map in the raster's place, what it says of itself, shards, and bad input."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -339,8 +340,11 @@ def test_parts_of_another_result_and_rasters_of_other_bands(run, tmp_path, comma
     raster = write_raster(tmp_path / "a.tif", noise(70, 70))
     other = write_raster(tmp_path / "b.tif", noise(70, 70, bands=1))
     infer_shard(run, raster, tmp_path / "out", MapOptions(), 1, 1)
-    with pytest.raises(ValueError, match="parts of another result .*skip_damaged was False, is True"):
-        infer_map(run, raster, tmp_path / "out", MapOptions(skip_damaged=True))
+    for again in (infer_map, partial(infer_shard, index=1, count=1)):
+        with pytest.raises(ValueError, match="parts of another result .*skip_damaged was False, is True.*--overwrite"):
+            again(run, raster, tmp_path / "out", MapOptions(skip_damaged=True))
+    infer_shard(run, raster, tmp_path / "out", MapOptions(skip_damaged=True, overwrite=True), 1, 1)
+    merge(tmp_path / "out" / "a.parts")
     code, _, error = command("infer", run.path, raster, other, "--out", tmp_path / "others")
     assert code == 2 and f"b.tif has 1 bands and {raster} has 3; say which are used with --bands" in error
     assert not (tmp_path / "others").exists()

@@ -118,9 +118,10 @@ class PartStore:
                 entry.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def differs(self) -> bool:
-        """Whether the folder holds the parts of another result."""
-        return (self.folder / SPLIT).is_file() and _said(self.folder)["digest"] != self.digest
+    def clear(self) -> None:
+        """Remove the parts of another result."""
+        if (self.folder / SPLIT).is_file() and _said(self.folder)["digest"] != self.digest:
+            self.remove()
 
     def file(self, number: int) -> Path:
         return self.folder / f"{number:06d}.tif"

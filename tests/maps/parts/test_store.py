@@ -34,7 +34,7 @@ def test_a_damaged_folder_is_one_line(tmp_path, damage):
     parts = store(tmp_path / "a.parts", (100, 90))
     parts.prepare()
     (tmp_path / "a.parts" / SPLIT).write_bytes(damage)
-    for use in (parts.prepare, parts.differs, lambda: PartStore.opened(tmp_path / "a.parts")):
+    for use in (parts.prepare, parts.clear, lambda: PartStore.opened(tmp_path / "a.parts")):
         with pytest.raises(InputError, match=r"is damaged .*: delete .*a.parts to start anew"):
             use()
 
