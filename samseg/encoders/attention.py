@@ -99,7 +99,7 @@ class Attention(nn.Module):
         q, k, v = qkv.unbind(0)
         if not torch.jit.is_scripting():
             if runs_on_cpu(q):
-                return self.attend_in_chunks(q, k, v)
+                return self.attend_on_cpu(q, k, v)
         return self.attend_folded(q, k, v)
 
     def attend_folded(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class Attention(nn.Module):
         return F.scaled_dot_product_attention(query, key, value, scale=d**-0.5)[..., :d].reshape(B, heads, H, W, d)
 
     @torch.jit.unused
-    def attend_in_chunks(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend_on_cpu(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """As `attend`, of q, k and v (B, heads, H, W, d)."""
         B, heads, H, W, d = q.shape
         if H + W <= d:

@@ -10,7 +10,7 @@ from samseg.encoders.products import Affine
 class Linear(nn.Linear):
     """(..., in_features) -> (..., out_features), as nn.Linear.
 
-    On the CPU it runs forward and backward as a convolution (`products.py`): the same products and sums.
+    On the CPU it runs forward and backward by the routes of `products.py`: the same products and sums.
 
     Attributes:
         adapter: None, or a module whose output for the same input is added.

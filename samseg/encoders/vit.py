@@ -14,7 +14,9 @@ from samseg.encoders.linear import Linear, is_tokenwise, needs_speed_only
 from samseg.encoders.norm import LayerNorm2d
 
 PATCH = 16
-STRIPE = 1024  # tokens worked on at a time on the CPU; their MLP's hidden layer stays in cache
+# Tokens worked on at a time on the CPU, in float32: their MLP's hidden layer stays in cache. Of half the size twice as
+# many, or ViT-B takes a seventh longer on a Xeon with AMX.
+STRIPE = 1024
 
 
 class PatchEmbed(nn.Module):
@@ -81,11 +83,11 @@ class Block(nn.Module):
     def _in_stripes(self, x: Tensor) -> Tensor:
         """The same a few rows of one image at a time, for the CPU's caches: a row of windows sees no other row."""
         out = torch.empty_like(x)
+        step = max(1, STRIPE * 4 // x.element_size() // x.shape[2])
         if self.attn.window == 0:
             x = x + self.attn(self.norm1(x))
-            step = max(1, STRIPE // x.shape[2])
-        else:
-            step = self.attn.window
+        else:  # whole rows of windows
+            step = self.attn.window * max(1, step // self.attn.window)
         for image, image_out in zip(x, out):
             for top in range(0, x.shape[1], step):
                 rows = image[None, top : top + step]
