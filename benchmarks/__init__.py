@@ -3,12 +3,13 @@
 One more is a file with a docstring, ``add_arguments(parser)`` and ``run(args)``, and a row.
 """
 
-from benchmarks import cache, encoder, faults, maps, promptable, sam, table, train
+from benchmarks import cache, encoder, faults, maps, predict, promptable, sam, table, train
 
 BENCHMARKS = {
     "table": table,
     "encoder": encoder,
     "cache": cache,
+    "predict": predict,
     "train": train,
     "sam": sam,
     "promptable": promptable,

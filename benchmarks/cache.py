@@ -24,7 +24,7 @@ from samseg.training.trainer import Trainer
 CONFIG = """
 model: {{arch: {arch}, encoder: {encoder}, weights: null, decoder: {decoder}}}
 data: {{root: {root}, image_size: {size}, classes: {classes}}}
-train: {{batch_size: {batch}, workers: 0, cache_dir: {cache}, cache_dtype: {dtype}}}
+train: {{batch_size: {batch}, workers: 0, precision: {precision}, cache_dir: {cache}, cache_dtype: {dtype}}}
 """
 
 
@@ -37,18 +37,25 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=2, help=f"to train on {default}")
     parser.add_argument("--batch", type=int, default=1, help=f"images a step {default}")
     parser.add_argument("--dtype", default="float16", choices=DTYPES, help=f"of the cache {default}")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help=f"of training {default}")
 
 
 def run(args: Namespace) -> None:
-    options = {name: getattr(args, name) for name in ("encoder", "arch", "decoder", "size", "images", "batch", "dtype")}
+    options = {
+        name: getattr(args, name)
+        for name in ("encoder", "arch", "decoder", "size", "images", "batch", "dtype", "precision")
+    }
     print(as_text(options, compare(**options)))
 
 
-def compare(encoder: str, arch: str, decoder: str, size: int, images: int, batch: int, dtype: str) -> dict:
+def compare(
+    encoder: str, arch: str, decoder: str, size: int, images: int, batch: int, dtype: str, precision: str
+) -> dict:
     """Train on ``images`` generated scenes (size, size), validate on half as many, with the cache and without.
 
     ``encoder`` is one of SAM's, ``arch`` an SMP decoder with the arguments ``decoder`` (a YAML mapping), ``batch`` the
-    images a step, ``dtype`` that of the cache. Images are read by the process that trains: there is no overlap.
+    images a step, ``dtype`` that of the cache and ``precision`` that of training. Images are read by the process that
+    trains: there is no overlap.
 
     Weights are random, which costs what trained ones do. Returns seconds: ``fill`` of the cache, and for ``cached`` and
     ``uncached`` the steady ``epoch``, its ``training`` and its ``validation``; the ``step`` on stored features by part;
@@ -60,7 +67,7 @@ def compare(encoder: str, arch: str, decoder: str, size: int, images: int, batch
         root = folder / "scenes"
         write_sample(root, train=images, val=max(1, images // 2), test=1, size=size)
         text = CONFIG.format(
-            arch=arch, encoder=encoder, decoder=decoder, root=root, size=size, batch=batch,
+            arch=arch, encoder=encoder, decoder=decoder, root=root, size=size, batch=batch, precision=precision,
             cache=folder / "cache", dtype=dtype, classes={name: i for i, name in enumerate(CLASSES)},
         )  # fmt: skip
         (folder / "run.yaml").write_text(text)
@@ -120,11 +127,12 @@ def _step(trainer: Trainer) -> dict[str, float]:
         batch["mask"] = batch["mask"].to(device)
         lap("convert")
         image = taps[0].new_zeros(1).expand(len(batch["mask"]), 3, *batch["mask"].shape[1:])
-        features = network.encoder.from_taps(taps, image)
-        lap("pyramid")
-        leaves = [features[0], *(level.detach().requires_grad_() for level in features[1:])]
-        logits = network.segmentation_head(network.decoder(leaves))
-        lap("decoder")
+        with accelerator.autocast():
+            features = network.encoder.from_taps(taps, image)
+            lap("pyramid")
+            leaves = [features[0], *(level.detach().requires_grad_() for level in features[1:])]
+            logits = network.segmentation_head(network.decoder(leaves)).float()
+            lap("decoder")
         loss = trainer.objective(logits, batch, trainer.objective.weight(batch), batches=1)
         lap("loss")
         loss.backward()

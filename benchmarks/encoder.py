@@ -1,9 +1,7 @@
 """SAM's image encoder beside other libraries' implementations: same weights, same machine, turn by turn."""
 
 import statistics
-import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from itertools import product
 from json import dumps
 from multiprocessing import get_context
@@ -12,34 +10,36 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.memory import PeakMemory
-from benchmarks.peers import PEERS, RUNTIMES, with_lora
+from benchmarks.peers import PEERS, RUNTIMES, peers_of, with_lora
 from benchmarks.table import gflop
+from benchmarks.timed import timed
 from samseg.encoders.products import affine
 from samseg.encoders.registry import VARIANTS
 from samseg.encoders.vit import SamViT
 from samseg.errors import InputError
 
+USUAL = ("segment-anything", "timm", "MobileSAM")  # the authors' own code and what SMP's users have
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    vits = [name for name, row in VARIANTS.items() if row.trunk is SamViT]
-    peers = list(PEERS)
-    parser.add_argument("--variant", default="sam-vit_b", choices=vits)
+    parser.add_argument("--variant", default="sam-vit_b", choices=list(VARIANTS))
     parser.add_argument("--size", type=int, nargs="+", default=[1024], help="pixels a side (1024)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="images at a time (1)")
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--train", action="store_true", help="forward and backward instead of inference")
     parser.add_argument("--lora", action="store_true", help="LoRA in all blocks, and all else frozen")
-    parser.add_argument("--peers", nargs="*", default=peers[:2], choices=peers, help="(%(default)s)")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, help=f"those of {', '.join(USUAL)} that have it")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the median counts (3)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: Namespace) -> None:
     """`compare` at each size, batch and dtype, printed as it is found."""
+    there = peers_of(VARIANTS[args.variant].trunk)
+    peers = [name for name in USUAL if name in there] if args.peers is None else args.peers
     for kind, side, images in product(args.dtype, args.size, args.batch):
-        found = compare(args.variant, images, side, kind, args.train, args.peers, args.repeats, args.lora)
+        found = compare(args.variant, images, side, kind, args.train, peers, args.repeats, args.lora)
         print(dumps(found) if args.json else as_table(found), flush=True)
 
 
@@ -55,8 +55,6 @@ def compare(
 
     Raises InputError when an output disagrees: a time for other numbers is no comparison.
     """
-    if VARIANTS[variant].trunk is not SamViT:
-        raise InputError(f"{variant} has no peers to compare with; take sam-vit_b, sam-vit_l or sam-vit_h")
     device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, kind)
     ours, image = _ours(variant), torch.randn(batch, 3, size, size)
     with torch.inference_mode():
@@ -66,7 +64,7 @@ def compare(
     missing = {}
     for name in ["samseg", *peers]:
         try:
-            networks[name] = _network(name, variant, size, dtype, train, lora).to(device)
+            networks[name] = _network(name, variant, size, dtype, train, lora, device)
         except (ImportError, InputError) as error:
             missing[name] = str(error)
     image = image.to(device, dtype)
@@ -98,33 +96,41 @@ def compare(
     return asked | {"device": device, "gemm_gflops": peak, "implementations": results, "missing": missing}
 
 
-def _ours(variant: str) -> SamViT:
+def _ours(variant: str) -> nn.Module:
     torch.manual_seed(0)
-    with torch.device("meta"):  # its own initialisation takes longer than a run
-        ours = SamViT(**VARIANTS[variant].arguments)
-    ours = ours.to_empty(device="cpu").eval()
-    for name, parameter in ours.named_parameters():
-        is_scale = parameter.ndim == 1 and name.endswith("weight")
-        nn.init.normal_(parameter, 1.0 if is_scale else 0.0, 0.02)
+    row = VARIANTS[variant]
+    if row.trunk is SamViT:
+        with torch.device("meta"):  # its own initialisation takes longer than a run
+            ours = row.build()
+        ours = ours.to_empty(device="cpu")
+        for name, parameter in ours.named_parameters():
+            is_scale = parameter.ndim == 1 and name.endswith("weight")
+            nn.init.normal_(parameter, 1.0 if is_scale else 0.0, 0.02)
+    else:
+        ours = row.build()
     randomise(ours)
-    return ours
+    return ours.eval()
 
 
-def _network(name: str, variant: str, size: int, dtype: torch.dtype, train: bool, lora: bool) -> nn.Module:
+def _network(name: str, variant: str, size: int, dtype: torch.dtype, train: bool, lora: bool, device: str) -> nn.Module:
     """An implementation by name, of the same numbers as all others."""
     if name in RUNTIMES and (train or lora):
         raise InputError(f"{name} is for inference alone")
-    network = ours = _ours(variant)
+    row, network = VARIANTS[variant], _ours(variant)
     if name != "samseg":
-        network = PEERS[name](VARIANTS[variant].arguments, size, ours, dtype)
-    return (with_lora(network) if lora else network).eval().to(dtype)
+        there = peers_of(row.trunk)
+        if name not in there:
+            raise InputError(f"it has no {variant}")
+        network = there[name](row.arguments, size, network, dtype)
+    # MobileSAM's code keeps its biases as `eval` finds them.
+    return (with_lora(network) if lora else network).to(device, dtype).eval()
 
 
 def _peak_gib(job: tuple[str, str, int, int, torch.dtype, bool, bool]) -> float | None:
     """The peak of the second run: the first loads and compiles what is kept."""
     name, variant, batch, size, dtype, train, lora = job
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = _network(name, variant, size, dtype, train, lora).to(device)
+    network = _network(name, variant, size, dtype, train, lora, device)
     image = torch.randn(batch, 3, size, size, device=device, dtype=dtype)
     _run(network, image, train)
     with PeakMemory(device) as memory:
@@ -171,16 +177,6 @@ def _run(network: nn.Module, image: Tensor, train: bool) -> None:
         return
     _embedding(network(image)).float().square().mean().backward()
     network.zero_grad()
-
-
-def timed(call: Callable[[], object]) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def _embedding(output) -> Tensor:

@@ -10,13 +10,14 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+
+from benchmarks.timed import NetworkTime, timed
 
 REPOSITORY = Path(__file__).parents[1]
 TILE = 1024
@@ -93,30 +94,16 @@ def measured(way: str, raster: Path, out: Path, encoder: str | None) -> dict[str
     return json.loads(done.stdout.splitlines()[-1])
 
 
-class Timed(nn.Module):
-    """A network, and the seconds spent in it."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network, self.seconds = network, 0.0
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        start = time.perf_counter()
-        answer = self.network(pixels)
-        self.seconds += time.perf_counter() - start
-        return answer
-
-
-def _network(encoder: str) -> Timed:
+def _network(encoder: str) -> nn.Module:
     torch.manual_seed(0)
     if not encoder:
-        return Timed(nn.Conv2d(3, 2, 1)).eval()
+        return nn.Conv2d(3, 2, 1).eval()
     import samseg
 
-    return Timed(samseg.create_model("unet", encoder, encoder_weights=None, classes=2)).eval()
+    return samseg.create_model("unet", encoder, encoder_weights=None, classes=2).eval()
 
 
-def _samseg(network: Timed, raster: Path, out: Path) -> None:
+def _samseg(network: nn.Module, raster: Path, out: Path) -> None:
     from samseg.config.schema import RunConfig
     from samseg.data.config import DataConfig
     from samseg.inference.predictor import Predictor
@@ -127,7 +114,7 @@ def _samseg(network: Timed, raster: Path, out: Path) -> None:
     infer_map(MapRun(Predictor(network, config, "cpu"), Path(__file__)), raster, out, MapOptions())
 
 
-def _plain(network: Timed, raster: Path, out: Path) -> None:
+def _plain(network: nn.Module, raster: Path, out: Path) -> None:
     import rasterio
     from rasterio.windows import Window
 
@@ -146,7 +133,7 @@ def _plain(network: Timed, raster: Path, out: Path) -> None:
                     written.write(classes, 1, window=window)
 
 
-def _terratorch(network: Timed, raster: Path, out: Path) -> None:
+def _terratorch(network: nn.Module, raster: Path, out: Path) -> None:
     """As its inference task does: the raster whole in memory, then its tiles."""
     import rasterio
     from terratorch.tasks.tiled_inference import tiled_inference
@@ -159,7 +146,7 @@ def _terratorch(network: Timed, raster: Path, out: Path) -> None:
         written.write(answer[0].argmax(0).byte().numpy(), 1)
 
 
-def _geoai(network: Timed, raster: Path, out: Path) -> None:
+def _geoai(network: nn.Module, raster: Path, out: Path) -> None:
     from geoai.inference import predict_geotiff
 
     predict_geotiff(
@@ -177,9 +164,8 @@ def measure() -> None:
 
     way, raster, out, encoder = sys.argv[1:]
     network = _network(encoder)
-    start = time.perf_counter()
-    WAYS[way](network, Path(raster), Path(out))
-    seconds = time.perf_counter() - start
+    inside = NetworkTime(network)
+    seconds = timed(lambda: WAYS[way](network, Path(raster), Path(out)))
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     with rasterio.open(Path(out) / Path(raster).name) as made, rasterio.open(raster) as read:
         written = wanted = 0
@@ -187,5 +173,5 @@ def measure() -> None:
             here = read.read(1, window=window) != 0
             wanted += here.sum()
             written += (made.read(1, window=window)[here] != 255).sum()
-    share = {"network": network.seconds / seconds, "written": written / max(1, wanted)}
+    share = {"network": inside.seconds / seconds, "written": written / max(1, wanted)}
     print(json.dumps({"seconds": seconds, "peak": int(peak.split()[1]) / 1024, **share}, default=float))

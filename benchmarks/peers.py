@@ -1,5 +1,6 @@
 """Other libraries' implementations of SAM's encoder, given our weights, and other runtimes given our encoder."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samseg.adapters.lora import LoRA
+from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.vit import SamViT
 from samseg.errors import InputError
 
@@ -112,11 +114,24 @@ def _transformers(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) 
     return network
 
 
+def _mobile_sam(arguments: dict, size: int, ours: TinyViT, dtype: torch.dtype) -> nn.Module:
+    _need("mobile_sam", "mobilesam-mirror")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its timm
+        from mobile_sam import sam_model_registry
+
+    if size != 1024:
+        raise InputError("MobileSAM takes 1024 pixels only")
+    network = sam_model_registry["vit_t"]().image_encoder
+    network.load_state_dict(ours.state_dict(), strict=False)  # a classifier that it never calls is missing
+    return network
+
+
 def _compiled(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
     return torch.compile(_segment_anything(arguments, size, ours, dtype))
 
 
-def _onnx_runtime(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
+def _onnx_runtime(arguments: dict, size: int, ours: nn.Module, dtype: torch.dtype) -> nn.Module:
     _need("onnxruntime", "onnxruntime")
     import onnxruntime
 
@@ -129,7 +144,7 @@ def _onnx_runtime(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) 
     return _Program(lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]))
 
 
-def _openvino(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
+def _openvino(arguments: dict, size: int, ours: nn.Module, dtype: torch.dtype) -> nn.Module:
     _need("openvino", "openvino")
     import openvino
 
@@ -142,7 +157,7 @@ def _openvino(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> n
     return _Program(lambda x: torch.from_numpy(program([x.float().numpy()])[0]).to(dtype))
 
 
-def _exported(ours: SamViT, size: int, folder: str) -> str:
+def _exported(ours: nn.Module, size: int, folder: str) -> str:
     """Our encoder as an ONNX file that takes one image and gives the embedding."""
     _need("onnxscript", "onnxscript")
     file = Path(folder) / "encoder.onnx"
@@ -161,11 +176,17 @@ def _need(module: str, package: str) -> None:
         raise ImportError(f"{package} is not installed; pip install 'samseg[test]'")
 
 
-RUNTIMES = {"onnxruntime": _onnx_runtime, "openvino": _openvino}  # given our encoder; for inference alone
-PEERS: dict[str, Callable[[dict, int, SamViT, torch.dtype], nn.Module]] = {
+Peer = Callable[[dict, int, nn.Module, torch.dtype], nn.Module]  # (arguments, pixels a side, ours, dtype)
+OF_VIT: dict[str, Peer] = {
     "segment-anything": _segment_anything,
     "timm": _timm,
     "transformers": _transformers,
     "torch.compile": _compiled,  # of segment-anything's
-    **RUNTIMES,
 }
+OF_TINY_VIT: dict[str, Peer] = {"MobileSAM": _mobile_sam}
+RUNTIMES: dict[str, Peer] = {"onnxruntime": _onnx_runtime, "openvino": _openvino}  # given ours; for inference alone
+PEERS = [*OF_VIT, *OF_TINY_VIT, *RUNTIMES]
+
+
+def peers_of(trunk: type[nn.Module]) -> dict[str, Peer]:
+    return (OF_VIT if trunk is SamViT else OF_TINY_VIT) | RUNTIMES

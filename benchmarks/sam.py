@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from segment_anything import SamPredictor, sam_model_registry
 
-from benchmarks.encoder import randomise, timed
+from benchmarks.encoder import randomise
+from benchmarks.timed import timed
 from samseg.errors import InputError
 from samseg.models.sam import build_sam
 

@@ -89,6 +89,7 @@ SMALLER = {  # what is added to a command, so that it takes a second
     "sample": "--train 1 --val 1 --test 1 --size 64",
     "benchmark encoder": "--size 64 --repeats 1 --peers",
     "benchmark cache": "--encoder sam-vit_t --size 64",
+    "benchmark predict": "--encoder sam-vit_t --size 64 --images 2 --large 100",
     "benchmark train": "--encoder sam-vit_t --size 64 --methods frozen",
 }
 SMALLER_PYTHON = {  # SAM's weights cannot be fetched here, and its networks are large

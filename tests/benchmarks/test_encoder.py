@@ -37,11 +37,18 @@ def test_compares_with_the_same_weights():
     assert "timm" in as_table(found)
 
 
+@pytest.mark.slow
+def test_compares_mobile_sam_with_the_same_weights():
+    found = compare("sam-vit_t", 1, 1024, "float32", False, ["MobileSAM", "timm"], repeats=1)
+    assert found["implementations"]["MobileSAM"]["error"] < 1e-5
+    assert found["missing"] == {"timm": "it has no sam-vit_t"}
+
+
 def test_other_numbers_are_not_timed(monkeypatch):
     class Another(nn.Module):
         def forward(self, x):
             return torch.zeros(1, 256, 4, 4)
 
-    monkeypatch.setitem(peers.PEERS, "timm", lambda arguments, size, ours, dtype: Another())
+    monkeypatch.setitem(peers.OF_VIT, "timm", lambda arguments, size, ours, dtype: Another())
     with pytest.raises(InputError, match="timm disagrees"):
         compare("sam-vit_b", 1, 64, "float32", False, ["timm"], repeats=1)
