@@ -23,6 +23,15 @@ def drawn_objects(objects: Tensor, least: int, most: int | None) -> Tensor:
     return numbers[torch.randperm(len(numbers), device=numbers.device)][:most]
 
 
+def evenly_drawn(objects: Tensor, least: int, most: int | None) -> Tensor:
+    """Up to ``most`` (None: all) of the objects that are `large_enough`, the same each time: from the middle of as many
+    equal parts of them, since the first and the last, numbered row by row, are often cut off by the image's edge."""
+    numbers = large_enough(objects, least)
+    if most is None or len(numbers) <= most:
+        return numbers
+    return numbers[(2 * torch.arange(most, device=numbers.device) + 1) * len(numbers) // (2 * most)]
+
+
 def boxes_of(masks: Tensor) -> Tensor:
     """The boxes (K, 4) float around masks (K, H, W) bool, each with at least one pixel."""
     edges = []

@@ -18,7 +18,7 @@ from samseg.models.config import ModelConfig
 from samseg.models.promptable.build import build_promptable
 from samseg.models.promptable.config import PromptConfig, complete_prompts
 from samseg.models.promptable.model import PromptableModel
-from samseg.models.promptable.simulate import boxes_of, large_enough
+from samseg.models.promptable.simulate import boxes_of, evenly_drawn, large_enough
 from samseg.predict.rows import evaluating, likeliest, whole_rows
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
 from samseg.tasks.pictures import SAMPLED, page, sample_page, spread
@@ -215,9 +215,7 @@ class PromptableTask(Task):
 
     def _numbers(self, objects: Tensor) -> Tensor:
         """The objects of an evaluation image that count: large enough, at most `prompts.objects`, evenly drawn."""
-        numbers = large_enough(objects, self.settings.min_pixels)
-        most = self.settings.objects or len(numbers)
-        return numbers if len(numbers) <= most else numbers[spread(len(numbers), most)]
+        return evenly_drawn(objects, self.settings.min_pixels, self.settings.objects)
 
     def _embedding(self, model: PromptableModel, item: dict, device: torch.device) -> Tensor:
         if "taps" in item:

@@ -11,6 +11,7 @@ from samseg.models.promptable.simulate import (
     boxes_of,
     corrections,
     drawn_objects,
+    evenly_drawn,
     jittered,
     random_pixels,
     rings,
@@ -46,6 +47,26 @@ def test_objects_are_drawn_without_repetition_and_small_ones_never():
     assert {number for draw in draws for number in draw} == set(range(100, 900, 100))
     assert sorted(drawn_objects(objects, 9, None).tolist()) == [7, *range(100, 900, 100)]
     assert drawn_objects(objects, 11, 3).tolist() == []
+
+
+@pytest.mark.parametrize(
+    "count, most, drawn",
+    [
+        (9, 3, [2, 5, 8]),
+        (7, 3, [2, 4, 6]),
+        (4, 3, [1, 3, 4]),
+        (2, 1, [2]),
+        (3, 3, [1, 2, 3]),
+        (2, 3, [1, 2]),
+        (0, 3, []),
+    ],
+)
+def test_objects_to_measure_are_not_the_first_and_the_last(count, most, drawn):
+    """Those lie at the image's edges, where objects are cut off."""
+    objects = torch.arange(1, count + 1).repeat_interleave(10).reshape(-1, 10)
+    assert evenly_drawn(objects, 10, most).tolist() == drawn
+    assert evenly_drawn(objects, 10, None).tolist() == list(range(1, count + 1))
+    assert evenly_drawn(objects, 11, most).tolist() == []
 
 
 def test_boxes_end_behind_the_last_pixel():
