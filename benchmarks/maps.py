@@ -47,7 +47,7 @@ def run(args: Namespace) -> None:
             raster = Path(folder) / f"{size}.tif"
             write_raster(raster, size, kind)
             for way in ("samseg", *(() if kind else args.peers)):
-                found = measured(way, raster, Path(folder) / way, args.encoder)
+                found = measured(way, raster, Path(folder) / str(len(rows)), args.encoder)
                 name = f"{size} x {size}" + (f", {NODATA[kind]}" if kind else "")
                 cells = (
                     f"{found['seconds']:.1f}",
