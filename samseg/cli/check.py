@@ -54,8 +54,8 @@ def run(args: Namespace) -> int | None:
     try:
         print(task_of(config).check(_splits(data)))
     except DataProblems as error:
-        if error.report is not None:
-            print(error.report)
+        if report := str(error.report or ""):
+            print(report)
         _show(error, data, args.out)
         return 2
     if not given.is_dir():
@@ -95,11 +95,14 @@ def _splits(data: "DataConfig") -> list[str]:
 
 
 def _show(found: "DataProblems", data: "DataConfig", out: Path) -> None:
-    """List all that is wrong, and write pictures of it."""
+    """List all that is wrong, each once, and write pictures of it."""
     from samseg.tasks.problems import save_problems
 
-    print(f"wrong ({len(found.problems)}), training would refuse it:")
+    splits: dict[str, dict[str, None]] = {}  # by what is wrong: they may share a file
     for problem in found.problems:
-        print(f"  {problem.split}: {problem.error}")
+        splits.setdefault(str(problem.error), {})[problem.split] = None
+    print(f"wrong ({len(splits)}), training would refuse it:")
+    for error, where in splits.items():
+        print(f"  {', '.join(where)}: {error}")
     if save_problems(data, found.problems, out):
         print(f"pictures: {out}")

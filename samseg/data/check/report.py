@@ -18,7 +18,10 @@ class SplitReport:
 
 @dataclass
 class Report:
-    """What a data set holds; ``print(report)`` shows the table of class shares by split, and what looks wrong."""
+    """What a data set holds; ``print(report)`` shows the table of class shares by split, and what looks wrong.
+
+    Of a data set of which no split can be read there is no table.
+    """
 
     classes: list[str]
     splits: dict[str, SplitReport]
@@ -45,13 +48,16 @@ class Report:
         return rows
 
     def __str__(self) -> str:
+        warnings = [f"warning: {warning}" for warning in dict.fromkeys(self.warnings)]  # splits may share a file
+        if not self.splits:
+            return "\n".join(warnings)
         rows = [["share of pixels (in images)", *self.splits], *self.rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
             for row in rows
         ]
-        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+        return "\n".join([*lines, *warnings])
 
 
 def _share(part: int, whole: int) -> str:

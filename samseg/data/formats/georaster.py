@@ -119,7 +119,7 @@ class RasterFile:
             if not self.skip_damaged:
                 raise InputError(
                     f"{self.path} cannot be read in rows {top} to {top + height} and columns {left} to {left + width}: "
-                    f"{_reason(error)}; it is damaged: replace it, or leave such places out with --skip-damaged"
+                    f"{_reason(error)}; it is damaged: replace it (samseg infer --skip-damaged leaves such places out)"
                 ) from None
         return self._read_blocks(top, left, height, width)
 

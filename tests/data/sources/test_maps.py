@@ -250,6 +250,20 @@ def test_maps_of_other_bands_in_one_training_are_one_line(root, tmp_path, comman
         assert len([line for line in error.splitlines() if line.startswith("error: ")]) == 1
 
 
+def test_what_is_wrong_with_a_map_of_two_splits_is_told_once(root, tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    maps = [{"image": "a.tif", "labels": "a.geojson"}]
+    data = {"source": "maps", "root": str(root), "classes": {"none": None, "house": "house", "pond": "pond"}}
+    data |= {"maps": {"train": maps, "val": maps, "window": 50, "attribute": "sort"}, "image_size": 64}
+    (tmp_path / "maps.yaml").write_text(yaml.safe_dump(TINY | {"data": data}))
+    code, out, _ = command("check", tmp_path / "maps.yaml")
+    _, _, wrong = out.partition("wrong (1), training would refuse it:\n")
+    assert code == 2 and wrong.splitlines() == [
+        f"  train, val: {root / 'a.geojson'} has no attribute 'sort'; it has kind, height"
+    ]
+    assert "share of pixels" not in out  # a table of nothing
+
+
 def test_polygons_of_several_parts_are_one_object(root):
     parts = shapely.MultiPolygon(
         [shapely.geometry.shape(box(5, 5, 10, 10)), shapely.geometry.shape(box(5, 15, 10, 20))]
