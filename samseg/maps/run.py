@@ -19,6 +19,7 @@ from samseg.errors import InputError
 from samseg.files import WriteError
 from samseg.inference.each import output_folder
 from samseg.inference.predictor import Predictor
+from samseg.machine import return_freed_memory
 from samseg.maps.area import wanted
 from samseg.maps.checks import check_inputs, check_resolution, check_values, share_of_data
 from samseg.maps.disk import bytes_wanted, check_space, writing
@@ -33,6 +34,7 @@ from samseg.predict.rows import AUTOCAST
 from samseg.runs.folder import WEIGHTS
 
 TILES_ON_GPU = 4  # predicted at a time
+TRIM = 8  # parts after which freed memory is returned; else gaps in it grow with the map
 
 
 @dataclass
@@ -133,8 +135,10 @@ class MapRun:
         )
         done = len(numbers) - len(missing)
         with tqdm(total=len(numbers), initial=done, desc=path.name, unit="part", disable=None) as bar:
-            for _ in computed:
+            for count, _ in enumerate(computed):
                 bar.update()
+                if count % TRIM == 0:
+                    return_freed_memory()
 
 
 @contextmanager
