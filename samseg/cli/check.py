@@ -98,11 +98,8 @@ def _show(found: "DataProblems", data: "DataConfig", out: Path) -> None:
     """List all that is wrong, each once, and write pictures of it."""
     from samseg.tasks.problems import save_problems
 
-    splits: dict[str, dict[str, None]] = {}  # by what is wrong: they may share a file
-    for problem in found.problems:
-        splits.setdefault(str(problem.error), {})[problem.split] = None
-    print(f"wrong ({len(splits)}), training would refuse it:")
-    for error, where in splits.items():
-        print(f"  {', '.join(where)}: {error}")
+    print(f"wrong ({len(found.splits)}), training would refuse it:")
+    for error, splits in found.splits.items():
+        print(f"  {', '.join(splits)}: {error}")
     if save_problems(data, found.problems, out):
         print(f"pictures: {out}")

@@ -51,12 +51,12 @@ class Worker:
     """An actor: a trained run, loaded once, with its first share: Ray would try a worker that cannot begin again."""
 
     def __init__(self, run: Path, out: Path, options: MapOptions, device: str | None, seen: dict[str, Any]):
-        self.load = lambda: MapRun(Predictor.from_run(run, device, **seen), run)
+        self.path, self.device, self.seen = run, device, seen
         self.out, self.options = out, options
 
     @cached_property
     def run(self) -> MapRun:
-        return self.load()
+        return MapRun(Predictor.from_run(self.path, self.device, **self.seen), self.path)
 
     def do(self, share: Share) -> Done:
         run, path = self.run, share.paths[0]

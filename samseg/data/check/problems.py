@@ -29,12 +29,17 @@ class DataProblems(InputError):
 
     Attributes:
         problems: all of them.
+        splits: by what is said of them, each once, the splits that it concerns.
         report: of what can be used; None: there is none.
     """
 
     def __init__(self, problems: list[Problem], report: Any = None):
-        super().__init__(_one_line(list(dict.fromkeys(str(problem.error) for problem in problems))))
+        splits: dict[str, dict[str, None]] = {}
+        for problem in problems:
+            splits.setdefault(str(problem.error), {})[problem.split] = None
+        super().__init__(_one_line(list(splits)))
         self.problems, self.report = problems, report
+        self.splits = {error: list(concerned) for error, concerned in splits.items()}
 
 
 def look_at_all(
