@@ -87,12 +87,12 @@ class Attention(nn.Module):
         as keys and values and need no matrix product.
         """
         B, H, W, C3 = qkv.shape
-        if height == H and width == W:
-            return qkv
         bias = self.qkv.bias.to(qkv.dtype)
-        right = bias.expand(B, H, width - W, C3)
-        below = bias.expand(B, height - H, width, C3)
-        return torch.cat([torch.cat([qkv, right], dim=2), below], dim=1)
+        if width > W:  # each only where there is something to add: of nothing it would copy the map, too
+            qkv = torch.cat([qkv, bias.expand(B, H, width - W, C3)], dim=2)
+        if height > H:
+            qkv = torch.cat([qkv, bias.expand(B, height - H, width, C3)], dim=1)
+        return qkv
 
     def attend(self, qkv: Tensor) -> Tensor:
         """Attention of each (H, W) map to itself: (3, B, heads, H, W, d) -> (B, heads, H, W, d)."""
@@ -105,43 +105,70 @@ class Attention(nn.Module):
     def attend_folded(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """As `attend`, of q, k and v (B, heads, H, W, d), by PyTorch's fused kernels."""
         B, heads, H, W, d = q.shape
-        query, key = _folded(q, k, *self.relative_logits(q))
+        query, key = self.folded(q, k)
         # Fused kernels want one width for q, k and v. The values' padding comes out as zeros and is cut off.
         value = F.pad(v.flatten(2, 3), [0, H + W])
         return F.scaled_dot_product_attention(query, key, value, scale=d**-0.5)[..., :d].reshape(B, heads, H, W, d)
 
+    def folded(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys (B, heads, H * W, d + H + W) whose product, scaled, is the whole logit."""
+        B, heads, H, W, d = q.shape
+        row, col = _relative_logits(q, *self.relative_tables(H, W, q.dtype))
+        query = torch.cat([q, row * d**0.5, col * d**0.5], dim=-1)
+        key = torch.cat([k, _onehot(H, W, k).expand(B, heads, H, W, H + W)], dim=-1)
+        return query.flatten(2, 3), key.flatten(2, 3)
+
     @torch.jit.unused
     def attend_on_cpu(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """As `attend`, of q, k and v (B, heads, H, W, d)."""
-        B, heads, H, W, d = q.shape
+        H, W, d = q.shape[2:]
         if H + W <= d:
-            query, key = _folded(q, k, *self.relative_logits(q))
+            query, key = self.folded(q, k)
             value = v.flatten(2, 3).flatten(0, 1).contiguous()
             return chunked_attention(query.flatten(0, 1), key.flatten(0, 1), value).reshape(q.shape)
         if torch.is_grad_enabled():
-            return self.attend_by_adding(q, k, v)
-        attend = self.attend_folded if q.dtype == torch.bfloat16 and cpu_has_amx() else self.attend_by_adding
+            return self.attend_by_adding(q, k, v, self.relative_tables(H, W, q.dtype))
+        return self.attend_head_by_head(q, k, v)
+
+    @torch.jit.unused
+    def attend_head_by_head(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As `attend`, without a gradient: copies of all heads at once would be half of the memory a block takes."""
+        B, heads, H, W, d = q.shape
         out = q.new_empty(B, H, W, heads, d).permute(0, 3, 1, 2, 4)
+        tables = self.relative_tables(H, W, q.dtype)
+        by_folding = q.dtype == torch.bfloat16 and cpu_has_amx()
+        if by_folding:
+            room = q.new_zeros(3, 1, 1, H, W, d + H + W)  # of the folded query, key and value of a head
+            room[1, ..., d:] = _onehot(H, W, k)
         for image in range(B):
-            for head in range(heads):  # one at a time: copies of all would be half of the memory that a block takes
+            for head in range(heads):
                 one = (slice(image, image + 1), slice(head, head + 1))
-                out[one] = attend(q[one], k[one], v[one])
+                if not by_folding:
+                    out[one] = self.attend_by_adding(q[one], k[one], v[one], tables)
+                    continue
+                for folded, part in zip(room, (q, k, v)):
+                    folded[..., :d] = part[one]
+                row, col = _relative_logits(q[one], *tables)
+                torch.mul(row, d**0.5, out=room[0, ..., d : d + H])
+                torch.mul(col, d**0.5, out=room[0, ..., d + H :])
+                attended = F.scaled_dot_product_attention(*room.flatten(3, 4), scale=d**-0.5)
+                out[one] = attended[..., :d].reshape(1, 1, H, W, d)
         return out
 
     @torch.jit.unused
-    def attend_by_adding(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend_by_adding(self, q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
         """As `attend`, of q, k and v (B, heads, H, W, d); they are copied, or products would do that for each chunk."""
-        maps = (q.contiguous(), k.contiguous(), v.contiguous(), *self.relative_logits(q))
+        maps = (q.contiguous(), k.contiguous(), v.contiguous(), *_relative_logits(q, *tables))
         return chunked_attention(*(t.flatten(2, 3).flatten(0, 1) for t in maps)).reshape(q.shape)
 
-    def relative_logits(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """The position terms of queries (B, heads, H, W, d) for each row of keys (.., H) and each column (.., W)."""
-        H, W = q.shape[2], q.shape[3]
-        rel_h = _relative_table(self.rel_pos_h, H).to(q.dtype)
-        rel_w = _relative_table(self.rel_pos_w, W).to(q.dtype)
-        row = torch.einsum("bnhwd,hkd->bnhwk", q, rel_h)
-        col = torch.einsum("bnhwd,wkd->bnhwk", q, rel_w)
-        return row, col
+    def relative_tables(self, H: int, W: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """What each query row (or column) is multiplied with for each of the keys': (H, H, d) and (W, W, d)."""
+        return _relative_table(self.rel_pos_h, H).to(dtype), _relative_table(self.rel_pos_w, W).to(dtype)
+
+
+def _relative_logits(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:
+    """The position terms of queries (B, heads, H, W, d) for each row of keys (.., H) and each column (.., W)."""
+    return torch.einsum("bnhwd,hkd->bnhwk", q, table_h), torch.einsum("bnhwd,wkd->bnhwk", q, table_w)
 
 
 def _relative_table(rel_pos: Tensor, size: int) -> Tensor:
@@ -154,12 +181,10 @@ def _relative_table(rel_pos: Tensor, size: int) -> Tensor:
     return rel_pos[index[:, None] - index[None, :] + size - 1]
 
 
-def _folded(q: Tensor, k: Tensor, row: Tensor, col: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries and keys (B, heads, H * W, d + H + W) whose product, scaled, is the whole logit."""
-    B, heads, H, W, d = q.shape
-    token = torch.arange(H * W, device=q.device)
-    at_row = (token // W).unsqueeze(1) == torch.arange(H, device=q.device)
-    at_col = (token % W).unsqueeze(1) == torch.arange(W, device=q.device)
-    onehot = torch.cat([at_row, at_col], dim=1).to(q.dtype).reshape(H, W, H + W).expand(B, heads, H, W, H + W)
-    query = torch.cat([q, row * d**0.5, col * d**0.5], dim=-1)
-    return query.flatten(2, 3), torch.cat([k, onehot], dim=-1).flatten(2, 3)
+def _onehot(H: int, W: int, like: Tensor) -> Tensor:
+    """(H, W, H + W): for each key, ones at its row and at its column."""
+    rows, columns = (
+        torch.eye(H, dtype=like.dtype, device=like.device),
+        torch.eye(W, dtype=like.dtype, device=like.device),
+    )
+    return torch.cat([rows[:, None].expand(H, W, H), columns[None].expand(H, W, W)], dim=-1)

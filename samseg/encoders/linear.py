@@ -27,7 +27,7 @@ class Linear(nn.Linear):
 
     def product(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting():
-            if runs_as_written(x) and x.dtype == self.weight.dtype and x.dtype in (torch.float32, torch.bfloat16):
+            if takes_fast_products(x, self.weight):
                 return Affine.apply(x, self.weight, self.bias)
         return F.linear(x, self.weight, self.bias)
 
@@ -48,6 +48,11 @@ def is_tokenwise(*modules: nn.Module) -> bool:
 def needs_speed_only(x: Tensor) -> bool:
     """Whether this is plain inference on the CPU: no gradient is needed, and it runs as written."""
     return runs_as_written(x) and not torch.is_grad_enabled()
+
+
+def takes_fast_products(x: Tensor, weight: Tensor) -> bool:
+    """Whether `products.py` has a route for x and the weight."""
+    return runs_as_written(x) and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.bfloat16)
 
 
 def runs_as_written(x: Tensor) -> bool:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders.attention import Attention
-from samseg.encoders.linear import Linear, is_tokenwise, needs_speed_only
+from samseg.encoders.linear import Linear, is_tokenwise, needs_speed_only, takes_fast_products
 from samseg.encoders.norm import LayerNorm2d
+from samseg.encoders.products import Affine
 
 PATCH = 16
 # Tokens worked on at a time on the CPU, in float32: their MLP's hidden layer stays in cache. Of half the size twice as
@@ -27,8 +28,18 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():
+            if takes_fast_products(x, self.proj.weight):
+                return self.by_product(x)
         # Contiguous, or the blocks would hand the convolution's layout on, and each norm and addition would copy.
         return self.proj(x).permute(0, 2, 3, 1).contiguous()
+
+    @torch.jit.unused
+    def by_product(self, x: Tensor) -> Tensor:
+        """The same as one product of matrices: at 1024 px 3 ms instead of 20 in bfloat16, 17 instead of 31 in float32."""
+        B, C, H, W = x.shape
+        patches = x.reshape(B, C, H // PATCH, PATCH, W // PATCH, PATCH).permute(0, 2, 4, 1, 3, 5).flatten(3)
+        return Affine.apply(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class MLP(nn.Module):
