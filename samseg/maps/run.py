@@ -34,7 +34,6 @@ from samseg.predict.rows import AUTOCAST
 from samseg.runs.folder import WEIGHTS
 
 TILES_ON_GPU = 4  # predicted at a time
-TRIM = 8  # parts after which freed memory is returned; else gaps in it grow with the map
 
 
 @dataclass
@@ -135,10 +134,9 @@ class MapRun:
         )
         done = len(numbers) - len(missing)
         with tqdm(total=len(numbers), initial=done, desc=path.name, unit="part", disable=None) as bar:
-            for count, _ in enumerate(computed):
+            for _ in computed:
                 bar.update()
-                if count % TRIM == 0:
-                    return_freed_memory()
+                return_freed_memory()  # or gaps in it grow with the map
 
 
 @contextmanager
