@@ -11,18 +11,15 @@ row_i[h_j] + col_i[w_j]. Two exact ways to use that:
   scale [q_i, row_i / scale, col_i / scale] . [k_j, onehot(h_j), onehot(w_j)], and any attention kernel computes it,
   forward and backward, without an N x N bias. On a GPU, and wherever the code is traced, by PyTorch's; on the CPU
   for windows, where the additions take three times as long as the wider product in bfloat16, and as long in float32.
-  For whole maps without a gradient, too, where AMX makes wide bfloat16 products cheap: PyTorch's kernel takes 13 ms a
-  head of 64 x 64 tokens where the additions' way takes 18, and its logits are float32 (error 0.002 instead of 0.012).
-- added: on the CPU for other whole maps, where the wider product takes longer than the additions (`chunked.py`).
+- added: on the CPU for whole maps, where the wider product takes longer than the additions (`chunked.py`).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samseg.encoders.chunked import chunked_attention
+from samseg.encoders.chunked import chunked_attention, one_hot
 from samseg.encoders.linear import Linear, is_tokenwise, runs_on_cpu
-from samseg.machine import cpu_has_amx
 
 
 class Attention(nn.Module):
@@ -115,55 +112,34 @@ class Attention(nn.Module):
         B, heads, H, W, d = q.shape
         row, col = _relative_logits(q, *self.relative_tables(H, W, q.dtype))
         query = torch.cat([q, row * d**0.5, col * d**0.5], dim=-1)
-        key = torch.cat([k, _onehot(H, W, k).expand(B, heads, H, W, H + W)], dim=-1)
+        key = torch.cat([k, one_hot(H, W, k).expand(B, heads, H, W, H + W)], dim=-1)
         return query.flatten(2, 3), key.flatten(2, 3)
 
     @torch.jit.unused
     def attend_on_cpu(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """As `attend`, of q, k and v (B, heads, H, W, d)."""
-        H, W, d = q.shape[2:]
-        if H + W <= d:
-            query, key = self.folded(q, k)
-            value = v.flatten(2, 3).flatten(0, 1).contiguous()
-            return chunked_attention(query.flatten(0, 1), key.flatten(0, 1), value).reshape(q.shape)
-        if torch.is_grad_enabled():
-            return self.attend_by_adding(q, k, v, self.relative_tables(H, W, q.dtype))
-        return self.attend_head_by_head(q, k, v)
-
-    @torch.jit.unused
-    def attend_head_by_head(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """As `attend`, without a gradient: copies of all heads at once would be half of the memory a block takes."""
         B, heads, H, W, d = q.shape
-        out = q.new_empty(B, H, W, heads, d).permute(0, 3, 1, 2, 4)
+        if H + W <= d:
+            return _attended(*self.folded(q, k), v.flatten(2, 3)).reshape(q.shape)
         tables = self.relative_tables(H, W, q.dtype)
-        by_folding = q.dtype == torch.bfloat16 and cpu_has_amx()
-        if by_folding:
-            room = q.new_zeros(3, 1, 1, H, W, d + H + W)  # of the folded query, key and value of a head
-            room[1, ..., d:] = _onehot(H, W, k)
+        if torch.is_grad_enabled():
+            return _attended(*(t.flatten(2, 3) for t in (q, k, v, *_relative_logits(q, *tables)))).reshape(q.shape)
+        out = q.new_empty(B, H, W, heads, d).permute(0, 3, 1, 2, 4)
         for image in range(B):
-            for head in range(heads):
+            for head in range(heads):  # one at a time: copies of all would be half of the memory that a block takes
                 one = (slice(image, image + 1), slice(head, head + 1))
-                if not by_folding:
-                    out[one] = self.attend_by_adding(q[one], k[one], v[one], tables)
-                    continue
-                for folded, part in zip(room, (q, k, v)):
-                    folded[..., :d] = part[one]
-                row, col = _relative_logits(q[one], *tables)
-                torch.mul(row, d**0.5, out=room[0, ..., d : d + H])
-                torch.mul(col, d**0.5, out=room[0, ..., d + H :])
-                attended = F.scaled_dot_product_attention(*room.flatten(3, 4), scale=d**-0.5)
-                out[one] = attended[..., :d].reshape(1, 1, H, W, d)
+                maps = (q[one], k[one], v[one], *_relative_logits(q[one], *tables))
+                out[one] = _attended(*(t.flatten(2, 3) for t in maps)).reshape(1, 1, H, W, d)
         return out
-
-    @torch.jit.unused
-    def attend_by_adding(self, q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-        """As `attend`, of q, k and v (B, heads, H, W, d); they are copied, or products would do that for each chunk."""
-        maps = (q.contiguous(), k.contiguous(), v.contiguous(), *_relative_logits(q, *tables))
-        return chunked_attention(*(t.flatten(2, 3).flatten(0, 1) for t in maps)).reshape(q.shape)
 
     def relative_tables(self, H: int, W: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """What each query row (or column) is multiplied with for each of the keys': (H, H, d) and (W, W, d)."""
         return _relative_table(self.rel_pos_h, H).to(dtype), _relative_table(self.rel_pos_w, W).to(dtype)
+
+
+def _attended(*maps: Tensor) -> Tensor:
+    """`chunked_attention` of (B, heads, N, any width), the first two as one."""
+    return chunked_attention(*(map.flatten(0, 1) for map in maps))
 
 
 def _relative_logits(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,12 +155,3 @@ def _relative_table(rel_pos: Tensor, size: int) -> Tensor:
         rel_pos = resized.squeeze(0).t().to(rel_pos.dtype)
     index = torch.arange(size, device=rel_pos.device)
     return rel_pos[index[:, None] - index[None, :] + size - 1]
-
-
-def _onehot(H: int, W: int, like: Tensor) -> Tensor:
-    """(H, W, H + W): for each key, ones at its row and at its column."""
-    rows, columns = (
-        torch.eye(H, dtype=like.dtype, device=like.device),
-        torch.eye(W, dtype=like.dtype, device=like.device),
-    )
-    return torch.cat([rows[:, None].expand(H, W, H), columns[None].expand(H, W, W)], dim=-1)

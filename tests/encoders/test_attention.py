@@ -1,5 +1,7 @@
 """The fast ways of computing attention against the formula written out."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -42,15 +44,21 @@ def test_equals_the_formula(logits, grad, monkeypatch):
 
 
 @pytest.mark.parametrize("amx", [False, True])
-def test_both_ways_of_predicting_in_bfloat16_equal_the_formula(amx, monkeypatch):
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
+def test_both_ways_of_bfloat16_equal_the_formula(grad, amx, monkeypatch):
     """Maps whose sides sum to more than a head's width go another way where the CPU has AMX."""
-    monkeypatch.setattr("samseg.encoders.attention.cpu_has_amx", lambda: amx)
+    monkeypatch.setattr("samseg.encoders.chunked.cpu_has_amx", lambda: amx)
     module = Attention(width=12, heads=2, window=0, table_size=5).bfloat16()
     randomise(module)
-    x = torch.randn(2, 5, 5, 12).bfloat16()
-    with torch.no_grad():
-        found = module(x)
-        assert relative_error(found.double(), written_out(module, x)) < 0.01
+    x = torch.randn(2, 5, 5, 12).bfloat16().requires_grad_()
+    outputs, gradients = [], []
+    with torch.set_grad_enabled(grad):
+        for compute in (module, partial(written_out, module)):  # which makes it float64
+            outputs.append(compute(x).double())
+            if grad:
+                gradients += [*torch.autograd.grad(outputs[-1].square().sum(), x)]
+    assert relative_error(*outputs) < 0.01
+    assert not grad or relative_error(*gradients) < 0.02
 
 
 def test_padding_takes_part_as_keys():
