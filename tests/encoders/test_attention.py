@@ -50,7 +50,8 @@ def test_both_ways_of_bfloat16_equal_the_formula(grad, amx, monkeypatch):
     monkeypatch.setattr("samseg.encoders.chunked.cpu_has_amx", lambda: amx)
     module = Attention(width=12, heads=2, window=0, table_size=5).bfloat16()
     randomise(module)
-    x = torch.randn(2, 5, 5, 12).bfloat16().requires_grad_()
+    torch.manual_seed(0)
+    x = (3 * torch.randn(2, 5, 5, 12)).bfloat16().requires_grad_()  # so that logits differ
     outputs, gradients = [], []
     with torch.set_grad_enabled(grad):
         for compute in (module, partial(written_out, module)):  # which makes it float64
@@ -58,7 +59,7 @@ def test_both_ways_of_bfloat16_equal_the_formula(grad, amx, monkeypatch):
             if grad:
                 gradients += [*torch.autograd.grad(outputs[-1].square().sum(), x)]
     assert relative_error(*outputs) < 0.01
-    assert not grad or relative_error(*gradients) < 0.02
+    assert not grad or relative_error(*gradients) < 0.03
 
 
 def test_padding_takes_part_as_keys():
