@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from benchmarks.timed import wait
 from samseg.config.load import load_config, task_of
 from samseg.features.store import DTYPES
 from samseg.runs.state import RunState
@@ -113,8 +114,7 @@ def _step(trainer: Trainer) -> dict[str, float]:
 
     def lap(part: str) -> None:
         nonlocal last
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait()
         now = time.perf_counter()
         seconds[part] = now - last
         last = now

@@ -9,10 +9,10 @@ from torch import nn
 
 def timed(call: Callable[[], object]) -> float:
     """Seconds of ``call()``, with what it left to a GPU."""
-    _wait()
+    wait()
     start = time.perf_counter()
     call()
-    _wait()
+    wait()
     return time.perf_counter() - start
 
 
@@ -25,14 +25,15 @@ class NetworkTime:
         network.register_forward_hook(self._end)
 
     def _begin(self, *_: object) -> None:
-        _wait()
+        wait()
         self._start = time.perf_counter()
 
     def _end(self, *_: object) -> None:
-        _wait()
+        wait()
         self.seconds += time.perf_counter() - self._start
 
 
-def _wait() -> None:
+def wait() -> None:
+    """Until a GPU, if there is one, has done what it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
