@@ -248,7 +248,13 @@ def train_counting(config: Path, settings: list[str]) -> None:
 
 
 def test_two_processes_share_the_work_and_train_as_one(config_file, trained, tmp_path):
-    given = [CACHED, "train.cache_dtype=float32", "model.decoder.decoder_dropout=0"]
+    given = [
+        CACHED,
+        "train.cache_dtype=float32",
+        "model.decoder.decoder_dropout=0",
+        "train.accumulate=3",
+        "train.lr=0.0002",
+    ]
     line = [*given, "train.batch_size=1", "run_dir=two"]
     printed = ranks(train_counting, config_file, line, folder=tmp_path)
     assert sorted(text.splitlines()[-1] for text in printed) == ["trunk ran on 4", "trunk ran on 5"]

@@ -75,10 +75,10 @@ def compute_parts(
                             rows, cols = plan.part(number).overlap(box).within(box)
                             edges.keep(number, job.tile, weighted[:, rows, cols], near=number // columns == row)
                     continue
-                total = _added(store, job, edges)
                 if writing is not None:
                     yield writing.result()
-                writing = writer.submit(_write, store, job, total)
+                # Added after it is written: the probabilities of two parts are much memory.
+                writing = writer.submit(_write, store, job, _added(store, job, edges))
                 edges.drop(job.number)
                 left.discard(job.number)
                 current += 1

@@ -30,6 +30,7 @@ CERTAIN = 254  # what a probability of 1 is stored as
 SPLIT = "parts.json"  # says of what the parts are, under these keys
 KEYS = ("digest", "about", "classes", "tile", "overlap", "side", "confidence", "probabilities", "outputs")
 GRID = "grid.tif"  # an empty raster of the whole: its size and place
+ROWS = 256  # of a part that the best class is found of at a time: its index is 8 bytes a pixel
 LAYOUT = dict(
     tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="deflate", interleave="band", sparse_ok=True,
     bigtiff="if_safer",
@@ -173,10 +174,14 @@ class PartStore:
         return any((self.read(number) != NODATA).any() for number in range(self.plan.parts))
 
     def _layers(self, probabilities: Tensor):
-        best = probabilities.max(dim=0)
-        yield best.indices.byte().numpy()
+        classes, confidence = np.empty((2, *probabilities.shape[1:]), np.uint8)
+        for top in range(0, len(classes), ROWS):
+            best = probabilities[:, top : top + ROWS].max(dim=0)
+            classes[top : top + ROWS] = best.indices.byte().numpy()
+            confidence[top : top + ROWS] = _stored(best.values)
+        yield classes
         if self.confidence:
-            yield _stored(best.values)
+            yield confidence
         if self.probabilities == "float16":
             yield from probabilities.clamp(0, 1).half().float().numpy()  # as near as can be, whatever GDAL makes of it
         elif self.probabilities:
