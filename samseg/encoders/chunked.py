@@ -53,7 +53,9 @@ class _ChunkedAttention(torch.autograd.Function):
         d_out, q, k, v = (t.contiguous() for t in (d_out, q, k, v))
         d_q, d_row, d_col = (None if x is None else torch.empty_like(x) for x in (q, row, col))
         d_k, d_v = (x.new_zeros(len(x), x.shape[2], x.shape[1]) for x in (k, v))  # transposed
-        mean = (d_out * out).sum(-1, keepdim=True)
+        # dp less that sum is one product: of d_out and the negative sum with v and ones.
+        d_out_and_mean = torch.cat([d_out, -(d_out * out).sum(-1, keepdim=True)], dim=-1)
+        v_and_ones = F.pad(v, [0, 1], value=1.0)
         room, other_room = _room(q), _room(q)
         for maps, parts in _chunks(q):
             keys = _filters(k[maps].transpose(1, 2))
@@ -61,8 +63,7 @@ class _ChunkedAttention(torch.autograd.Function):
                 p = _probabilities(q, k, row, col, v.shape[-1], part, room)
                 _add_outer(d_v[maps], d_out[part], p)
                 d_logits = _view(other_room, p.shape)
-                torch.bmm(d_out[part], v[maps].transpose(1, 2), out=d_logits)
-                d_logits.sub_(mean[part]).mul_(p)
+                torch.bmm(d_out_and_mean[part], v_and_ones[maps].transpose(1, 2), out=d_logits).mul_(p)
                 d_q[part] = _times(d_logits, keys)
                 _add_outer(d_k[maps], q[part], d_logits)
                 if row is not None:
