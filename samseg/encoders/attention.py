@@ -11,7 +11,8 @@ row_i[h_j] + col_i[w_j]. Two exact ways to use that:
   scale [q_i, row_i / scale, col_i / scale] . [k_j, onehot(h_j), onehot(w_j)], and any attention kernel computes it,
   forward and backward, without an N x N bias. On a GPU, and wherever the code is traced, by PyTorch's; on the CPU
   for windows, where the additions take three times as long as the wider product in bfloat16, and as long in float32.
-- added: on the CPU for whole maps, where the wider product takes longer than the additions (`chunked.py`).
+- added: on the CPU for whole maps, where the wider product takes longer than the additions, but for one processor's
+  (`chunked.py`).
 """
 
 import torch
@@ -139,7 +140,7 @@ class Attention(nn.Module):
 
 def _attended(*maps: Tensor) -> Tensor:
     """`chunked_attention` of (B, heads, N, any width), the first two as one."""
-    return chunked_attention(*(map.flatten(0, 1) for map in maps))
+    return chunked_attention(*(tokens.flatten(0, 1) for tokens in maps))
 
 
 def _relative_logits(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:

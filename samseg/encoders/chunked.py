@@ -2,7 +2,8 @@
 
 The N x N logits of a global block of ViT-B are 0.8 GB, and a pass over memory costs more than the arithmetic. Here the
 logits of a few maps, or of a few rows of queries of one map, are made, turned into probabilities and used up while
-they are in the cores' cache. Nothing of size N x N is kept: the backward pass makes them again.
+they are in the cores' cache. Nothing of size N x N is kept: the backward pass makes them again. Where AMX does bfloat16,
+PyTorch's own kernel gives whole maps in less time, and only the backward pass goes this way.
 """
 
 import math
@@ -95,12 +96,12 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
     query, key, value = q.new_empty(3, 1, rows * columns, d + rows + columns)
     key[..., d:] = one_hot(rows, columns, q).flatten(0, 1)
     value[..., d:] = 0
-    for map in range(len(q)):
-        query[..., :d], key[..., :d], value[..., :d] = q[map], k[map], v[map]
-        torch.mul(row[map], d**0.5, out=query[0, :, d : d + rows])
-        torch.mul(col[map], d**0.5, out=query[0, :, d + rows :])
+    for i in range(len(q)):
+        query[..., :d], key[..., :d], value[..., :d] = q[i], k[i], v[i]
+        torch.mul(row[i], d**0.5, out=query[0, :, d : d + rows])
+        torch.mul(col[i], d**0.5, out=query[0, :, d + rows :])
         attended = F.scaled_dot_product_attention(query[None], key[None], value[None], scale=d**-0.5)
-        out[map] = attended[0, 0, :, :d]
+        out[i] = attended[0, 0, :, :d]
     return out
 
 
