@@ -2,8 +2,8 @@
 
 The N x N logits of a global block of ViT-B are 0.8 GB, and a pass over memory costs more than the arithmetic. Here the
 logits of a few maps, or of a few rows of queries of one map, are made, turned into probabilities and used up while
-they are in the cores' cache. Nothing of size N x N is kept: the backward pass makes them again. Where AMX does bfloat16,
-PyTorch's own kernel gives whole maps in less time, and only the backward pass goes this way.
+they are in the cores' cache. Nothing of size N x N is kept: the backward pass makes them again. Where AMX computes in
+bfloat16 PyTorch's own kernel gives whole maps in less time, and only the backward pass goes this way.
 """
 
 import math
