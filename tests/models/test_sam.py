@@ -1,8 +1,5 @@
 """SAM with our encoder against the packages it comes from, for every prompt and every layout of a checkpoint."""
 
-import os
-from pathlib import Path
-
 import mobile_sam
 import numpy as np
 import pytest
@@ -17,6 +14,7 @@ import samseg
 from samseg.encoders.tinyvit import TinyViT
 from samseg.errors import ConfigError, InputError, WeightsError
 from samseg.models.sam_names import transformers_name
+from tests.conftest import SHARED
 from tests.encoders.conftest import SMALL
 from tests.models.sam_reference import (
     assert_same_answers,
@@ -27,7 +25,6 @@ from tests.models.sam_reference import (
     sam_like,
 )
 
-PHOTOS = Path(os.environ.get("SAMSEG_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "photos"
 REAL = ["sam-vit_b", "sam-vit_l", "sam-vit_h"]
 
 
@@ -45,7 +42,7 @@ def ours(path, **arguments):
 
 
 def photo() -> np.ndarray:
-    files = sorted(PHOTOS.glob("*.jpg"))
+    files = sorted((SHARED / "photos").glob("*.jpg"))
     return np.asarray(Image.open(files[0]).convert("RGB")) if files else picture(600, 900)
 
 
