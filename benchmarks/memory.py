@@ -1,9 +1,10 @@
 """The most memory that a piece of code takes."""
 
-import ctypes
 from pathlib import Path
 
 import torch
+
+from samseg.machine import return_freed_memory
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -23,7 +24,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
         elif RESET.exists():
-            _give_back_freed()
+            return_freed_memory()
             RESET.write_text("5")  # the kernel's high-water mark starts again from here
             self.before = _status("VmRSS")
         return self
@@ -33,12 +34,6 @@ class PeakMemory:
             self.gib = (torch.cuda.max_memory_allocated() - self.before) / 2**30
         elif RESET.exists():
             self.gib = (_status("VmHWM") - self.before) / 2**30
-
-
-def _give_back_freed() -> None:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-    if trim is not None:
-        trim(0)
 
 
 def _status(field: str) -> int:

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import platform
 from functools import cache
 from pathlib import Path
 
@@ -36,5 +35,6 @@ def cpu_has_amx() -> bool:
 
 def return_freed_memory() -> None:
     """Give the system back what is free in this process, gaps among what is used included; with glibc, else nothing."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)

@@ -20,6 +20,7 @@ from samseg.data.formats.georaster import RasterFile
 from samseg.errors import InputError
 from samseg.maps.disk import written
 from samseg.maps.parts.plan import BLOCK, MapPlan
+from samseg.predict.rows import likeliest
 from samseg.predict.tiling import TilePlan
 
 DIGEST = "SAMSEG_DIGEST"  # tags of the files
@@ -174,14 +175,9 @@ class PartStore:
         return any((self.read(number) != NODATA).any() for number in range(self.plan.parts))
 
     def _layers(self, probabilities: Tensor):
-        classes, confidence = np.empty((2, *probabilities.shape[1:]), np.uint8)
-        for top in range(0, len(classes), ROWS):
-            best = probabilities[:, top : top + ROWS].max(dim=0)
-            classes[top : top + ROWS] = best.indices.byte().numpy()
-            confidence[top : top + ROWS] = _stored(best.values)
-        yield classes
+        yield np.concatenate([likeliest(rows) for rows in probabilities.split(ROWS, dim=1)])
         if self.confidence:
-            yield confidence
+            yield _stored(probabilities.amax(dim=0))
         if self.probabilities == "float16":
             yield from probabilities.clamp(0, 1).half().float().numpy()  # as near as can be, whatever GDAL makes of it
         elif self.probabilities:
