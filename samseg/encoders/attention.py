@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samseg.encoders.chunked import chunked_attention, one_hot
+from samseg.encoders.chunked import chunked_attention
+from samseg.encoders.folded import folded, folded_attention
 from samseg.encoders.linear import Linear, is_tokenwise, runs_on_cpu
 
 
@@ -95,42 +96,25 @@ class Attention(nn.Module):
     def attend(self, qkv: Tensor) -> Tensor:
         """Attention of each (H, W) map to itself: (3, B, heads, H, W, d) -> (B, heads, H, W, d)."""
         q, k, v = qkv.unbind(0)
+        tables = self.relative_tables(q.shape[2], q.shape[3], q.dtype)
         if not torch.jit.is_scripting():
             if runs_on_cpu(q):
-                return self.attend_on_cpu(q, k, v)
-        return self.attend_folded(q, k, v)
-
-    def attend_folded(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """As `attend`, of q, k and v (B, heads, H, W, d), by PyTorch's fused kernels."""
-        B, heads, H, W, d = q.shape
-        query, key = self.folded(q, k)
-        # Fused kernels want one width for q, k and v. The values' padding comes out as zeros and is cut off.
-        value = F.pad(v.flatten(2, 3), [0, H + W])
-        return F.scaled_dot_product_attention(query, key, value, scale=d**-0.5)[..., :d].reshape(B, heads, H, W, d)
-
-    def folded(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys (B, heads, H * W, d + H + W) whose product, scaled, is the whole logit."""
-        B, heads, H, W, d = q.shape
-        row, col = _relative_logits(q, *self.relative_tables(H, W, q.dtype))
-        query = torch.cat([q, row * d**0.5, col * d**0.5], dim=-1)
-        key = torch.cat([k, one_hot(H, W, k).expand(B, heads, H, W, H + W)], dim=-1)
-        return query.flatten(2, 3), key.flatten(2, 3)
+                return self.attend_on_cpu(q, k, v, tables)
+        return folded_attention(q, k, v, *_relative_logits(q, *tables))
 
     @torch.jit.unused
-    def attend_on_cpu(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend_on_cpu(self, q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
         """As `attend`, of q, k and v (B, heads, H, W, d)."""
         B, heads, H, W, d = q.shape
         if H + W <= d:
-            return _attended(*self.folded(q, k), v.flatten(2, 3)).reshape(q.shape)
-        tables = self.relative_tables(H, W, q.dtype)
+            return _attended(*folded(q, k, *_relative_logits(q, *tables)), v)
         if torch.is_grad_enabled():
-            return _attended(*(t.flatten(2, 3) for t in (q, k, v, *_relative_logits(q, *tables)))).reshape(q.shape)
+            return _attended(q, k, v, *_relative_logits(q, *tables))
         out = q.new_empty(B, H, W, heads, d).permute(0, 3, 1, 2, 4)
         for image in range(B):
             for head in range(heads):  # one at a time: copies of all would be half of the memory that a block takes
                 one = (slice(image, image + 1), slice(head, head + 1))
-                maps = (q[one], k[one], v[one], *_relative_logits(q[one], *tables))
-                out[one] = _attended(*(t.flatten(2, 3) for t in maps)).reshape(1, 1, H, W, d)
+                out[one] = _attended(q[one], k[one], v[one], *_relative_logits(q[one], *tables))
         return out
 
     def relative_tables(self, H: int, W: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -138,9 +122,10 @@ class Attention(nn.Module):
         return _relative_table(self.rel_pos_h, H).to(dtype), _relative_table(self.rel_pos_w, W).to(dtype)
 
 
-def _attended(*maps: Tensor) -> Tensor:
-    """`chunked_attention` of (B, heads, N, any width), the first two as one."""
-    return chunked_attention(*(tokens.flatten(0, 1) for tokens in maps))
+def _attended(q: Tensor, k: Tensor, v: Tensor, *row_and_col: Tensor) -> Tensor:
+    """`chunked_attention` of (B, heads, H, W, any width) -> (B, heads, H, W, d)."""
+    maps = (t.flatten(2, 3).flatten(0, 1) for t in (q, k, v, *row_and_col))
+    return chunked_attention(*maps).reshape(v.shape)
 
 
 def _relative_logits(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:
