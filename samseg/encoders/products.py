@@ -69,6 +69,37 @@ class Affine(torch.autograd.Function):
         return d_x, d_weight, d_out.sum(0) if ctx.needs_input_grad[2] else None
 
 
+class Perceptron(torch.autograd.Function):
+    """`affine`, GELU and `affine` of tokens (..., K), for training.
+
+    Of the hidden layer, the widest of all, only what goes into the GELU is kept. The backward pass makes what comes out
+    again and works where it lies. ViT-B at 1024 px, forward and backward, takes a twentieth less time in bfloat16 on a
+    Xeon with AMX and a tenth less in float32, where new memory costs more than the arithmetic of a GELU.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+        hidden = affine(x.reshape(-1, x.shape[-1]), weight1, bias1)
+        ctx.save_for_backward(x, hidden, weight1, weight2)
+        return affine(F.gelu(hidden), weight2, bias2).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, hidden, weight1, weight2 = ctx.saved_tensors
+        for_x, for_weight1, for_bias1, for_weight2, for_bias2 = ctx.needs_input_grad
+        d_out = d_out.reshape(-1, d_out.shape[-1])
+        d_weight2 = outer(d_out, F.gelu(hidden)) if for_weight2 else None
+        d_x = d_weight1 = d_bias1 = None
+        if for_x or for_weight1 or for_bias1:
+            d_hidden = affine_gradient(d_out, weight2)
+            torch.ops.aten.gelu_backward.grad_input(d_hidden, hidden, grad_input=d_hidden)
+            d_x = affine_gradient(d_hidden, weight1).view_as(x) if for_x else None
+            d_weight1 = outer(d_hidden, x.reshape(-1, x.shape[-1])) if for_weight1 else None
+            d_bias1 = d_hidden.sum(0) if for_bias1 else None
+        return d_x, d_weight1, d_bias1, d_weight2, d_out.sum(0) if for_bias2 else None
+
+
 def _convolution_backward(d_out: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]):
     filters = weight[:, :, None, None]
     return torch.ops.aten.convolution_backward(_pixels(d_out), _pixels(x), filters, None, *CONVOLUTION, wanted)
