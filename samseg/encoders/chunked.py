@@ -19,6 +19,7 @@ from samseg.encoders.products import affine, outer
 from samseg.machine import cpu_has_amx
 
 MAP_LOGITS = 2**21  # of one map at a time: 512 queries of 64 x 64 keys, with fewer the products are slower
+MAP_LOGITS_WITH_AMX = 2**22  # 6 % less time on those Xeons, forward and backward; with yet more they leave the cache
 LOGITS = 2**20  # of several maps at a time: 27 of SAM's windows, with more they leave the cache
 
 
@@ -101,7 +102,8 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
 def _shape(q: Tensor) -> tuple[int, int]:
     """How many maps and how many queries of each are a chunk: all queries of several maps, or some of one."""
     maps, N, _ = q.shape
-    return min(maps, max(1, LOGITS // N**2)), min(N, max(1, MAP_LOGITS // N))
+    of_one_map = MAP_LOGITS_WITH_AMX if cpu_has_amx() else MAP_LOGITS
+    return min(maps, max(1, LOGITS // N**2)), min(N, max(1, of_one_map // N))
 
 
 def _chunks(q: Tensor) -> Iterator[tuple[slice, list[tuple[slice, slice]]]]:

@@ -34,6 +34,7 @@ def written_out(module: Attention, x: torch.Tensor) -> torch.Tensor:
 def test_equals_the_formula(logits, grad, monkeypatch):
     monkeypatch.setattr(chunked, "LOGITS", logits)
     monkeypatch.setattr(chunked, "MAP_LOGITS", logits)
+    monkeypatch.setattr(chunked, "MAP_LOGITS_WITH_AMX", logits)
     module = Attention(width=12, heads=2, window=0, table_size=5)
     randomise(module)
     x = torch.randn(2, 5, 5, 12)
