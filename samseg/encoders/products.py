@@ -63,10 +63,7 @@ class Affine(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        d_out = d_out.reshape(-1, d_out.shape[-1])
-        d_x = affine_gradient(d_out, weight).view_as(x) if ctx.needs_input_grad[0] else None
-        d_weight = outer(d_out, x.reshape(-1, x.shape[-1])) if ctx.needs_input_grad[1] else None
-        return d_x, d_weight, d_out.sum(0) if ctx.needs_input_grad[2] else None
+        return _gradients(d_out.reshape(-1, d_out.shape[-1]), x, weight, ctx.needs_input_grad)
 
 
 class Perceptron(torch.autograd.Function):
@@ -87,17 +84,22 @@ class Perceptron(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, ...]:
         x, hidden, weight1, weight2 = ctx.saved_tensors
-        for_x, for_weight1, for_bias1, for_weight2, for_bias2 = ctx.needs_input_grad
+        for_weight2, for_bias2 = ctx.needs_input_grad[3:]
         d_out = d_out.reshape(-1, d_out.shape[-1])
         d_weight2 = outer(d_out, F.gelu(hidden)) if for_weight2 else None
-        d_x = d_weight1 = d_bias1 = None
-        if for_x or for_weight1 or for_bias1:
-            d_hidden = affine_gradient(d_out, weight2)
-            torch.ops.aten.gelu_backward.grad_input(d_hidden, hidden, grad_input=d_hidden)
-            d_x = affine_gradient(d_hidden, weight1).view_as(x) if for_x else None
-            d_weight1 = outer(d_hidden, x.reshape(-1, x.shape[-1])) if for_weight1 else None
-            d_bias1 = d_hidden.sum(0) if for_bias1 else None
-        return d_x, d_weight1, d_bias1, d_weight2, d_out.sum(0) if for_bias2 else None
+        d_bias2 = d_out.sum(0) if for_bias2 else None
+        if not any(ctx.needs_input_grad[:3]):
+            return None, None, None, d_weight2, d_bias2
+        d_hidden = affine_gradient(d_out, weight2)
+        torch.ops.aten.gelu_backward.grad_input(d_hidden, hidden, grad_input=d_hidden)
+        return *_gradients(d_hidden, x, weight1, ctx.needs_input_grad[:3]), d_weight2, d_bias2
+
+
+def _gradients(d_out: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+    """Of d_out (M, N), the gradients of `affine`'s x (..., K), shaped as x, its weight and its bias, where wanted."""
+    d_x = affine_gradient(d_out, weight).view_as(x) if wanted[0] else None
+    d_weight = outer(d_out, x.reshape(-1, x.shape[-1])) if wanted[1] else None
+    return d_x, d_weight, d_out.sum(0) if wanted[2] else None
 
 
 def _convolution_backward(d_out: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]):
