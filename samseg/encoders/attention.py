@@ -11,8 +11,8 @@ row_i[h_j] + col_i[w_j]. Two exact ways to use that:
   scale [q_i, row_i / scale, col_i / scale] . [k_j, onehot(h_j), onehot(w_j)], and any attention kernel computes it,
   forward and backward, without an N x N bias. On a GPU, and wherever the code is traced, by PyTorch's; on the CPU
   for windows, where the additions take three times as long as the wider product in bfloat16, and as long in float32.
-- added: on the CPU for whole maps, where the wider product takes longer than the additions, but for one processor's
-  (`chunked.py`).
+- added: on the CPU for whole maps, where the wider product takes longer than the additions (`chunked.py`), but for
+  bfloat16 with AMX (`fused.py`).
 """
 
 import torch
@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from samseg.encoders.chunked import chunked_attention
 from samseg.encoders.folded import folded, folded_attention
+from samseg.encoders.fused import fused_attention
 from samseg.encoders.linear import Linear, is_tokenwise, runs_on_cpu
+from samseg.machine import cpu_has_amx
 
 
 class Attention(nn.Module):
@@ -123,9 +125,10 @@ class Attention(nn.Module):
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, *row_and_col: Tensor) -> Tensor:
-    """`chunked_attention` of (B, heads, H, W, any width) -> (B, heads, H, W, d)."""
+    """`chunked_attention` or `fused_attention` of (B, heads, H, W, any width) -> (B, heads, H, W, d)."""
     maps = (t.flatten(2, 3).flatten(0, 1) for t in (q, k, v, *row_and_col))
-    return chunked_attention(*maps).reshape(v.shape)
+    fuses = row_and_col and q.dtype == torch.bfloat16 and cpu_has_amx()
+    return (fused_attention if fuses else chunked_attention)(*maps).reshape(v.shape)
 
 
 def _relative_logits(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,8 +41,11 @@ def affine_gradient(d_out: Tensor, weight: Tensor) -> Tensor:
 def outer(a: Tensor, b: Tensor) -> Tensor:
     """a (M, N), b (M, K) -> a^T b (N, K): the gradient of `affine`'s weight, where a is its output's and b is x.
 
-    In float32 by the convolution's backward pass, in bfloat16 by `torch.mm`, which is a tenth faster there.
+    In float32 by the convolution's backward pass, in bfloat16 by `torch.mm`, which is a tenth faster there. With AMX a
+    narrow matrix is transposed first: with 768 columns beside 3072, and 4096 rows, 12.9 ms instead of 17.7.
     """
+    if cpu_has_amx() and a.dtype == torch.bfloat16 and 3 * a.shape[1] < b.shape[1]:
+        return _transposed(a) @ b
     if cpu_has_amx() or a.dtype != torch.float32:
         return a.t() @ b
     if a.shape[1] < b.shape[1]:  # a third slower than the other way round
@@ -100,6 +103,11 @@ def _gradients(d_out: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, ...
     d_x = affine_gradient(d_out, weight).view_as(x) if wanted[0] else None
     d_weight = outer(d_out, x.reshape(-1, x.shape[-1])) if wanted[1] else None
     return d_x, d_weight, d_out.sum(0) if wanted[2] else None
+
+
+def _transposed(x: Tensor) -> Tensor:
+    """(M, N) -> (N, M) in memory of its own, by all cores: `contiguous` takes thrice as long, for it uses one."""
+    return torch.cat([strip.t() for strip in x.split(512)], dim=1)
 
 
 def _convolution_backward(d_out: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]):

@@ -7,6 +7,7 @@ import torch
 
 from samseg.encoders import chunked
 from samseg.encoders.attention import Attention
+from samseg.encoders.fused import fused_attention
 from tests.encoders.reference import randomise, relative_error
 
 
@@ -48,7 +49,7 @@ def test_equals_the_formula(logits, grad, monkeypatch):
 @pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
 def test_both_ways_of_bfloat16_equal_the_formula(grad, amx, monkeypatch):
     """Maps whose sides sum to more than a head's width go another way where the CPU has AMX."""
-    monkeypatch.setattr("samseg.encoders.chunked.cpu_has_amx", lambda: amx)
+    monkeypatch.setattr("samseg.encoders.attention.cpu_has_amx", lambda: amx)
     module = Attention(width=12, heads=2, window=0, table_size=5).bfloat16()
     randomise(module)
     torch.manual_seed(0)
@@ -61,6 +62,25 @@ def test_both_ways_of_bfloat16_equal_the_formula(grad, amx, monkeypatch):
                 gradients += [*torch.autograd.grad(outputs[-1].square().sum(), x)]
     assert relative_error(*outputs) < 0.01
     assert not grad or relative_error(*gradients) < 0.03
+
+
+@pytest.mark.parametrize("logits", [1, 75, 2**20])  # a query at a time, a few and fewer at the end, all at once
+def test_fused_attention_equals_the_formula_with_all_gradients(logits, monkeypatch):
+    monkeypatch.setattr("samseg.encoders.fused.LOGITS", logits)
+    torch.manual_seed(0)
+    maps, H, W, d = torch.get_num_threads() + 1, 3, 5, 8
+    shapes = [(maps, H * W, width) for width in (d, d, d, H, W)]
+    inputs = [(2 * torch.randn(shape)).bfloat16().requires_grad_() for shape in shapes]
+    d_out = torch.randn(maps, H * W, d).bfloat16()
+    found = fused_attention(*inputs)
+    gradients = torch.autograd.grad(found, inputs, d_out)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    q, k, v, row, col = exact
+    logits = d**-0.5 * q @ k.transpose(1, 2) + row.repeat_interleave(W, -1) + col.repeat(1, 1, H)
+    expected = logits.softmax(-1) @ v
+    assert relative_error(found.double(), expected) < 0.005
+    for gradient, exact_gradient in zip(gradients, torch.autograd.grad(expected, exact, d_out.double())):
+        assert relative_error(gradient.double(), exact_gradient) < 0.015
 
 
 def test_padding_takes_part_as_keys():
