@@ -55,8 +55,10 @@ class _ChunkedAttention(torch.autograd.Function):
         d_out = d_out.contiguous()
         d_q, d_row, d_col = (None if x is None else torch.empty_like(x) for x in (q, row, col))
         d_k, d_v = (x.new_zeros(len(x), x.shape[2], x.shape[1]) for x in (k, v))  # transposed
-        # dp less that sum is one product: of d_out and the negative sum with v and ones.
-        d_out_and_mean = torch.cat([d_out, -(d_out * out).sum(-1, keepdim=True)], dim=-1)
+        # dp less that sum is one product: of d_out and the negative sum with v and ones. With the logits' scale, too,
+        # which the gradients of q and k want.
+        scale = v.shape[-1] ** -0.5
+        d_out_and_mean = torch.cat([d_out, -(d_out * out).sum(-1, keepdim=True)], dim=-1).mul_(scale)
         v_and_ones = F.pad(v, [0, 1], value=1.0)
         room, other_room = _room(q), _room(q)
         for maps, parts in _chunks(q):
@@ -72,8 +74,9 @@ class _ChunkedAttention(torch.autograd.Function):
                     grid = d_logits.view(*p.shape[:2], row.shape[-1], col.shape[-1])
                     torch.sum(grid, -1, out=d_row[part])
                     torch.sum(grid, -2, out=d_col[part])
-        scale = v.shape[-1] ** -0.5
-        return d_q.mul_(scale), d_k.mul_(scale).transpose(1, 2), d_v.transpose(1, 2), d_row, d_col
+        if row is not None:
+            d_row, d_col = d_row.div_(scale), d_col.div_(scale)
+        return d_q, d_k.transpose(1, 2), d_v.transpose(1, 2), d_row, d_col
 
 
 def _shape(q: Tensor) -> tuple[int, int]:
