@@ -23,6 +23,7 @@ from samseg.encoders.chunked import chunked_attention
 from samseg.encoders.folded import folded, folded_attention
 from samseg.encoders.fused import fused_attention
 from samseg.encoders.linear import Linear, is_tokenwise, runs_on_cpu
+from samseg.encoders.windows import cut, join
 from samseg.machine import cpu_has_amx
 
 
@@ -67,19 +68,32 @@ class Attention(nn.Module):
         """(B, H, W, 3C) -> (B, H, W, C), every token attending to all others."""
         B, H, W, C3 = qkv.shape
         qkv = qkv.reshape(B, H, W, 3, self.heads, self.head_width).permute(3, 0, 4, 1, 2, 5)
-        return self.attend(qkv).permute(0, 2, 3, 1, 4).reshape(B, H, W, C3 // 3)
+        return self.attend(qkv[0], qkv[1], qkv[2]).permute(0, 2, 3, 1, 4).reshape(B, H, W, C3 // 3)
 
     def in_windows(self, qkv: Tensor) -> Tensor:
         """(B, H, W, 3C) -> (B, H, W, C), every token attending to those of its window."""
         B, H, W, C3 = qkv.shape
         side = self.window
+        if not torch.jit.is_scripting():
+            if runs_on_cpu(qkv):
+                return self.in_windows_on_cpu(qkv)
         rows, columns = (H + side - 1) // side, (W + side - 1) // side
         qkv = self.fill(qkv, rows * side, columns * side)
         windows = qkv.reshape(B, rows, side, columns, side, 3, self.heads, self.head_width)
         windows = windows.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(1, 3)
-        out = self.attend(windows).reshape(B, rows, columns, self.heads, side, side, self.head_width)
+        out = self.attend(windows[0], windows[1], windows[2])
+        out = out.reshape(B, rows, columns, self.heads, side, side, self.head_width)
         out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, rows * side, columns * side, C3 // 3)
         return out[:, :H, :W]
+
+    @torch.jit.unused
+    def in_windows_on_cpu(self, qkv: Tensor) -> Tensor:
+        """The same with fewer copies."""
+        _, H, W, _ = qkv.shape
+        shape = (3, self.heads, self.head_width)
+        windows = cut(qkv.unflatten(-1, shape), self.qkv.bias.to(qkv.dtype).view(shape), self.window)
+        out = self.attend(*(one.flatten(0, 2) for one in windows)).reshape(windows[0].shape)
+        return join(out, H, W).flatten(3)
 
     def fill(self, qkv: Tensor, height: int, width: int) -> Tensor:
         """Extend (B, H, W, 3C) to whole windows with what SAM's padding tokens come to.
@@ -95,9 +109,8 @@ class Attention(nn.Module):
             qkv = torch.cat([qkv, bias.expand(B, height - H, width, C3)], dim=1)
         return qkv
 
-    def attend(self, qkv: Tensor) -> Tensor:
-        """Attention of each (H, W) map to itself: (3, B, heads, H, W, d) -> (B, heads, H, W, d)."""
-        q, k, v = qkv.unbind(0)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of each (H, W) map to itself: q, k and v are (B, heads, H, W, d), and so is the result."""
         tables = self.relative_tables(q.shape[2], q.shape[3], q.dtype)
         if not torch.jit.is_scripting():
             if runs_on_cpu(q):

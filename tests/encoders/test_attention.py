@@ -83,6 +83,20 @@ def test_fused_attention_equals_the_formula_with_all_gradients(logits, monkeypat
         assert relative_error(gradient.double(), exact_gradient) < 0.015
 
 
+@pytest.mark.parametrize("H, W", [(3, 3), (4, 8), (5, 9), (8, 3), (13, 6)])
+def test_windows_cut_at_once_equal_the_plain_operations(H, W, monkeypatch):
+    module = Attention(width=8, heads=2, window=4, table_size=4).double()
+    randomise(module)
+    x = torch.randn(2, H, W, 8, dtype=torch.float64, requires_grad=True)
+    d_out = torch.randn(2, H, W, 8, dtype=torch.float64)
+    found = []
+    for on_cpu in (True, False):
+        monkeypatch.setattr("samseg.encoders.attention.runs_on_cpu", lambda _, on_cpu=on_cpu: on_cpu)
+        out = module(x)
+        found.append([out, *torch.autograd.grad(out, [x, *module.parameters()], d_out)])
+    torch.testing.assert_close(*found)
+
+
 def test_padding_takes_part_as_keys():
     """SAM pads windows with tokens whose keys and values are the biases; leaving them out gives other numbers."""
     module = Attention(width=8, heads=1, window=4, table_size=4)
