@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samseg.encoders.chunked import chunked_attention
+from samseg.encoders.chunked import chunked_attention, maps_at_a_time
 from samseg.encoders.folded import folded, folded_attention
 from samseg.encoders.fused import fused_attention
 from samseg.encoders.linear import Linear, is_tokenwise, runs_on_cpu
@@ -68,7 +68,8 @@ class Attention(nn.Module):
         """(B, H, W, 3C) -> (B, H, W, C), every token attending to all others."""
         B, H, W, C3 = qkv.shape
         qkv = qkv.reshape(B, H, W, 3, self.heads, self.head_width).permute(3, 0, 4, 1, 2, 5)
-        return self.attend(qkv[0], qkv[1], qkv[2]).permute(0, 2, 3, 1, 4).reshape(B, H, W, C3 // 3)
+        q, k, v = qkv.unbind(0)
+        return self.attend(q, k, v).permute(0, 2, 3, 1, 4).reshape(B, H, W, C3 // 3)
 
     def in_windows(self, qkv: Tensor) -> Tensor:
         """(B, H, W, 3C) -> (B, H, W, C), every token attending to those of its window."""
@@ -81,7 +82,8 @@ class Attention(nn.Module):
         qkv = self.fill(qkv, rows * side, columns * side)
         windows = qkv.reshape(B, rows, side, columns, side, 3, self.heads, self.head_width)
         windows = windows.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(1, 3)
-        out = self.attend(windows[0], windows[1], windows[2])
+        q, k, v = windows.unbind(0)
+        out = self.attend(q, k, v)
         out = out.reshape(B, rows, columns, self.heads, side, side, self.head_width)
         out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, rows * side, columns * side, C3 // 3)
         return out[:, :H, :W]
@@ -126,10 +128,11 @@ class Attention(nn.Module):
         if torch.is_grad_enabled():
             return _attended(q, k, v, *_relative_logits(q, *tables))
         out = q.new_empty(B, H, W, heads, d).permute(0, 3, 1, 2, 4)
+        together = maps_at_a_time()
         for image in range(B):
-            for head in range(heads):  # one at a time: copies of all would be half of the memory that a block takes
-                one = (slice(image, image + 1), slice(head, head + 1))
-                out[one] = _attended(q[one], k[one], v[one], *_relative_logits(q[one], *tables))
+            for head in range(0, heads, together):  # copies of all would be half of the memory that a block takes
+                few = (slice(image, image + 1), slice(head, head + together))
+                out[few] = _attended(q[few], k[few], v[few], *_relative_logits(q[few], *tables))
         return out
 
     def relative_tables(self, H: int, W: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

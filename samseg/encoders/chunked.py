@@ -17,7 +17,7 @@ from samseg.encoders.products import affine, outer
 from samseg.machine import cpu_has_amx
 
 MAP_LOGITS = 2**21  # of one map at a time: 512 queries of 64 x 64 keys, with fewer the products are slower
-MAP_LOGITS_WITH_AMX = 2**22  # 6 % less time on those Xeons, forward and backward; with yet more they leave the cache
+MAP_LOGITS_WITH_AMX = 2**20  # of each map at a time, one for each core: with more backward takes 6 % longer
 LOGITS = 2**20  # of several maps at a time: 27 of SAM's windows, with more they leave the cache
 
 
@@ -79,11 +79,20 @@ class _ChunkedAttention(torch.autograd.Function):
         return d_q, d_k.transpose(1, 2), d_v.transpose(1, 2), d_row, d_col
 
 
+def maps_at_a_time() -> int:
+    """How many maps a product takes where each is large.
+
+    On Xeons with AMX one for each core, which then works alone: float32 products with a narrow side reach 300 GFLOP/s
+    on two cores, and 230 where these share one map. Elsewhere one, as a convolution (`_is_convolved`).
+    """
+    return torch.get_num_threads() if cpu_has_amx() else 1
+
+
 def _shape(q: Tensor) -> tuple[int, int]:
-    """How many maps and how many queries of each are a chunk: all queries of several maps, or some of one."""
+    """How many maps and how many queries of each are a chunk: all queries of several maps, or some of one or a few."""
     maps, N, _ = q.shape
-    of_one_map = MAP_LOGITS_WITH_AMX if cpu_has_amx() else MAP_LOGITS
-    return min(maps, max(1, LOGITS // N**2)), min(N, max(1, of_one_map // N))
+    of_a_map = MAP_LOGITS_WITH_AMX if cpu_has_amx() else MAP_LOGITS
+    return min(maps, max(maps_at_a_time(), LOGITS // N**2)), min(N, max(1, of_a_map // N))
 
 
 def _chunks(q: Tensor) -> Iterator[tuple[slice, list[tuple[slice, slice]]]]:
