@@ -66,7 +66,7 @@ class _ChunkedAttention(torch.autograd.Function):
             for part in parts:
                 p = _probabilities(q, k, row, col, v.shape[-1], part, room)
                 _add_outer(d_v[maps], d_out[part], p)
-                d_logits = _view(other_room, p.shape)
+                d_logits = view_of(other_room, p.shape)
                 torch.bmm(d_out_and_mean[part], v_and_ones[maps].transpose(1, 2), out=d_logits).mul_(p)
                 d_q[part] = _times(d_logits, keys)
                 _add_outer(d_k[maps], q[part], d_logits)
@@ -109,7 +109,8 @@ def _room(q: Tensor) -> Tensor:
     return q.new_empty(together * queries * q.shape[1])
 
 
-def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
+def view_of(room: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The start of the room, as a tensor of that shape."""
     return room[: math.prod(shape)].view(shape)
 
 
@@ -118,7 +119,7 @@ def _probabilities(
 ) -> Tensor:
     """The softmax (maps, queries, N) of one chunk, in the `room`."""
     query, keys = q[part], k[part[0]].transpose(1, 2)
-    logits = _view(room, (*query.shape[:2], q.shape[1]))
+    logits = view_of(room, (*query.shape[:2], q.shape[1]))
     if row is not None:
         grid = logits.view(*query.shape[:2], row.shape[-1], col.shape[-1])
         torch.add(row[part].unsqueeze(-1), col[part].unsqueeze(-2), out=grid)

@@ -25,8 +25,18 @@ def folded_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) 
 
 def folded(q: Tensor, k: Tensor, row: Tensor, col: Tensor) -> tuple[Tensor, Tensor]:
     """Queries and keys (B, heads, H, W, d + H + W) whose product, scaled, is the whole logit."""
-    B, heads, H, W, d = q.shape
-    query = torch.cat([q, row * d**0.5, col * d**0.5], dim=-1)
-    at_row = torch.eye(H, dtype=k.dtype, device=k.device)[:, None].expand(B, heads, H, W, H)
-    at_column = torch.eye(W, dtype=k.dtype, device=k.device).expand(B, heads, H, W, W)
-    return query, torch.cat([k, at_row, at_column], dim=-1)
+    B, heads, H, W, _ = q.shape
+    key = torch.cat([k, places(H, W, k).expand(B, heads, H, W, H + W)], dim=-1)
+    return torch.cat(query_parts(q, row, col), dim=-1), key
+
+
+def query_parts(q: Tensor, row: Tensor, col: Tensor) -> list[Tensor]:
+    """What, joined, gives the whole logit with a key and its place."""
+    return [q, row * q.shape[-1] ** 0.5, col * q.shape[-1] ** 0.5]
+
+
+def places(H: int, W: int, like: Tensor) -> Tensor:
+    """(H, W, H + W): for each key the one-hot vectors of its row and its column."""
+    at_row = torch.eye(H, dtype=like.dtype, device=like.device)[:, None].expand(H, W, H)
+    at_column = torch.eye(W, dtype=like.dtype, device=like.device).expand(H, W, W)
+    return torch.cat([at_row, at_column], dim=-1)

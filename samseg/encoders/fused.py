@@ -12,19 +12,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from samseg.encoders.chunked import maps_at_a_time, view_of
+from samseg.encoders.folded import places, query_parts
+
 LOGITS = 2**21  # of a map at a time in the backward pass: 512 queries of 64 x 64 keys, with fewer products are slower
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
-    """softmax(d**-0.5 q k^T + row + col) v for maps of N tokens, in bfloat16.
-
-    Args:
-        q, k, v: (maps, N, d).
-        row, col: (maps, N, H) and (maps, N, W) with H x W = N, what each query adds for the rows and columns of keys.
-
-    Returns:
-        (maps, N, d).
-    """
+    """As `chunked_attention` with row and col, of bfloat16; q, k and v are all (maps, N, d)."""
     return _FusedAttention.apply(q, k, v, row, col)
 
 
@@ -34,11 +29,11 @@ class _FusedAttention(torch.autograd.Function):
         """By PyTorch's kernel, one map at a time for the copies it wants: one width, so the values' end is zeros."""
         maps, N, d = v.shape
         query, key, value = (q.new_zeros(1, 1, N, d + row.shape[-1] + col.shape[-1]) for _ in range(3))
-        key[..., d:] = _places(row, col)
+        key[..., d:] = places(row.shape[-1], col.shape[-1], k).flatten(0, 1)
         out = q.new_empty(maps, N, d)
         logsumexp = torch.empty(maps, N, device=q.device)
         for i in range(maps):
-            torch.cat(_with_positions(q[i], row[i], col[i]), dim=-1, out=query[0, 0])
+            torch.cat(query_parts(q[i], row[i], col[i]), dim=-1, out=query[0, 0])
             key[..., :d], value[..., :d] = k[i], v[i]
             values, logsumexp[i] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                 query, key, value, scale=d**-0.5
@@ -60,22 +55,22 @@ class _FusedAttention(torch.autograd.Function):
         scale, widths = d**-0.5, [d, row.shape[-1], col.shape[-1]]
         d_query = q.new_empty(maps, sum(widths), N)
         d_k, d_v = q.new_zeros(maps, N, d), q.new_zeros(maps, N, d)
-        together, queries = torch.get_num_threads(), min(N, max(1, LOGITS // N))
+        together, queries = maps_at_a_time(), min(N, max(1, LOGITS // N))
         room, other_room = (q.new_empty(min(maps, together) * N * queries) for _ in range(2))
         key, value = (x.new_ones(min(maps, together), N, width + 2) for x, width in ((k, sum(widths)), (v, d)))
-        key[..., d:-2] = _places(row, col)
+        key[..., d:-2] = places(row.shape[-1], col.shape[-1], k).flatten(0, 1)
         key_t = key[..., :-2].transpose(1, 2).contiguous()
         for first in range(0, maps, together):
             of = slice(first, first + together)
             q_of, d_out_of = q[of].contiguous(), d_out[of].contiguous()  # or products would copy them for each part
-            query = torch.cat([*_with_positions(q_of, row[of], col[of]), _halves(-logsumexp[of] / scale)], dim=-1)
+            query = torch.cat([*query_parts(q_of, row[of], col[of]), _halves(-logsumexp[of] / scale)], dim=-1)
             d_value = torch.cat([d_out_of, _halves(-(d_out_of.float() * out[of]).sum(-1))], dim=-1)
             key, key_t, value = (x[: len(query)] for x in (key, key_t, value))  # the last maps may be fewer
             key[..., :d], key_t[:, :d], value[..., :d] = k[of], k[of].transpose(1, 2), v[of]
             for start in range(0, N, queries):
                 few = slice(start, start + queries)
                 shape = (len(query), N, query[:, few].shape[1])
-                p, d_logits = _view(room, shape), _view(other_room, shape)
+                p, d_logits = view_of(room, shape), view_of(other_room, shape)
                 torch.baddbmm(p, key, query[:, few].transpose(1, 2), beta=0, alpha=scale / math.log(2), out=p).exp2_()
                 d_v[of].baddbmm_(p, d_out_of[:, few])
                 torch.bmm(value, d_value[:, few].transpose(1, 2), out=d_logits).mul_(p)
@@ -85,23 +80,7 @@ class _FusedAttention(torch.autograd.Function):
         return d_q * scale, d_k.mul_(scale), d_v, d_row, d_col
 
 
-def _with_positions(q: Tensor, row: Tensor, col: Tensor) -> list[Tensor]:
-    """What, joined, gives the whole logit with a key and its place."""
-    return [q, row * q.shape[-1] ** 0.5, col * q.shape[-1] ** 0.5]
-
-
-def _places(row: Tensor, col: Tensor) -> Tensor:
-    """(H x W, H + W): for each key the one-hot vectors of its row and its column."""
-    H, W = row.shape[-1], col.shape[-1]
-    rows, columns = (torch.eye(size, dtype=row.dtype, device=row.device) for size in (H, W))
-    return torch.cat([rows.repeat_interleave(W, 0), columns.repeat(H, 1)], dim=-1)
-
-
 def _halves(x: Tensor) -> Tensor:
     """Float32 numbers (...) as bfloat16 (..., 2) whose sum is within 2**-17 of them."""
     high = x.bfloat16()
     return torch.stack([high, (x - high).bfloat16()], dim=-1)
-
-
-def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return room[: shape[0] * shape[1] * shape[2]].view(shape)

@@ -35,8 +35,7 @@ class _Cut(torch.autograd.Function):
     def backward(ctx, *d_windows: Tensor) -> tuple[Tensor | None, ...]:
         d_x = d_windows[0].new_empty(ctx.shape)
         for one, d_one in zip(d_x.unbind(3), d_windows):
-            for part, inside in _pairs(one, d_one):
-                part.copy_(inside)
+            _write(one, d_one)
         if not ctx.needs_input_grad[1]:
             return d_x, None, None
         return d_x, torch.stack([_sum_beyond(d_one, *ctx.shape[1:3]) for d_one in d_windows]), None
@@ -47,8 +46,7 @@ class _Join(torch.autograd.Function):
     def forward(ctx, windows: Tensor, H: int, W: int) -> Tensor:
         B, _, _, heads, ctx.side, _, d = windows.shape
         x = windows.new_empty(B, H, W, heads, d)
-        for part, inside in _pairs(x, windows):
-            part.copy_(inside)
+        _write(x, windows)
         return x
 
     @staticmethod
@@ -65,6 +63,12 @@ def _windows(x: Tensor, padding: Tensor, side: int) -> Tensor:
     for beyond in _beyond(windows, H, W):
         beyond.copy_(padding[:, None, None])
     return windows
+
+
+def _write(x: Tensor, windows: Tensor) -> None:
+    """Copy what of the windows is on the map to the map x."""
+    for part, inside in _pairs(x, windows):
+        part.copy_(inside)
 
 
 def _pairs(x: Tensor, windows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
