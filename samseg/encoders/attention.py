@@ -4,12 +4,12 @@ For query i at (h_i, w_i) and key j at (h_j, w_j), SAM's logit is (segment-anyth
 
     logit(i, j) = scale q_i . k_j  +  q_i . Rh[h_i - h_j]  +  q_i . Rw[w_i - w_j]
 
-With row_i[h] = q_i . Rh[h_i - h] (one number for each row of keys) and col_i[w] likewise, the last two terms are
-row_i[h_j] + col_i[w_j]. Two exact ways to use that:
+With row_i[h] = q_i . Rh[h_i - h] / scale (one number for each row of keys) and col_i[w] likewise, that is
+scale (q_i . k_j + row_i[h_j] + col_i[w_j]). Two exact ways to use that:
 
-- folded: they are dot products with one-hot vectors, so the whole logit is one,
-  scale [q_i, row_i / scale, col_i / scale] . [k_j, onehot(h_j), onehot(w_j)], and any attention kernel computes it,
-  forward and backward, without an N x N bias. On a GPU, and wherever the code is traced, by PyTorch's; on the CPU
+- folded: the last two terms are dot products with one-hot vectors, so the whole logit is one,
+  scale [q_i, row_i, col_i] . [k_j, onehot(h_j), onehot(w_j)], and any attention kernel computes it, forward and
+  backward, without an N x N bias. On a GPU, and wherever the code is traced, by PyTorch's; on the CPU
   for windows, where the additions take three times as long as the wider product in bfloat16, and as long in float32.
 - added: on the CPU for whole maps, where the wider product takes longer than the additions (`chunked.py`), but for
   bfloat16 with AMX (`fused.py`).
@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samseg.encoders.chunked import chunked_attention, maps_at_a_time
+from samseg.encoders.flash import WIDTHS, takes_flash
 from samseg.encoders.folded import folded, folded_attention
 from samseg.encoders.fused import fused_attention
 from samseg.encoders.linear import Linear, is_tokenwise, runs_on_cpu
 from samseg.encoders.windows import cut, join
-from samseg.machine import cpu_has_amx
 
 
 class Attention(nn.Module):
@@ -124,7 +124,7 @@ class Attention(nn.Module):
         """As `attend`, of q, k and v (B, heads, H, W, d)."""
         B, heads, H, W, d = q.shape
         if H + W <= d:
-            return _attended(*folded(q, k, *_relative_logits(q, *tables)), v)
+            return _attended(*folded(q, k, *_relative_logits(q, *tables), WIDTHS if takes_flash(q) else 1), v)
         if torch.is_grad_enabled():
             return _attended(q, k, v, *_relative_logits(q, *tables))
         out = q.new_empty(B, H, W, heads, d).permute(0, 3, 1, 2, 4)
@@ -137,18 +137,20 @@ class Attention(nn.Module):
 
     def relative_tables(self, H: int, W: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """What each query row (or column) is multiplied with for each of the keys': (H, H, d) and (W, W, d)."""
-        return _relative_table(self.rel_pos_h, H).to(dtype), _relative_table(self.rel_pos_w, W).to(dtype)
+        table_h, table_w = _relative_table(self.rel_pos_h, H), _relative_table(self.rel_pos_w, W)
+        return (table_h * self.head_width**0.5).to(dtype), (table_w * self.head_width**0.5).to(dtype)
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, *row_and_col: Tensor) -> Tensor:
     """`chunked_attention` or `fused_attention` of (B, heads, H, W, any width) -> (B, heads, H, W, d)."""
-    maps = (t.flatten(2, 3).flatten(0, 1) for t in (q, k, v, *row_and_col))
-    fuses = row_and_col and q.dtype == torch.bfloat16 and cpu_has_amx()
-    return (fused_attention if fuses else chunked_attention)(*maps).reshape(v.shape)
+    maps = [t.flatten(0, 1) for t in (q, k, v, *row_and_col)]
+    if row_and_col and takes_flash(q):
+        return fused_attention(*maps).view(v.shape)
+    return chunked_attention(*(t.flatten(1, 2) for t in maps)).reshape(v.shape)
 
 
 def _relative_logits(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:
-    """The position terms of queries (B, heads, H, W, d) for each row of keys (.., H) and each column (.., W)."""
+    """Unscaled position terms of queries (B, heads, H, W, d) for each row of keys (.., H) and each column (.., W)."""
     return torch.einsum("bnhwd,hkd->bnhwk", q, table_h), torch.einsum("bnhwd,wkd->bnhwk", q, table_w)
 
 

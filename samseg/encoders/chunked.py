@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from samseg.encoders.flash import flash_attention, takes_flash
 from samseg.encoders.products import affine, outer
 from samseg.machine import cpu_has_amx
 
@@ -22,7 +23,7 @@ LOGITS = 2**20  # of several maps at a time: 27 of SAM's windows, with more they
 
 
 def chunked_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor | None = None, col: Tensor | None = None) -> Tensor:
-    """softmax(d**-0.5 q k^T + row + col) v for maps of N tokens; d is the width of v.
+    """softmax(d**-0.5 (q k^T + row + col)) v for maps of N tokens; d is the width of v.
 
     Args:
         q, k: (maps, N, any width).
@@ -39,6 +40,10 @@ class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, row: Tensor | None, col: Tensor | None) -> Tensor:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()  # or products would copy them for each chunk
+        if row is None and takes_flash(q):  # 13.5 ms instead of 17 for ViT-B's windows at 1024 px
+            out, _ = flash_attention(q, k, v)
+            ctx.save_for_backward(q, k, v, row, col, out)
+            return out
         out, room = torch.empty_like(v), _room(q)
         for maps, parts in _chunks(q):
             values = _filters(v[maps].transpose(1, 2))
@@ -56,7 +61,7 @@ class _ChunkedAttention(torch.autograd.Function):
         d_q, d_row, d_col = (None if x is None else torch.empty_like(x) for x in (q, row, col))
         d_k, d_v = (x.new_zeros(len(x), x.shape[2], x.shape[1]) for x in (k, v))  # transposed
         # dp less that sum is one product: of d_out and the negative sum with v and ones. With the logits' scale, too,
-        # which the gradients of q and k want.
+        # which all other gradients want.
         scale = v.shape[-1] ** -0.5
         d_out_and_mean = torch.cat([d_out, -(d_out * out).sum(-1, keepdim=True)], dim=-1).mul_(scale)
         v_and_ones = F.pad(v, [0, 1], value=1.0)
@@ -74,8 +79,6 @@ class _ChunkedAttention(torch.autograd.Function):
                     grid = d_logits.view(*p.shape[:2], row.shape[-1], col.shape[-1])
                     torch.sum(grid, -1, out=d_row[part])
                     torch.sum(grid, -2, out=d_col[part])
-        if row is not None:
-            d_row, d_col = d_row.div_(scale), d_col.div_(scale)
         return d_q, d_k.transpose(1, 2), d_v.transpose(1, 2), d_row, d_col
 
 
@@ -123,7 +126,7 @@ def _probabilities(
     if row is not None:
         grid = logits.view(*query.shape[:2], row.shape[-1], col.shape[-1])
         torch.add(row[part].unsqueeze(-1), col[part].unsqueeze(-2), out=grid)
-    logits.baddbmm_(query, keys, beta=0 if row is None else 1, alpha=d**-0.5)
+    logits.baddbmm_(query, keys, beta=0 if row is None else d**-0.5, alpha=d**-0.5)
     return torch.softmax(logits, -1, out=logits)
 
 

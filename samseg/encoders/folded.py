@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def folded_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
-    """softmax(d**-0.5 q k^T + row + col) v for maps of H x W tokens.
+    """softmax(d**-0.5 (q k^T + row + col)) v for maps of H x W tokens.
 
     Args:
         q, k, v: (B, heads, H, W, d).
@@ -23,16 +23,18 @@ def folded_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) 
     return out[..., :d].reshape(q.shape)
 
 
-def folded(q: Tensor, k: Tensor, row: Tensor, col: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries and keys (B, heads, H, W, d + H + W) whose product, scaled, is the whole logit."""
-    B, heads, H, W, _ = q.shape
-    key = torch.cat([k, places(H, W, k).expand(B, heads, H, W, H + W)], dim=-1)
-    return torch.cat(query_parts(q, row, col), dim=-1), key
+def folded(q: Tensor, k: Tensor, row: Tensor, col: Tensor, widths: int = 1) -> tuple[Tensor, Tensor]:
+    """Queries and keys (B, heads, H, W, d + H + W) whose product is q k^T + row + col.
 
-
-def query_parts(q: Tensor, row: Tensor, col: Tensor) -> list[Tensor]:
-    """What, joined, gives the whole logit with a key and its place."""
-    return [q, row * q.shape[-1] ** 0.5, col * q.shape[-1] ** 0.5]
+    Zeros make them wider, up to a multiple of `widths`.
+    """
+    B, heads, H, W, d = q.shape
+    queries, keys = [q, row, col], [k, places(H, W, k).expand(B, heads, H, W, H + W)]
+    if widths > 1:
+        zeros = q.new_zeros(-(d + H + W) % widths).expand(B, heads, H, W, -1)
+        queries.append(zeros)
+        keys.append(zeros)
+    return torch.cat(queries, dim=-1), torch.cat(keys, dim=-1)
 
 
 def places(H: int, W: int, like: Tensor) -> Tensor:

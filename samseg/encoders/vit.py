@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from samseg.encoders.attention import Attention
 from samseg.encoders.linear import Linear, is_tokenwise, needs_speed_only, takes_fast_products
 from samseg.encoders.norm import LayerNorm2d
-from samseg.encoders.products import Affine, Perceptron
+from samseg.encoders.products import Affine, Perceptron, affine_gelu
 
 PATCH = 16
 # Tokens worked on at a time on the CPU, in float32: their MLP's hidden layer stays in cache. Of half the size twice as
@@ -66,10 +66,18 @@ class MLP(nn.Module):
         if not torch.jit.is_scripting():
             if takes_fast_products(x, self.lin1.weight):
                 if not torch.is_grad_enabled():
-                    return self.lin2(torch.ops.aten.gelu_(self.lin1(x)))  # in place, or half of its time is new memory
+                    return self.lin2(self.hidden(x))
                 if self.lin1.adapter is None and self.lin2.adapter is None:
                     return Perceptron.apply(x, self.lin1.weight, self.lin1.bias, self.lin2.weight, self.lin2.bias)
         return self.lin2(F.gelu(self.lin1(x)))
+
+    @torch.jit.unused
+    def hidden(self, x: Tensor) -> Tensor:
+        """What goes into the second layer, where no gradient is needed."""
+        if self.lin1.adapter is not None:
+            return torch.ops.aten.gelu_(self.lin1(x))  # in place, or half of its time is new memory
+        hidden = affine_gelu(x.reshape(-1, x.shape[-1]), self.lin1.weight, self.lin1.bias)
+        return hidden.view(*x.shape[:-1], -1)
 
     @torch.jit.unused
     @property

@@ -45,15 +45,15 @@ def test_equals_the_formula(logits, grad, monkeypatch):
         assert relative_error(found.double(), written_out(module, x)) < 1e-6
 
 
+@pytest.mark.parametrize("width", [12, 24], ids=["large map", "small map"])  # its sides sum to more than a head's width
 @pytest.mark.parametrize("amx", [False, True])
 @pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
-def test_both_ways_of_bfloat16_equal_the_formula(grad, amx, monkeypatch):
-    """Maps whose sides sum to more than a head's width go another way where the CPU has AMX."""
-    monkeypatch.setattr("samseg.encoders.attention.cpu_has_amx", lambda: amx)
-    module = Attention(width=12, heads=2, window=0, table_size=5).bfloat16()
+def test_all_ways_of_bfloat16_equal_the_formula(grad, amx, width, monkeypatch):
+    monkeypatch.setattr("samseg.encoders.flash.cpu_has_amx", lambda: amx)
+    module = Attention(width=width, heads=2, window=0, table_size=5).bfloat16()
     randomise(module)
     torch.manual_seed(0)
-    x = (3 * torch.randn(2, 5, 5, 12)).bfloat16().requires_grad_()  # so that logits differ
+    x = (3 * torch.randn(2, 5, 5, width)).bfloat16().requires_grad_()  # so that logits differ
     outputs, gradients = [], []
     with torch.set_grad_enabled(grad):
         for compute in (module, partial(written_out, module)):  # which makes it float64
@@ -64,21 +64,25 @@ def test_both_ways_of_bfloat16_equal_the_formula(grad, amx, monkeypatch):
     assert not grad or relative_error(*gradients) < 0.03
 
 
+@pytest.mark.parametrize("tile", [2, 3, 32, None])  # keys in tiles of four shapes, in two, in one larger, all at once
 @pytest.mark.parametrize("logits", [1, 75, 2**20])  # a query at a time, a few and fewer at the end, all at once
-def test_fused_attention_equals_the_formula_with_all_gradients(logits, monkeypatch):
+def test_fused_attention_equals_the_formula_with_all_gradients(logits, tile, monkeypatch):
     monkeypatch.setattr("samseg.encoders.fused.LOGITS", logits)
+    if tile is not None:
+        monkeypatch.setattr("samseg.encoders.fused.LARGE", 1)
+        monkeypatch.setattr("samseg.encoders.fused.TILE", tile)
     monkeypatch.setattr("samseg.encoders.fused.maps_at_a_time", lambda: 2)
     torch.manual_seed(0)
     maps, H, W, d = 3, 3, 5, 8
-    shapes = [(maps, H * W, width) for width in (d, d, d, H, W)]
+    shapes = [(maps, H, W, width) for width in (d, d, d, H, W)]
     inputs = [(2 * torch.randn(shape)).bfloat16().requires_grad_() for shape in shapes]
-    d_out = torch.randn(maps, H * W, d).bfloat16()
+    d_out = torch.randn(maps, H, W, d).bfloat16()
     found = fused_attention(*inputs)
     gradients = torch.autograd.grad(found, inputs, d_out)
     exact = [x.detach().double().requires_grad_() for x in inputs]
-    q, k, v, row, col = exact
-    logits = d**-0.5 * q @ k.transpose(1, 2) + row.repeat_interleave(W, -1) + col.repeat(1, 1, H)
-    expected = logits.softmax(-1) @ v
+    q, k, v, row, col = (x.flatten(1, 2) for x in exact)
+    logits = d**-0.5 * (q @ k.transpose(1, 2) + row.repeat_interleave(W, -1) + col.repeat(1, 1, H))
+    expected = (logits.softmax(-1) @ v).view(maps, H, W, d)
     assert relative_error(found.double(), expected) < 0.005
     for gradient, exact_gradient in zip(gradients, torch.autograd.grad(expected, exact, d_out.double())):
         assert relative_error(gradient.double(), exact_gradient) < 0.015
