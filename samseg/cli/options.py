@@ -32,6 +32,6 @@ def add_objects(parser: ArgumentParser, purpose: str) -> None:
 def add_precision(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("fp32", "bf16", "auto"),
-        help="of SAM's encoder on a CPU: fp32 (the default), bf16 where the CPU has instructions for it, or auto, "
+        help="on a CPU, with SAM's encoder: fp32 (the default), bf16 where the CPU has instructions for it, or auto, "
         "which tries both on the first image and takes bf16 where it is faster and at most 0.5 %% of pixels differ",
     )  # fmt: skip

@@ -59,7 +59,8 @@ class TrunkEncoder(nn.Module):
             x = F.pad(x, [0, right, 0, below])
         if not torch.jit.is_scripting():
             if self.rounded:
-                return [tap.to(x.dtype) for tap in self._kept(self.trunk(x.bfloat16()))]
+                with torch.autocast(x.device.type, enabled=False):  # which may be on for the rest of the model
+                    return [tap.to(x.dtype) for tap in self._kept(self.trunk(x.bfloat16()))]
             if self._needs_no_graph(x):
                 with torch.no_grad():
                     return self._kept(self.trunk(x))

@@ -1,7 +1,8 @@
-"""SAM's encoder in bfloat16 on CPUs with instructions for it, for masks that hardly differ in half of the time.
+"""Models with SAM's encoder in bfloat16 on CPUs with instructions for it: less than half of the time, and masks that
+hardly differ.
 
-Precisions are "fp32", which is the default, "bf16" and "auto", which tries both once. All but the encoder stays in
-float32.
+Precisions are "fp32", which is the default, "bf16" and "auto", which tries both once. SAM's network is rounded to
+bfloat16 and computes in it throughout; the rest keeps its weights and computes as autocast has it.
 """
 
 import time
@@ -16,7 +17,7 @@ from samseg.data.raster import Raster, cut
 from samseg.encoders.trunk import TrunkEncoder
 from samseg.errors import InputError
 from samseg.machine import cpu_has_bfloat16
-from samseg.predict.rows import likeliest, predict_logits
+from samseg.predict.rows import AUTOCAST, likeliest, predict_rows
 
 PRECISIONS = ("fp32", "bf16", "auto")
 LEAST_GAIN = 1.1  # times as fast as float32, or "auto" stays with that
@@ -40,7 +41,7 @@ def check_precision(precision: str | None, model: nn.Module, device: torch.devic
 
 
 def fastest(model: nn.Module, config: DataConfig, image: Raster) -> tuple[nn.Module, str, str]:
-    """``model``, or the same with its encoder in bfloat16, the precision's name, and why it is this one.
+    """``model``, or the same for bfloat16, the precision's name, and why it is this one.
 
     Both classify the middle of ``image``, of the network's size; bfloat16 must be `LEAST_GAIN` times as fast
     and may change `MOST_DIFFERENT` of the pixels.
@@ -50,7 +51,7 @@ def fastest(model: nn.Module, config: DataConfig, image: Raster) -> tuple[nn.Mod
     rounded = deepcopy(model)
     rounded.encoder.round_trunk()
     view = _middle(image, config.image_size)
-    exact, found = _classified(model, view, config), _classified(rounded, view, config)
+    exact, found = _classified(model, view, config, "fp32"), _classified(rounded, view, config, "bf16")
     different, ratio = float((exact[0] != found[0]).mean()), exact[1] / found[1]
     why = f"{ratio:.1f} times as fast in bfloat16, {different:.2%} of the pixels that were tried differ"
     if ratio >= LEAST_GAIN and different <= MOST_DIFFERENT:
@@ -64,10 +65,10 @@ def _middle(image: Raster, size: int) -> Raster:
     return Raster(cut(image.pixels, window), None if image.valid is None else cut(image.valid, window))
 
 
-def _classified(model: nn.Module, image: Raster, config: DataConfig) -> tuple[np.ndarray, float]:
-    """Classes and the seconds that a second run takes: the first allocates."""
+def _classified(model: nn.Module, image: Raster, config: DataConfig, precision: str) -> tuple[np.ndarray, float]:
+    """Classes (H, W) and the seconds that a second run takes: the first allocates."""
     for _ in range(2):
         start = time.perf_counter()
-        logits = predict_logits(model, image, config)
+        classes = [likeliest(logits) for _, logits in predict_rows(model, image, config, autocast=AUTOCAST[precision])]
         seconds = time.perf_counter() - start
-    return likeliest(logits), seconds
+    return np.concatenate(classes), seconds

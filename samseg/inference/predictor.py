@@ -28,8 +28,8 @@ class Predictor:
 
     ``tile``: overlapping tiles at native resolution (True), the whole image at the network's size (False), or as the
     model was trained (None, the default); ``overlap`` of tiles in px (None: a quarter of a tile). ``tta``: average over
-    "flips" (four times the time) or these and quarter turns ("d4", eight times). ``precision``: of SAM's encoder on a
-    CPU, see `samseg.inference.precision`; "auto" becomes what `decide` finds. A GPU computes as the model was trained.
+    "flips" (four times the time) or these and quarter turns ("d4", eight times). ``precision``: on a CPU, see
+    `samseg.inference.precision`; "auto" becomes what `decide` finds. A GPU computes as the model was trained.
 
     Examples:
         >>> predictor = Predictor.from_run("runs/buildings")
@@ -117,7 +117,7 @@ class Predictor:
             batch=4 if on_gpu else 1,
             tta=self.tta,
             device=self.device,
-            autocast=AUTOCAST[self.config.train.precision] if on_gpu else None,  # as trained
+            autocast=AUTOCAST[self.config.train.precision if on_gpu else self.precision or "fp32"],
         )
 
 

@@ -1,4 +1,4 @@
-"""SAM's encoder in bfloat16 on a CPU: what is asked for, what it changes, and where it is refused."""
+"""Models with SAM's encoder in bfloat16 on a CPU: what is asked for, what it changes, and where it is refused."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,10 @@ def test_bfloat16_gives_almost_the_same(folder, image, cpu):
     cpu("avx512_bf16")
     exact = Predictor.from_run(folder, "cpu").probabilities(image)
     predictor = Predictor.from_run(folder, "cpu", precision="bf16")
+    given = []
+    predictor.model.segmentation_head.register_forward_hook(lambda _, __, logits: given.append(logits.dtype))
     found = predictor.probabilities(image)
+    assert set(given) == {torch.bfloat16}
     assert 0 < abs(found - exact).max() < 0.05
     kinds = {parameter.dtype for parameter in predictor.model.encoder.trunk.parameters()}
     assert kinds == {torch.bfloat16} and predictor.model.encoder.pyramid.levels[0].norm.weight.dtype == torch.float32

@@ -26,6 +26,23 @@ def test_answers_at_the_images_size_at_every_depth(arch, depth, encoder):
         assert model(torch.randn(1, 3, 64, 96)).shape == (1, 2, 64, 96)
 
 
+@pytest.mark.parametrize("arch", ["unet", "fpn"])
+@pytest.mark.parametrize("amx", [False, True], ids=["channels first", "channels last"])
+def test_gives_what_smp_gives_whatever_the_memory_layout(arch, amx, monkeypatch):
+    monkeypatch.setattr("samseg.encoders.pyramid.cpu_has_amx", lambda: amx)
+    torch.manual_seed(0)
+    plain = smp.create_model(arch, "sam-vit_t", None, classes=2).eval()
+    model = samseg.create_model(arch, "sam-vit_t", None, classes=2).eval()
+    model.load_state_dict(plain.state_dict())
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        maps, expected = plain.encoder(image), plain(image)
+        monkeypatch.setattr("samseg.encoders.pyramid.cpu_has_amx", lambda: not amx)
+        torch.testing.assert_close(model(image), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(model.encoder(image), maps, rtol=1e-3, atol=1e-4)
+    assert maps[-1].is_contiguous(memory_format=torch.channels_last) == amx
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [
