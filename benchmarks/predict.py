@@ -22,6 +22,7 @@ from samseg.config.schema import RunConfig
 from samseg.data.config import DataConfig
 from samseg.inference.batch import predict_images
 from samseg.inference.predictor import Predictor
+from samseg.machine import keep_freed_memory
 from samseg.sample.write import CLASSES, render_scene
 
 
@@ -51,6 +52,7 @@ def compare(encoder: str, arch: str, size: int, images: int, large: int, precisi
 
     First ``images`` photos (size, size) in a folder, each seen whole, then one (large, large) in tiles of ``size``.
     """
+    keep_freed_memory()  # as the command does
     torch.manual_seed(0)
     network = samseg.create_model(arch, encoder, encoder_weights=None, classes=len(CLASSES))
     config = RunConfig(data=DataConfig(classes={name: i for i, name in enumerate(CLASSES)}, image_size=size))

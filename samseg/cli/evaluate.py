@@ -31,10 +31,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    from samseg.machine import keep_freed_memory
     from samseg.runs.folder import newest_run
     from samseg.runs.hub.pull import local_run, outputs_folder
     from samseg.training.evaluation import evaluate_run
 
+    keep_freed_memory()
     run = args.run or newest_run()
     how = dict(tta=args.tta, root=args.data, precision=args.precision, objects=args.objects)
     found = evaluate_run(local_run(run), args.split, **how)

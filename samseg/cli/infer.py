@@ -91,6 +91,7 @@ def run(args: Namespace) -> int:
     from samseg.inference.each import check_stems
     from samseg.inference.inputs import maps_among, run_and_images
     from samseg.inference.predictor import Predictor
+    from samseg.machine import keep_freed_memory
     from samseg.runs.folder import OBJECTS, PREDICTIONS
     from samseg.runs.hub.pull import local_run, outputs_folder
 
@@ -112,6 +113,7 @@ def run(args: Namespace) -> int:
     if args.engine and photos and args.objects is not None:
         raise InputError(f"--engine ray makes class maps of photos such as {photos[0]}; leave out --objects")
     folder, place = local_run(run), outputs_folder(run)
+    keep_freed_memory()
     predictor = Predictor.from_run(folder, args.device, tile=args.tile, tta=args.tta, precision=args.precision)
     out, failed = args.out or place / (PREDICTIONS if args.objects is None else OBJECTS), 0
     if maps and photos:

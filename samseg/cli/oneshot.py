@@ -40,11 +40,13 @@ def run(args: Namespace) -> int:
     from samseg.inference.oneshot import OneShot
     from samseg.inference.oneshot_files import find_in_images, read_reference
     from samseg.inference.predictor import find_device
+    from samseg.machine import keep_freed_memory
     from samseg.runs.sam import sam_of
 
     images = images_of(args.inputs)
     check_names(images, args.out)
     references = [read_reference(*pair) for pair in [(args.image, args.mask), *args.pair]]
+    keep_freed_memory()
     device = find_device(args.device)
     encoder = args.encoder or ("sam-vit_b" if args.weights in PUBLISHED else None)
     sam = sam_of(args.weights, encoder).to(device)

@@ -84,6 +84,11 @@ class Predictor:
             print(f"precision {self.precision}: {why}")
 
     @property
+    def autocast(self) -> torch.dtype | None:
+        """What the model computes in where autocast has it: on a GPU as it was trained, on a CPU by `precision`."""
+        return AUTOCAST[self.config.train.precision if self.device.type == "cuda" else self.precision or "fp32"]
+
+    @property
     def classes(self) -> list[str]:
         """Class names in the order of their indices."""
         return list(self.config.data.classes)
@@ -117,7 +122,7 @@ class Predictor:
             batch=4 if on_gpu else 1,
             tta=self.tta,
             device=self.device,
-            autocast=AUTOCAST[self.config.train.precision if on_gpu else self.precision or "fp32"],
+            autocast=self.autocast,
         )
 
 

@@ -13,6 +13,7 @@ from samseg.errors import InputError
 from samseg.inference.batch import predict_images
 from samseg.inference.each import check_names
 from samseg.inference.predictor import Predictor
+from samseg.machine import keep_freed_memory
 from samseg.maps.checks import check_inputs
 from samseg.maps.disk import writing
 from samseg.maps.options import MapOptions
@@ -56,6 +57,7 @@ class Worker:
 
     @cached_property
     def run(self) -> MapRun:
+        keep_freed_memory()
         return MapRun(Predictor.from_run(self.path, self.device, **self.seen), self.path)
 
     def do(self, share: Share) -> Done:

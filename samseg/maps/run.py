@@ -30,7 +30,6 @@ from samseg.maps.parts.plan import MapPlan
 from samseg.maps.parts.store import PartStore
 from samseg.maps.polygons.files import Place
 from samseg.maps.products import Products
-from samseg.predict.rows import AUTOCAST
 from samseg.runs.folder import WEIGHTS
 
 TILES_ON_GPU = 4  # predicted at a time
@@ -112,8 +111,6 @@ class MapRun:
         """Compute those of the parts ``numbers`` that are missing, with a progress bar."""
         numbers = list(numbers)
         predictor = self.predictor
-        on_gpu = predictor.device.type == "cuda"
-        autocast = AUTOCAST[predictor.config.train.precision] if on_gpu else None  # CPUs gain little from it
         within = wanted(path, options)
         with self.raster(path, options) as raster:
             view = partial(tile_view, data=self.data(raster), name=path)
@@ -128,8 +125,8 @@ class MapRun:
             missing,
             partial(self.raster, path, options),
             view,
-            tile_network(predictor.model, predictor.device, store.plan.tiles.inside, autocast, predictor.tta),
-            batch=TILES_ON_GPU if on_gpu else 1,
+            tile_network(predictor.model, predictor.device, store.plan.tiles.inside, predictor.autocast, predictor.tta),
+            batch=TILES_ON_GPU if predictor.device.type == "cuda" else 1,
             within=within,
         )
         done = len(numbers) - len(missing)

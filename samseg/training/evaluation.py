@@ -18,7 +18,6 @@ from samseg.errors import InputError
 from samseg.inference.object_files import ObjectFinder
 from samseg.inference.object_scores import PhotoScores
 from samseg.inference.predictor import Predictor
-from samseg.predict.rows import AUTOCAST
 from samseg.report.run import write_report
 from samseg.runs.facts import EVALUATED, save_split
 from samseg.runs.folder import copy_run, evaluation_file, objects_file, read_run_config
@@ -141,7 +140,7 @@ def evaluate_run(
         dataset,
         task,
         predictor.device,
-        autocast=AUTOCAST[config.train.precision] if predictor.device.type == "cuda" else None,
+        autocast=predictor.autocast,
         workers=config.train.workers,
         title=split,
         also=scores and scores.count,

@@ -1,8 +1,6 @@
 """The processes that train together, as `accelerate launch` or torchrun started them."""
 
-import ctypes
 import os
-import platform
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -19,29 +17,25 @@ from torch.distributed.fsdp import FSDPModule
 from samseg.config.schema import TrainConfig
 from samseg.data.workers import sent_when_parent_ends, single_threaded
 from samseg.errors import ConfigError, InputError
+from samseg.machine import keep_freed_memory
 
 T = TypeVar("T")
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 def prepare_process() -> None:
     """What this process is best set to when training is all it does: to be called when a command of ours starts.
 
     It holds for the whole process, so `train` leaves it alone. OpenCV's threads do not survive a fork, and the workers
-    are the parallelism. Without a GPU, glibc is to keep what a step frees for the next one: else large tensors go back
-    to the system each time, which clears every page before it gives it out again, a quarter of a step on stored
-    features. Other C libraries are left as they are. A process that torchrun or accelerate started is sent SIGTERM, and
-    so saves and ends, when its launcher is killed: nobody else would ever tell it to, and it would keep the run's lock.
-    Where that has happened already this is an InputError: it would wait half an hour for the others.
+    are the parallelism. What a step frees is kept for the next one. A process that torchrun or accelerate started is
+    sent SIGTERM, and so saves and ends, when its launcher is killed: nobody else would ever tell it to, and it would
+    keep the run's lock. Where that has happened already this is an InputError: it would wait half an hour for the
+    others.
     """
     single_threaded()
     if "TORCHELASTIC_RUN_ID" in os.environ:
         sent_when_parent_ends(signal.SIGTERM)
         _check_launcher()
-    if not torch.accelerator.is_available() and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    keep_freed_memory()
 
 
 def _check_launcher() -> None:
