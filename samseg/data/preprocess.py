@@ -164,6 +164,8 @@ def own_size(logits: Tensor, shape: tuple[int, int], rows: slice | None = None) 
     height, width = shape
     inner_height, inner_width = resized_shape(height, width, logits.shape[-1])
     inner = logits[:, :inner_height, :inner_width].float()
+    if (inner_height, inner_width) == tuple(shape):
+        return inner if rows is None else inner[:, rows]
     if rows is None:
         return F.interpolate(inner[None], size=shape, mode="bilinear", align_corners=False)[0]
     # F.interpolate cannot answer for a part, so the rows are interpolated by hand (pixel centres, as it does) ...
