@@ -164,7 +164,7 @@ def own_size(logits: Tensor, shape: tuple[int, int], rows: slice | None = None) 
     height, width = shape
     inner_height, inner_width = resized_shape(height, width, logits.shape[-1])
     inner = logits[:, :inner_height, :inner_width].float()
-    if (inner_height, inner_width) == tuple(shape):
+    if (inner_height, inner_width) == (height, width):
         return inner if rows is None else inner[:, rows]
     if rows is None:
         return F.interpolate(inner[None], size=shape, mode="bilinear", align_corners=False)[0]

@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samseg.encoders.chunked import chunked_attention, maps_at_a_time
-from samseg.encoders.flash import WIDTHS, takes_flash
+from samseg.encoders.flash import WIDTHS
 from samseg.encoders.folded import folded, folded_attention
 from samseg.encoders.fused import fused_attention
 from samseg.encoders.linear import Linear, is_tokenwise, runs_on_cpu
+from samseg.encoders.products import takes_amx
 from samseg.encoders.windows import cut, join
 
 
@@ -124,7 +125,7 @@ class Attention(nn.Module):
         """As `attend`, of q, k and v (B, heads, H, W, d)."""
         B, heads, H, W, d = q.shape
         if H + W <= d:
-            return _attended(*folded(q, k, *_relative_logits(q, *tables), WIDTHS if takes_flash(q) else 1), v)
+            return _attended(*folded(q, k, *_relative_logits(q, *tables), WIDTHS if takes_amx(q) else 1), v)
         if torch.is_grad_enabled():
             return _attended(q, k, v, *_relative_logits(q, *tables))
         out = q.new_empty(B, H, W, heads, d).permute(0, 3, 1, 2, 4)
@@ -144,7 +145,7 @@ class Attention(nn.Module):
 def _attended(q: Tensor, k: Tensor, v: Tensor, *row_and_col: Tensor) -> Tensor:
     """`chunked_attention` or `fused_attention` of (B, heads, H, W, any width) -> (B, heads, H, W, d)."""
     maps = [t.flatten(0, 1) for t in (q, k, v, *row_and_col)]
-    if row_and_col and takes_flash(q):
+    if row_and_col and takes_amx(q):
         return fused_attention(*maps).view(v.shape)
     return chunked_attention(*(t.flatten(1, 2) for t in maps)).reshape(v.shape)
 

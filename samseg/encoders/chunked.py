@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samseg.encoders.flash import flash_attention, takes_flash
-from samseg.encoders.products import affine, outer
+from samseg.encoders.flash import flash_attention
+from samseg.encoders.products import affine, outer, takes_amx
 from samseg.machine import cpu_has_amx
 
 MAP_LOGITS = 2**21  # of one map at a time: 512 queries of 64 x 64 keys, with fewer the products are slower
@@ -40,15 +40,14 @@ class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, row: Tensor | None, col: Tensor | None) -> Tensor:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()  # or products would copy them for each chunk
-        if row is None and takes_flash(q):  # 13.5 ms instead of 17 for ViT-B's windows at 1024 px
+        if row is None and takes_amx(q):  # 13.5 ms instead of 17 for ViT-B's windows at 1024 px
             out, _ = flash_attention(q, k, v)
-            ctx.save_for_backward(q, k, v, row, col, out)
-            return out
-        out, room = torch.empty_like(v), _room(q)
-        for maps, parts in _chunks(q):
-            values = _filters(v[maps].transpose(1, 2))
-            for part in parts:
-                out[part] = _times(_probabilities(q, k, row, col, v.shape[-1], part, room), values)
+        else:
+            out, room = torch.empty_like(v), _room(q)
+            for maps, parts in _chunks(q):
+                values = _filters(v[maps].transpose(1, 2))
+                for part in parts:
+                    out[part] = _times(_probabilities(q, k, row, col, v.shape[-1], part, room), values)
         ctx.save_for_backward(q, k, v, row, col, out)
         return out
 

@@ -8,14 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samseg.machine import cpu_has_amx
-
 WIDTHS = 32
-
-
-def takes_flash(x: Tensor) -> bool:
-    """Whether the kernel is the fastest way for maps like x, on the CPU."""
-    return x.dtype == torch.bfloat16 and cpu_has_amx()
 
 
 def flash_attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,9 +26,14 @@ from samseg.machine import cpu_has_amx
 CONVOLUTION = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)  # stride, padding, dilation, transposed, its padding, groups
 
 
+def takes_amx(x: Tensor) -> bool:
+    """Whether products of x run in AMX's tiles: then oneDNN's own call and PyTorch's attention kernel are fastest."""
+    return x.dtype == torch.bfloat16 and cpu_has_amx()
+
+
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (M, K), weight (N, K), bias (N,) -> x weight^T + bias (M, N)."""
-    if _fuses(x):
+    if takes_amx(x):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     if cpu_has_amx():
         return F.linear(x, weight, bias)
@@ -36,10 +41,13 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def affine_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`affine` and then GELU, where no gradient is needed."""
-    if _fuses(x):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
-    return torch.ops.aten.gelu_(affine(x, weight, bias))
+    """`affine` and then GELU of tokens (..., K), where no gradient is needed."""
+    tokens = x.reshape(-1, x.shape[-1])
+    if takes_amx(x):
+        hidden = torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, "gelu", [], "none")
+    else:
+        hidden = torch.ops.aten.gelu_(affine(tokens, weight, bias))
+    return hidden.view(*x.shape[:-1], -1)
 
 
 def affine_gradient(d_out: Tensor, weight: Tensor) -> Tensor:
@@ -57,7 +65,7 @@ def outer(a: Tensor, b: Tensor) -> Tensor:
     the narrower matrix is transposed first: for a (4096, 768) and b (4096, 3072) 12.9 ms instead of 17.7; the other way
     round, where the result is transposed as well, 19 instead of 21, and in ViT-H's width 56 instead of 75.
     """
-    if _fuses(a):
+    if takes_amx(a):
         if 2 * a.shape[1] < b.shape[1]:
             return _transposed(a) @ b
         if 2 * b.shape[1] < a.shape[1]:
@@ -119,11 +127,6 @@ def _gradients(d_out: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, ...
     d_x = affine_gradient(d_out, weight).view_as(x) if wanted[0] else None
     d_weight = outer(d_out, x.reshape(-1, x.shape[-1])) if wanted[1] else None
     return d_x, d_weight, d_out.sum(0) if wanted[2] else None
-
-
-def _fuses(x: Tensor) -> bool:
-    """Whether oneDNN's product with a bias and a GELU is the fastest."""
-    return cpu_has_amx() and x.dtype == torch.bfloat16
 
 
 def _transposed(x: Tensor) -> Tensor:

@@ -66,18 +66,17 @@ class MLP(nn.Module):
         if not torch.jit.is_scripting():
             if takes_fast_products(x, self.lin1.weight):
                 if not torch.is_grad_enabled():
-                    return self.lin2(self.hidden(x))
+                    return self.lin2(self._hidden(x))
                 if self.lin1.adapter is None and self.lin2.adapter is None:
                     return Perceptron.apply(x, self.lin1.weight, self.lin1.bias, self.lin2.weight, self.lin2.bias)
         return self.lin2(F.gelu(self.lin1(x)))
 
     @torch.jit.unused
-    def hidden(self, x: Tensor) -> Tensor:
+    def _hidden(self, x: Tensor) -> Tensor:
         """What goes into the second layer, where no gradient is needed."""
         if self.lin1.adapter is not None:
             return torch.ops.aten.gelu_(self.lin1(x))  # in place, or half of its time is new memory
-        hidden = affine_gelu(x.reshape(-1, x.shape[-1]), self.lin1.weight, self.lin1.bias)
-        return hidden.view(*x.shape[:-1], -1)
+        return affine_gelu(x, self.lin1.weight, self.lin1.bias)
 
     @torch.jit.unused
     @property

@@ -25,9 +25,10 @@ def predict_logits(
     tile: bool | None = None,
     tta: str | None = None,
     device: str | torch.device | None = None,
+    autocast: torch.dtype | None = None,
 ) -> Tensor:
     """Logits (C, H, W) float32 for an image at its own size, on ``device``. See `predict_rows`."""
-    rows = predict_rows(model, image, data_config, tile=tile, tta=tta, device=device)
+    rows = predict_rows(model, image, data_config, tile=tile, tta=tta, device=device, autocast=autocast)
     return torch.cat([logits for _, logits in rows], dim=1)
 
 

@@ -49,7 +49,8 @@ def test_equals_the_formula(logits, grad, monkeypatch):
 @pytest.mark.parametrize("amx", [False, True])
 @pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
 def test_all_ways_of_bfloat16_equal_the_formula(grad, amx, width, monkeypatch):
-    monkeypatch.setattr("samseg.encoders.flash.cpu_has_amx", lambda: amx)
+    for module in ("attention", "chunked"):
+        monkeypatch.setattr(f"samseg.encoders.{module}.takes_amx", lambda _: amx)
     module = Attention(width=width, heads=2, window=0, table_size=5).bfloat16()
     randomise(module)
     torch.manual_seed(0)
