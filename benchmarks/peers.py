@@ -173,7 +173,7 @@ def _exported(ours: nn.Module, size: int, folder: str) -> str:
 
 def _need(module: str, package: str) -> None:
     if find_spec(module) is None:
-        raise ImportError(f"{package} is not installed; pip install 'samseg[test]'")
+        raise ImportError(f"{package} is not installed; pip install 'samseg-smp[test]'")
 
 
 Peer = Callable[[dict, int, nn.Module, torch.dtype], nn.Module]  # (arguments, pixels a side, ours, dtype)

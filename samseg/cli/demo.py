@@ -11,7 +11,7 @@ examples:
   samseg demo runs/cells --weights sam.pth   both
 
 Only this machine can open the page, unless --host says otherwise. Images that are uploaded are deleted once they are
-read, results after half an hour. Needs pip install "samseg[demo]".
+read, results after half an hour. Needs pip install "samseg-smp[demo]".
 """
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 EPILOG = """\
 formats:
   safetensors    model.safetensors: all weights and the configuration; samseg.load_run(FILE), Predictor.from_run(FILE)
-  onnx           model.onnx: ONNX Runtime and others; needs pip install "samseg[export]"
+  onnx           model.onnx: ONNX Runtime and others; needs pip install "samseg-smp[export]"
   torch-export   model.pt2: torch.export.load(FILE).module()(images)
   smp            smp/: a folder for smp.from_pretrained(FOLDER), after import samseg
   sam            sam.pth, of task: promptable: segment-anything's checkpoint, for labelling tools and others

@@ -1,6 +1,7 @@
 """What this installation is and what it runs on: the first thing that a report of a problem should say."""
 
 import platform
+from importlib.metadata import distributions
 from importlib.metadata import version as of_package
 
 from samseg._version import __version__
@@ -10,7 +11,10 @@ PACKAGES = ("torch", "segmentation-models-pytorch", "timm")
 
 
 def version() -> str:
-    """Two lines: the versions; and the device that would be used, with the CPU's instruction set as torch uses it."""
+    """The versions; the device that would be used, with the CPU's instruction set as torch uses it; what is wrong.
+
+    One line each, the last only where there is something to say.
+    """
     import torch
 
     packages = ", ".join(f"{name} {of_package(name)}" for name in PACKAGES)
@@ -23,4 +27,15 @@ def version() -> str:
         gpu = f"cuda: {torch.cuda.get_device_name()}, compute capability {major}.{minor}; "
     elif torch.backends.mps.is_available():
         gpu = "mps; "
-    return f"samseg {__version__}, Python {platform.python_version()}, {packages}\n{gpu}cpu: {cpu}"
+    return f"samseg {__version__}, Python {platform.python_version()}, {packages}\n{gpu}cpu: {cpu}{_intruder()}"
+
+
+def _intruder() -> str:
+    """What to do where FreeSurfer's distribution `samseg` lies over this one, `samseg-smp`; "" where it does not."""
+    for other in distributions(name="samseg"):
+        if "samseg/__init__.py" in (other.read_text("RECORD") or ""):
+            return (
+                f"\nthe distribution samseg {other.version} has written into the same package (it is "
+                "FreeSurfer's, this is samseg-smp): pip uninstall samseg samseg-smp, then install samseg-smp again"
+            )
+    return ""

@@ -45,7 +45,7 @@ def serving(
         try:
             import gradio as gr
         except ImportError as error:
-            raise InputError(f'samseg demo needs gradio ({error}): pip install "samseg[demo]"') from None
+            raise InputError(f'samseg demo needs gradio ({error}): pip install "samseg-smp[demo]"') from None
         from samseg.demo.page import HOVER, STYLE, page
         from samseg.demo.uploads import UPLOAD_MB
 

@@ -26,7 +26,7 @@ try:
     from ray.exceptions import RayActorError, RayTaskError
     from ray.util import ActorPool
 except ImportError as error:
-    raise InputError(f"--engine ray needs ray ({error}): pip install 'samseg[ray]'") from None
+    raise InputError(f"--engine ray needs ray ({error}): pip install 'samseg-smp[ray]'") from None
 
 RETRIES = 5  # of a share of the work whose worker died, and restarts of a worker
 SHARES = 4  # of each raster for a worker, so that none waits long for the last

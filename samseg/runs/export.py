@@ -27,7 +27,7 @@ from samseg.runs.portable import portable_yaml
 from samseg.runs.sam import tuned_sam
 from samseg.runs.tensors import CONFIG_ENTRY, save_weights
 
-EXTRA = 'pip install "samseg[export]"'
+EXTRA = 'pip install "samseg-smp[export]"'
 ONNX_BYTES = 2**31  # an ONNX file is one protobuf message
 NOTES = "samseg.json"  # of a .pt2 and in an SMP folder: classes, mean, std ...
 

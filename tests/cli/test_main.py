@@ -83,6 +83,20 @@ def test_version_names_what_it_runs_on(command):
     assert "segmentation-models-pytorch" in out and torch.backends.cpu.get_cpu_capability() in out
 
 
+def test_version_tells_of_a_namesake_in_the_same_package(command, tmp_path, monkeypatch):
+    """FreeSurfer's distribution `samseg` has a package of that name, too; what lies in a clone of ours is no wheel."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "samseg.egg-info").mkdir()
+    (tmp_path / "samseg.egg-info" / "PKG-INFO").write_text("Name: samseg\nVersion: 0.0.1\n")
+    (tmp_path / "samseg.egg-info" / "SOURCES.txt").write_text("samseg/__init__.py\n")
+    assert len(command("--version")[1].splitlines()) == 2
+    (tmp_path / "samseg-0.4a0.dist-info").mkdir()
+    (tmp_path / "samseg-0.4a0.dist-info" / "METADATA").write_text("Name: samseg\nVersion: 0.4a0\n")
+    (tmp_path / "samseg-0.4a0.dist-info" / "RECORD").write_text("samseg/GMM.py,,\nsamseg/__init__.py,,\n")
+    *_, line = command("--version")[1].splitlines()
+    assert "samseg 0.4a0" in line and "pip uninstall samseg samseg-smp" in line
+
+
 def test_export_help_names_every_format(command):
     _, out, _ = command("export", "--help")
     assert all(f"\n  {name} " in out for name in FORMATS)

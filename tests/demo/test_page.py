@@ -17,7 +17,7 @@ from samseg.models.sam import empty_sam
 from samseg.runs.tensors import save_weights
 
 httpx = pytest.importorskip("httpx")
-pytest.importorskip("gradio", reason="gradio is not installed: pip install samseg[demo]")
+pytest.importorskip("gradio", reason="gradio is not installed: pip install samseg-smp[demo]")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-demo")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

@@ -142,7 +142,7 @@ def test_one_that_cannot_start_is_bad_input(services, tiny_config, monkeypatch):
 def test_one_that_is_not_there_names_its_extra_before_the_data_are_looked_at(tiny_config, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     settings = ["data.root=nowhere", BOTH.replace("mlflow,", "")]
-    with pytest.raises(InputError, match=r'train.trackers: wandb is not installed .*: pip install "samseg\[wandb\]"'):
+    with pytest.raises(InputError, match=r'train.trackers: wandb is not .*: pip install "samseg-smp\[wandb\]"'):
         train(load_config(tiny_config, settings), "tiny")
     with pytest.raises(ConfigError, match="may hold tensorboard, mlflow, wandb; got 'wandbb'; did you mean 'wandb'"):
         train(load_config(tiny_config, ["train.trackers=[wandbb]"]), "tiny")

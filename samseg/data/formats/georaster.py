@@ -20,7 +20,7 @@ try:
     from rasterio.vrt import WarpedVRT
     from rasterio.windows import Window
 except ImportError as error:
-    raise InputError(f"maps need rasterio ({error}): pip install 'samseg[maps]'") from None
+    raise InputError(f"maps need rasterio ({error}): pip install 'samseg-smp[maps]'") from None
 
 CACHE_BYTES = 2**26  # of GDAL's blocks; its default, a twentieth of the machine's memory, grows with the machine
 MOST_PIXELS = 2**28  # of an image that is read whole

@@ -13,7 +13,7 @@ from samseg.errors import InputError
 WIDTH, HEIGHT, SAMPLES, NODATA = 256, 257, 277, 42113  # tags; the last is GDAL_NODATA, a number as text
 COMPRESSIONS = ("raw", "packbits", "tiff_adobe_deflate", "tiff_deflate")  # PIL's names; others need imagecodecs
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
-EXTRA = 'pip install "samseg[tiff]"'
+EXTRA = 'pip install "samseg-smp[tiff]"'
 LOSSY = (COMPRESSION.OJPEG, COMPRESSION.JPEG)
 
 

@@ -17,7 +17,7 @@ try:
     from rasterio.transform import Affine
 except ImportError as error:
     raise InputError(
-        f"vector files need pyogrio, pyproj, rasterio and shapely ({error}): pip install 'samseg[maps]'"
+        f"vector files need pyogrio, pyproj, rasterio and shapely ({error}): pip install 'samseg-smp[maps]'"
     ) from None
 
 

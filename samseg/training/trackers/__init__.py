@@ -21,5 +21,5 @@ def check_trackers(names: list[str]) -> None:
             import_module(TRACKERS[name].package)
         except ImportError as error:
             raise InputError(
-                f'train.trackers: {name} is not installed ({error}): pip install "samseg[{name}]"'
+                f'train.trackers: {name} is not installed ({error}): pip install "samseg-smp[{name}]"'
             ) from None
