@@ -5,7 +5,8 @@ from pathlib import Path
 from samseg.config.typed_yaml import YAML_SUFFIXES
 from samseg.errors import ConfigError, did_you_mean
 
-FOLDER = Path(__file__).parents[1] / "configs"  # in the repository a link to configs/
+PACKAGE = Path(__file__).parents[1]
+FOLDER = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())  # installed; a clone
 
 
 def shipped() -> dict[str, Path]:
