@@ -5,9 +5,11 @@ import hashlib
 import os
 import shutil
 import urllib.request
+from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from tqdm import tqdm
@@ -22,12 +24,15 @@ class DownloadError(InputError):
     """A source does not give the file; another may."""
 
 
-def download(url: str, file: Path, sha256: str, stalled: float = STALLED) -> None:
+def download(
+    url: str, file: Path, sha256: str, headers: Mapping[str, str] | None = None, stalled: float = STALLED
+) -> None:
     """Bring ``url`` to ``file``, with a progress bar on a terminal.
 
     What has arrived lies beside it as ``.part`` until all is there and its digest is ``sha256``: a later call goes on
     behind it, and so does this one as long as each new connection brings something. Processes that want the same file
-    wait for the one that began.
+    wait for the one that began. ``headers``, such as a token, go to the host of ``url`` and to no other that it leads
+    to.
 
     Raises DownloadError, in one line, when the source cannot be reached or gives something else, and InputError when
     the disk is full.
@@ -40,7 +45,7 @@ def download(url: str, file: Path, sha256: str, stalled: float = STALLED) -> Non
         while True:
             before = _size(part)
             try:
-                _append(url, part, stalled)
+                _append(url, part, headers or {}, stalled)
                 break
             except (OSError, HTTPException) as error:
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -65,12 +70,14 @@ def file_digest(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _append(url: str, part: Path, stalled: float) -> None:
+def _append(url: str, part: Path, headers: Mapping[str, str], stalled: float) -> None:
     """Add to ``part`` what it lacks; whatever goes wrong, it keeps what has come."""
     start = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    for name, value in headers.items():
+        request.add_unredirected_header(name, value)
     try:
-        response = urllib.request.urlopen(request, timeout=stalled)
+        response = urllib.request.build_opener(_SameHost).open(request, timeout=stalled)
     except HTTPError as error:
         if error.code == 416 and start:  # there is nothing behind it: the digest will say whether it is all
             return
@@ -91,6 +98,16 @@ def _append(url: str, part: Path, stalled: float) -> None:
                 bar.update(len(block))
         if total and _size(part) < total:
             raise ConnectionError(f"the connection broke off after {_megabytes(_size(part))} of {_megabytes(total)}")
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follows redirects; what is meant for one host goes along where they stay there."""
+
+    def redirect_request(self, request, response, code, reason, headers, url):
+        onward = super().redirect_request(request, response, code, reason, headers, url)
+        if urlsplit(url)[:2] == urlsplit(request.full_url)[:2]:
+            onward.unredirected_hdrs = dict(request.unredirected_hdrs)
+        return onward
 
 
 def _first_byte(headers) -> int | None:

@@ -4,6 +4,7 @@ import hashlib
 import re
 import threading
 import time
+from collections import defaultdict
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,6 +14,8 @@ class FileServer(ThreadingHTTPServer):
 
     Attributes:
         requests: (method, path, Range header) of all that was asked.
+        tokens: path -> the Authorization headers that came with it, None for each that came without.
+        redirects: path -> the address at which its content is; asked there, it answers as the hub does.
         breaks_after: bytes of a response after which the connection is closed; a list, an entry a GET, None: never.
         pause: seconds before each of the blocks of 64 kB.
         ranges: False: it ignores Range and sends all, as plain servers do.
@@ -26,6 +29,7 @@ class FileServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files, self.requests, self.breaks_after, self.pause = files, [], [], 0.0
         self.ranges, self.lies, self.without_digest = True, {}, set()
+        self.tokens, self.redirects = defaultdict(list), {}
 
     @property
     def url(self) -> str:
@@ -62,11 +66,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, with_content: bool):
         server, asked = self.server, self.headers.get("Range")
         server.requests.append((self.command, self.path, asked))
+        server.tokens[self.path].append(self.headers.get("Authorization"))
         content = server.files.get(self.path)
         if content is None:
             self.send_error(404)
             return
         digest = hashlib.sha256(content).hexdigest()
+        if self.path in server.redirects:
+            self.send_response(302)
+            self.send_header("Location", server.redirects[self.path])
+            self.send_header("X-Linked-ETag", f'"{digest}"')
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         content = server.lies.get(self.path, content)
         start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges else 0
         if start and start >= len(content):

@@ -21,11 +21,12 @@ class HubServer(FileServer):
 
     Attributes:
         private: repositories that have been made private.
+        gated: repositories that are read by those alone who have accepted their licence: `TOKEN`.
     """
 
     def __init__(self):
         super().__init__({})
-        self.RequestHandlerClass, self.private = _HubHandler, set()
+        self.RequestHandlerClass, self.private, self.gated = _HubHandler, set(), set()
 
     def put(self, repository: str, files: dict[str, bytes]) -> None:
         for name, content in files.items():
@@ -45,6 +46,14 @@ class _HubHandler(_Handler):
         main = re.match(rf"/{user}/{name}/resolve/(main|{COMMIT})/", self.path)
         word = "EntryNotFound" if known and main else "RevisionNotFound" if known else "RepoNotFound"
         self._send(code, {"error": word}, {"X-Error-Code": word})
+
+    def _answer(self, with_content: bool):
+        user, _, name = self.path.lstrip("/").partition("/")
+        token = self.headers.get("Authorization")
+        if f"{user}/{name.partition('/')[0]}" in self.server.gated and token != f"Bearer {TOKEN}":
+            self._send(403 if token else 401, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
+        else:
+            super()._answer(with_content)
 
     def do_GET(self):
         if re.match("/api/models/[^/]+/[^/]+/revision/", self.path):

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import build_hf_headers
 
 from samseg.download import DownloadError, download, file_digest
 from samseg.encoders.registry import VARIANTS, Source
@@ -21,6 +22,7 @@ from samseg.encoders.trunk import TrunkEncoder
 from samseg.encoders.weights import Contents, contents, read_checkpoint, trunk_state
 from samseg.errors import WeightsError, suggestion
 from samseg.files import written_whole
+from samseg.hub import refusal
 
 PUBLISHED = ("sa-1b", "imagenet")  # "imagenet" is what SMP and its users ask for by default
 HUB_FILE = "model.safetensors"
@@ -111,8 +113,8 @@ def fetch(variant: str, whole: bool = False, way_out: str = WAYS_OUT) -> Path:
         name = ("model" if source.whole else "encoder") + (".safetensors" if source.on_hub else ".pth")
         file = weights_folder() / variant / name
         try:
-            url, sha256 = _address(source)
-            download(url, file, sha256)
+            url, sha256, headers = _address(source)
+            download(url, file, sha256, headers)
             return file
         except DownloadError as error:
             failures.append(f"{source}: {error}")
@@ -173,17 +175,17 @@ def _sources(variant: str, whole: bool) -> list[Source]:
     return [source for source in VARIANTS[variant].sources if source.whole or not whole]
 
 
-def _address(source: Source) -> tuple[str, str]:
-    """Where a source's file is and its SHA-256, which the hub is asked for."""
+def _address(source: Source) -> tuple[str, str, dict[str, str]]:
+    """Where a source's file is, its SHA-256, which the hub is asked for, and headers: on the hub the user's token."""
     if constants.HF_HUB_OFFLINE:
         raise DownloadError("not asked, as HF_HUB_OFFLINE is set")
     if not source.on_hub:
-        return source.place, source.sha256
+        return source.place, source.sha256, {}
     url = f"{constants.ENDPOINT}/{source.place}/resolve/main/{HUB_FILE}"
     try:
         digest = get_hf_file_metadata(url).etag or ""
     except Exception as error:  # the hub's versions stand on different HTTP libraries, which raise errors of their own
-        raise DownloadError(f"cannot be reached ({type(error).__name__})") from error
+        raise DownloadError(refusal(error) or f"cannot be reached ({type(error).__name__})") from error
     if len(digest) != 64:
         raise DownloadError("it gives no SHA-256 of the file")
-    return url, digest
+    return url, digest, build_hf_headers()

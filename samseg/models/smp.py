@@ -13,6 +13,7 @@ from samseg.encoders import VARIANTS
 from samseg.encoders.fetch import PUBLISHED, WAYS_OUT, fetch, load_sam_weights
 from samseg.encoders.weights import read_checkpoint
 from samseg.errors import ConfigError, WeightsError, did_you_mean, suggestion
+from samseg.hub import refusal
 from samseg.models.sam_dense import SamSegmenter
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING | {"sam": SamSegmenter}
@@ -56,8 +57,8 @@ def create_model(
         )
     except (HfHubHTTPError, OSError) as error:
         raise WeightsError(
-            f"the {encoder_weights} weights of {encoder_name} cannot be fetched from the hub ({type(error).__name__}); "
-            + WAYS_OUT
+            f"the {encoder_weights} weights of {encoder_name} cannot be fetched from the hub "
+            f"({refusal(error) or type(error).__name__}); {WAYS_OUT}"
         ) from error
     except ConfigError:
         raise

@@ -16,6 +16,7 @@ from samseg.encoders.registry import VARIANTS, Source
 from samseg.errors import WeightsError
 
 from ..file_server import serving
+from ..hub_server import TOKEN, hub
 from .conftest import SMALL, SMALL_ARGUMENTS
 from .reference import relative_error, segment_anything_encoder
 
@@ -135,6 +136,46 @@ def test_what_is_no_known_encoder_is_not_put_in_place(server, files, tmp_path):
     with pytest.raises(WeightsError, match="page.pth"):
         put(tmp_path / "page.pth")
     assert not weights_folder().exists()
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["at once", "going on"])
+def test_the_token_goes_to_the_hub_and_to_no_other_host(begun, server, files, monkeypatch):
+    """The hub sends one on: within itself where a repository was renamed, then to where its files lie."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    renamed = HUB.replace("someone", "another")
+    server.files[renamed] = files[HUB]
+    with serving({"/blob": files[HUB]}) as storage:
+        server.redirects |= {HUB: renamed, renamed: f"{storage.url}/blob"}
+        if begun:
+            storage.breaks_after = [1000]
+        assert fetch(SMALL).read_bytes() == files[HUB]
+        assert set(server.tokens[HUB] + server.tokens[renamed]) == {f"Bearer {TOKEN}"}
+        assert (
+            len(server.tokens[HUB]) == len(server.tokens[renamed]) == 2 + begun
+        )  # asked for the digest, then the file
+        assert storage.tokens == {"/blob": [None] * (1 + begun)}
+    fetch(SMALL, whole=True)
+    assert server.tokens[MIRROR] == [None]
+
+
+def test_a_repository_with_a_licence_says_where_that_is_accepted(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(VARIANTS, SMALL, replace(VARIANTS[SMALL], sources=(Source("someone/sam", 1, whole=False),)))
+    with hub(tmp_path / "hub") as server:
+        server.put("someone/sam", {"model.safetensors": files[HUB]})
+        server.gated.add("someone/sam")
+        for token in (None, "hf_of_a_stranger"):
+            if token:
+                monkeypatch.setenv("HF_TOKEN", token)
+            with pytest.raises(WeightsError) as caught:
+                fetch(SMALL)
+            login = "and a login (hf auth login, or set HF_TOKEN)"
+            assert f"wants its licence accepted at {server.url}/someone/sam, {login}" in str(caught.value)
+            assert "\n" not in str(caught.value)
+        monkeypatch.delenv("HF_TOKEN")
+        (tmp_path / "hub").mkdir(exist_ok=True)
+        (tmp_path / "hub" / "token").write_text(TOKEN)  # what `hf auth login` leaves
+        assert fetch(SMALL).read_bytes() == files[HUB]
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if "small" not in name])

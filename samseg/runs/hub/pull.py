@@ -12,19 +12,17 @@ from typing import NamedTuple
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
-    GatedRepoError,
     HFValidationError,
     LocalEntryNotFoundError,
-    RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from samseg.errors import InputError
+from samseg.hub import refusal, status_of
 from samseg.runs.folder import CONFIG, WEIGHTS
 
 PREFIX = "hub:"
 FILES = (CONFIG, WEIGHTS)
-LOGIN = "hf auth login, or set HF_TOKEN"
 PART = r"\w[\w.-]*"
 
 
@@ -92,14 +90,10 @@ def _trouble(name: HubName, file: str, error: Exception) -> str:
     """What is wrong, for people, and the way out."""
     if isinstance(error, HFValidationError):
         return f"is no name that the hub gives: {_line(error)}"
-    if isinstance(error, GatedRepoError):
-        return f"asks to accept its conditions at {name.address}; then {LOGIN}"
-    if isinstance(error, RepositoryNotFoundError):
-        return f"is not on the hub, or not for you: check the name, and for a private repository {LOGIN}"
+    if refused := refusal(error):
+        return refused
     if isinstance(error, RevisionNotFoundError):
         return f"has no revision {name.revision}"
-    if (status := status_of(error)) in (401, 403):
-        return f"cannot be read with this token ({status}): {LOGIN} with another, or none for what is public"
     if isinstance(error, LocalEntryNotFoundError):
         status = status_of(error.__cause__)
         why = f"{constants.ENDPOINT} answers {status}" if status else f"{constants.ENDPOINT} cannot be reached"
@@ -108,11 +102,6 @@ def _trouble(name: HubName, file: str, error: Exception) -> str:
     if isinstance(error, EntryNotFoundError):
         return f"is no run of samseg: it has no {file}"
     return f"cannot be fetched: {type(error).__name__}: {_line(error)}"
-
-
-def status_of(error: BaseException | None) -> int | None:
-    """Which status the hub answered with; None for another trouble."""
-    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _line(error: Exception) -> str:

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from samseg.errors import InputError, WeightsError
 from samseg.runs.hub.pull import hub_name, local_run, outputs_folder
 from samseg.runs.load import load_run
-from tests.hub_server import COMMIT
+from tests.hub_server import COMMIT, TOKEN
 from tests.random_run import write_run
 
 
@@ -91,6 +91,17 @@ def test_what_cannot_be_had_is_one_line(server, files, command, tmp_path):
             "export", f"hub:{name}", "--to", "safetensors", "--out", tmp_path / "model.safetensors"
         )
         assert code == 2 and message in error and error.count("\n") == 1, error
+
+
+def test_a_gated_run_says_where_its_licence_is_accepted(server, files, monkeypatch):
+    server.put("user/town", files)
+    server.gated.add("user/town")
+    with pytest.raises(InputError) as error:
+        load_run("hub:user/town")
+    where = f"wants its licence accepted at {server.url}/user/town, and a login (hf auth login, or set HF_TOKEN)"
+    assert str(error.value) == f"hub:user/town {where}"
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    load_run("hub:user/town")
 
 
 def test_a_report_takes_settings_and_figures_alone(server, files, command, tmp_path, monkeypatch):
