@@ -7,9 +7,12 @@ from typing import Any
 
 from samseg.data.sources import SOURCES, Source, source_class
 from samseg.data.sources.coco import CocoConfig
+from samseg.data.sources.folders import FoldersConfig
 from samseg.data.sources.labelme import LabelmeConfig
 from samseg.data.sources.maps_config import MapsConfig
-from samseg.errors import ConfigError
+from samseg.data.sources.places import SPLITS
+from samseg.data.splits import check_shares, drawn
+from samseg.errors import ConfigError, InputError
 
 LEAST_STD = 1e-4  # below a step of 16-bit images' values nothing is left to be told apart
 PERCENTILE = "percentile"
@@ -18,11 +21,17 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # SAM's, which are Ima
 
 @dataclass
 class DataConfig:
-    # folders: root/SPLIT/images and masks, paired by name. coco: root/SPLIT/images and annotations.json, see coco
-    # below. labelme: root/SPLIT, with a JSON file beside each image, see labelme below. maps: georeferenced rasters
-    # with polygons, lines, points or rasters as labels, see maps below.
-    source: str = "folders"
+    # folders: images and masks, paired by name: root/SPLIT/images and masks, or as folders says below. coco:
+    # root/SPLIT/images and annotations.json, see coco below. labelme: root/SPLIT, with a JSON file beside each image,
+    # see labelme below. maps: georeferenced rasters with polygons, lines, points or rasters as labels, see maps below.
+    # null: what is recognised under root, which samseg check tells.
+    source: str | None = None
     root: str = "data/sample"  # holds train/, val/, test/; relative to the current directory
+    # Where there are no splits: shares of train, val and test (or of train and val), [0.7, 0.15, 0.15]. Each image is
+    # drawn by its name alone, and stays where it is when others are added; of a root with splits, those of train are.
+    split: list[float] | None = None
+    split_seed: int = 0  # another draws other splits
+    group: str | None = None  # "(patient\\d+)_.*": what the brackets capture of a name is drawn together
     # name: mask value, list of values, or for RGB masks a colour as [r, g, b] or "#rrggbb", or a list of colours. The
     # order gives the class index. Entries that are all lists of three numbers are colours. With source: coco or labelme
     # the name of a category or a list of names, and null where there is no object: {background: null, cell: cell}.
@@ -39,6 +48,7 @@ class DataConfig:
     augment: list[Any] = field(default_factory=list)  # albumentations: HorizontalFlip, or {RandomScale: {p: 0.5}}
     mean: list[float] = field(default_factory=lambda: list(MEAN))  # of each band used, on 0..1; SAM's, repeated
     std: list[float] = field(default_factory=lambda: list(STD))
+    folders: FoldersConfig = field(default_factory=FoldersConfig)
     coco: CocoConfig = field(default_factory=CocoConfig)
     labelme: LabelmeConfig = field(default_factory=LabelmeConfig)
     maps: MapsConfig = field(default_factory=MapsConfig)
@@ -51,11 +61,24 @@ class DataConfig:
 
 def open_source(data: DataConfig, split: str) -> Source:
     """The images and labels of a split; InputError where they are not as the source needs them."""
-    return source_class(data.source)(data.root, split, source_settings(data))
+    if data.split is None or split not in SPLITS:
+        return source_class(data.source)(data.root, split, source_settings(data))
+    source = source_class(data.source)(data.root, "train", source_settings(data))
+    kinds = drawn([*source.names, *source.wrong], data.split, data.split_seed, data.group)
+    source.split, names = split, source.names
+    source.names = [name for name in names if kinds[name] == split]
+    source.wrong = {name: error for name, error in source.wrong.items() if kinds[name] == split}
+    if not source.names and not source.wrong:
+        raise InputError(f"data.split={data.split} gives {split} none of the {len(kinds)} images in {data.root}")
+    source.notes.append(f"{split}: {len(source.names)} of {len(names)} images, drawn by data.split={data.split}")
+    return source
 
 
 def split_images(data: DataConfig, split: str) -> list[Path]:
     """The image files of a split, labelled or not; InputError where there are none to be had."""
+    if data.split is not None and split in SPLITS:
+        source = open_source(data, split)
+        return [source.image_file(name) for name in source.names]
     return source_class(data.source).images(data.root, split, source_settings(data))
 
 
@@ -68,7 +91,13 @@ def source_settings(data: DataConfig) -> object | None:
 def complete_data(data: DataConfig) -> None:
     """Check the section and fill in, in place, what follows from other values; ConfigError for what cannot be."""
     data.root = str(Path(data.root).expanduser())
+    data.source = data.source or "folders"
     source_class(data.source).complete(source_settings(data))
+    check_shares(data.split, data.group)
+    if data.split is None:
+        source_class(data.source).check_splits(source_settings(data))
+    elif data.source == "maps":
+        raise ConfigError("data.split draws whole images; maps are cut into splits by data.maps.split=blocks")
     _check_other_sources(data)
     if data.source == "maps" and data.maps.order is None:
         entries = [entry if isinstance(entry, list) else [entry] for entry in data.classes.values()]

@@ -297,7 +297,7 @@ def test_a_folder_that_is_no_run(tmp_path):
 
 def test_the_defaults_only_lack_classes(load):
     expected = RunConfig()
-    expected.data.classes = {"background": 0, "building": 255}
+    expected.data.source, expected.data.classes = "folders", {"background": 0, "building": 255}
     expected.train.encoder_lr, expected.train.pyramid_lr = expected.train.lr / 10, expected.train.lr
     loss = expected.train.loss
     loss.ce, loss.dice, loss.focal, loss.lovasz = 1.0, 0.0, 0.0, 0.0

@@ -1,4 +1,7 @@
-"""Reading images and labels from PNG, TIFF and JPEG files; what cannot be read is an InputError that names the file."""
+"""Reading images from PNG, TIFF and JPEG files, and labels also from BMP, GIF and NPY.
+
+What cannot be read is an InputError that names the file.
+"""
 
 import os
 import re
@@ -11,16 +14,21 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from samseg.data.formats import tiff
+from samseg.data.formats import npy, tiff
 from samseg.data.raster import Raster, Window, as_bands, cut
 from samseg.errors import InputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+LABEL_SUFFIXES = (*SUFFIXES, ".bmp", ".gif", ".npy")
 PLUGINS = (PngImageFile, TiffImageFile, JpegImageFile)  # JPEG's also opens MPO, as some cameras and drones write it
+LABEL_PLUGINS = (*PLUGINS, BmpImageFile, GifImageFile)
 LOSSY = ("JPEG", "MPO", "jpeg", "tiff_jpeg")
 BANDS = {"1": "L", "LA": "L", "RGBX": "RGBX"} | {mode: mode for mode in ("L", "RGB", "RGBA")}  # others are made RGB
 ORIENTATION = 0x0112  # EXIF's tag
@@ -75,8 +83,10 @@ def image_shape(path: str | Path) -> tuple[int, int]:
 
 
 def orientation(path: str | Path) -> int:
-    """How EXIF turns an image: 1 not at all, 2 to 4 mirrored or upside down, 5 to 8 on its side."""
-    with _opened(path) as image:
+    """How EXIF turns an image or a label: 1 not at all, 2 to 4 mirrored or upside down, 5 to 8 on its side."""
+    if npy.is_npy(path):
+        return 1
+    with _opened(path, LABEL_PLUGINS) as image:
         return tiff.orientation(path) if image is None else image.getexif().get(ORIENTATION, 1)
 
 
@@ -91,11 +101,13 @@ def may_lack_data(path: str | Path) -> bool:
 def read_label(path: str | Path, window: Window | None = None, colours: bool = False) -> np.ndarray:
     """The raw values of a label: (H, W) of the dtype they are stored in, or (H, W, 3) uint8 for one in colours.
 
-    A palette image gives its indices, or the palette's colours if ``colours``. Three equal channels are one. White in
-    a 1-bit mask is 255, as in 8-bit grey (and as PIL reads 2 and 4 bits). Raises InputError also for what cannot be a
-    label: JPEG, transparency, several deep channels.
+    A palette image gives its indices, or the palette's colours if ``colours``; a GIF of greys, which is always one of
+    a palette, its greys. Three equal channels are one. White in a 1-bit mask is 255, as in 8-bit grey (and as PIL reads
+    2 and 4 bits). Raises InputError also for what cannot be a label: JPEG, transparency, several deep channels.
     """
-    with _opened(path) as label:
+    if npy.is_npy(path):
+        return npy.read_label(path, window, colours)
+    with _opened(path, LABEL_PLUGINS) as label:
         if label is None:
             if tiff.is_lossy(path):
                 raise InputError(_lossy(path))
@@ -107,6 +119,8 @@ def read_label(path: str | Path, window: Window | None = None, colours: bool = F
             return values[0]
         if label.format == "TIFF" and getattr(label, "n_frames", 1) > 1 and (pages := tiff.pages(path)) > 1:
             raise InputError(_many_pages(path, pages))
+        if label.format == "GIF" and label.n_frames > 1:
+            raise InputError(_many_pages(path, label.n_frames))
         if label.format in LOSSY or label.info.get("compression") in LOSSY:
             raise InputError(_lossy(path))
         if _is_deep(label):
@@ -117,14 +131,14 @@ def read_label(path: str | Path, window: Window | None = None, colours: bool = F
         return _cut_rows(_shallow_label(label, path, colours), window)
 
 
-def _open_image(file: BinaryIO, path: str | Path) -> Image.Image:
+def _open_image(file: BinaryIO, path: str | Path, plugins: tuple[type[ImageFile], ...]) -> Image.Image:
     """`Image.open` without its limit of 180 megapixels: aerial mosaics are larger, and they are the user's own.
 
     The limit is a global of PIL's, which is the host's to set. So the formats' readers are asked as `Image.open` asks
     them, one after the other, without it.
     """
     start = file.read(16)
-    for plugin in PLUGINS:
+    for plugin in plugins:
         reader, accepts = Image.OPEN[plugin.format]
         if accepts(start):
             file.seek(0)
@@ -136,10 +150,10 @@ def _open_image(file: BinaryIO, path: str | Path) -> Image.Image:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image | None]:
+def _opened(path: str | Path, plugins: tuple[type[ImageFile], ...] = PLUGINS) -> Iterator[Image.Image | None]:
     """The file as PIL opens it, or None for a TIFF that PIL cannot decode, or not at its full depth."""
     try:
-        with open(path, "rb") as file, _open_image(file, path) as image:
+        with open(path, "rb") as file, _open_image(file, path, plugins) as image:
             yield None if image.format == "TIFF" and _is_for_tifffile(image) else image
     except (InputError, MemoryError):
         raise
@@ -207,15 +221,22 @@ def _valid(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
 
 
 def _shallow_label(label: Image.Image, path: str | Path, colours: bool) -> np.ndarray:
+    greys = label.format == "GIF" and label.mode == "P" and _is_grey(label)
     label = _opaque(ImageOps.exif_transpose(label), path)
     if label.mode not in ("1", "L", "P", "RGB"):
         raise InputError(f"{path} is a {label.mode} image; save masks as grey, palette or RGB PNG")
     if colours:
         return np.array(label.convert("RGB"))
-    values = np.array(label.convert("L") if label.mode == "1" else label)
+    values = np.array(label.convert("L") if label.mode == "1" or greys else label)
     if values.ndim == 3 and (values == values[..., :1]).all():
         values = np.ascontiguousarray(values[..., 0])
     return values
+
+
+def _is_grey(label: Image.Image) -> bool:
+    """Whether the colours of a palette are greys."""
+    palette = np.reshape(label.getpalette("RGB"), (-1, 3))
+    return bool((palette == palette[:, :1]).all())
 
 
 def _cut_rows(array: np.ndarray, window: Window | None) -> np.ndarray:

@@ -15,8 +15,9 @@ SOURCES: dict[str, type[Source]] = {
 }
 
 
-def source_class(name: str) -> type[Source]:
-    """The source called ``name``; ConfigError for one that there is not."""
+def source_class(name: str | None) -> type[Source]:
+    """The source called ``name``, folders for None; ConfigError for one that there is not."""
+    name = name or next(iter(SOURCES))
     if name not in SOURCES:
         raise ConfigError(f"data.source must be one of {', '.join(SOURCES)}, got {name!r}{did_you_mean(name, SOURCES)}")
     return SOURCES[name]

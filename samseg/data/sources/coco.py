@@ -11,7 +11,8 @@ from pycocotools import mask as rle
 
 from samseg.data.formats.images import image_shape
 from samseg.data.raster import Window, cut
-from samseg.data.sources.files import FileSource, check_places, images_in, places, some
+from samseg.data.sources.files import FileSource, images_in, places, some
+from samseg.data.sources.places import check_places
 from samseg.errors import InputError
 
 
@@ -59,8 +60,8 @@ class CocoSource(FileSource):
         self._note(len(listed))
 
     @classmethod
-    def complete(cls, settings: CocoConfig) -> None:
-        check_places(cls.section, settings)
+    def check_splits(cls, settings: CocoConfig) -> None:
+        check_places(cls.section, settings, ("images", "annotations"))
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: CocoConfig | None = None) -> list[Path]:

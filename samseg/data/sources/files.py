@@ -1,14 +1,14 @@
 """What sources share that read one file an image."""
 
 import hashlib
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from samseg.data.formats.images import image_shape, list_images, may_lack_data, read_image
 from samseg.data.raster import Raster, Window
+from samseg.data.sources.places import place
 from samseg.data.sources.source import Source
-from samseg.errors import ConfigError, InputError
+from samseg.errors import InputError
 
 NAMED = 3  # so many files are named in an error
 
@@ -48,30 +48,9 @@ def images_in(folder: Path) -> list[Path]:
     return found
 
 
-def by_stem(files: list[Path]) -> dict[str, Path]:
-    """The files by their stems; InputError for two of one stem."""
-    twice = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
-    if twice:
-        both = " and ".join(file.name for file in files if file.stem == twice[0])
-        raise InputError(
-            f"{files[0].parent} holds {both}: two files of one stem cannot be told apart; remove or rename one"
-        )
-    return {file.stem: file for file in files}
-
-
-def check_places(section: str, settings: Any) -> None:
-    """ConfigError unless the keys ``images`` and ``annotations`` of a source's section name a place for each split."""
-    for key in ("images", "annotations"):
-        if "{split}" not in getattr(settings, key):
-            raise ConfigError(
-                f"data.{section}.{key} must hold {{split}}, which stands for train, val or test; got "
-                f"{getattr(settings, key)!r}"
-            )
-
-
 def places(root: str | Path, split: str, settings: Any) -> tuple[Path, Path]:
     """What the keys ``images`` and ``annotations`` name for a split."""
-    return tuple(Path(root) / text.replace("{split}", split) for text in (settings.images, settings.annotations))
+    return place(root, settings.images, split), place(root, settings.annotations, split)
 
 
 def file_digest(file: Path) -> str:

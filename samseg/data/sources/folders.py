@@ -1,50 +1,84 @@
-"""Pairs of files: the folders images/ and masks/ of a split, paired by stem; instances/ beside them, or alone."""
+"""Pairs of files: images and masks of one name, as images/ and masks/ of a split; instances beside them, or alone."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from samseg.data.formats.images import image_shape, list_images, orientation, read_label
+from samseg.data.formats.images import LABEL_SUFFIXES, SUFFIXES, image_shape, orientation, read_label
 from samseg.data.raster import Window
-from samseg.data.sources.files import FileSource, by_stem, images_in
+from samseg.data.sources.files import FileSource, some
+from samseg.data.sources.places import Pattern, check_places, normal, place
 from samseg.errors import InputError
+
+MOST_OBJECTS = 2**16 - 1  # of an image
+
+
+@dataclass
+class FoldersConfig:
+    """Where a split's files lie under data.root, and what they are called.
+
+    {split} stands for train, val or test; {name} for what an image and its mask share, and **/{name} includes folders
+    inside the folder. Without an ending it is any of PNG, TIFF and JPEG, of masks also of BMP, GIF and NPY. Cityscapes
+    is images: "leftImg8bit/{split}/**/{name}_leftImg8bit.png", masks: "gtFine/{split}/**/{name}_gtFine_labelIds.png".
+    """
+
+    images: str = "{split}/images/{name}"
+    masks: str | None = "{split}/masks/{name}"  # null: there are instances alone
+    instances: str | None = "{split}/instances/{name}"  # files that number the objects; used where the folder is there
+    names: str | None = (
+        None  # a text file of the names that are used, one a line, as ImageSets/Segmentation/{split}.txt
+    )
 
 
 class FolderSource(FileSource):
-    """The pairs of ``root/split/images`` and ``root/split/masks``.
+    """The images and masks of a split that share a name.
 
-    Raises InputError for a folder that is missing or empty, and two files of one stem.
-    Objects are read from ``root/split/instances`` where that folder is: 16-bit (or 8-bit) PNG, 0 background. Where they
-    are and masks are not, the masks are 1 in objects and 0 elsewhere.
+    Raises InputError for a folder that is missing or empty, and two files of one name.
+    Objects are read from ``instances`` where that folder is: 16-bit (or 8-bit) PNG, 0 background, or colours as Pascal
+    VOC gives them to numbers. Where they are and masks are not, the masks are 1 in objects and 0 elsewhere. What is a
+    mask by its name is no image; of images and masks in one folder, images without a mask are left out.
     """
 
-    def __init__(self, root: str | Path, split: str, settings: Any = None):
+    section = "folders"
+
+    def __init__(self, root: str | Path, split: str, settings: FoldersConfig | None = None):
         super().__init__(root, split, settings)
-        folder = Path(root) / split
-        self.files = _by_stem(folder / "images")
-        images_in(folder / "images")
-        self._instances = _by_stem(folder / "instances") if (folder / "instances").is_dir() else None
-        alone = self._instances is not None and not (folder / "masks").is_dir()
-        self._masks = None if alone else _by_stem(folder / "masks")
-        partners = [("image", self.files, "instance", self._instances)]
-        if alone:
-            partners += [("instance", self._instances, "image", self.files)]
-        else:
-            partners += [("image", self.files, "mask", self._masks), ("mask", self._masks, "image", self.files)]
-        for kind, files, other, others in partners:
-            if others is None:
+        settings = settings or FoldersConfig()
+        patterns, found = _patterns(settings), _files(root, split, settings)
+        folders = {kind: pattern.folder(root, split) for kind, pattern in patterns.items()}
+        self.files = found["image"]
+        self._masks, self._instances = found.get("mask"), found.get("instance")
+        label = "instance" if "mask" not in patterns or self._instances is not None and self._masks is None else "mask"
+        if label not in found:
+            raise _no_folder(folders[label])
+        pairs = [("image", label), (label, "image"), ("image", "instance")]
+        for kind, other in pairs if self._instances is not None else pairs[:2]:
+            missing = sorted(found[kind].keys() - found[other].keys())
+            if kind == "image" and folders[kind] == folders[other]:
+                if missing:
+                    left_out = some([self.files.pop(name).name for name in missing], "image")
+                    self.notes.append(f"{split}: {left_out} without {other}: left out")
                 continue
-            for stem in sorted(files.keys() - others.keys()):
-                self.wrong[stem] = InputError(
-                    f"{files[stem]} is without {other}: every {kind} in {kind}s/ needs a file of the same stem in "
-                    f"{other}s/"
+            for name in missing:
+                self.wrong[name] = InputError(
+                    f"{found[kind][name]} is without {other}: every {kind} in {folders[kind].name}/ needs a file "
+                    f"{patterns[other].called(name)}"
                 )
         self.names = sorted(self.files.keys() - self.wrong.keys())
 
     @classmethod
-    def images(cls, root: str | Path, split: str, settings: Any = None) -> list[Path]:
-        return images_in(Path(root) / split / "images")
+    def complete(cls, settings: FoldersConfig) -> None:
+        _patterns(settings)
+
+    @classmethod
+    def check_splits(cls, settings: FoldersConfig) -> None:
+        label = "instances" if settings.masks is None else "masks"
+        check_places(cls.section, settings, ["names"] if settings.names else ["images", label])
+
+    @classmethod
+    def images(cls, root: str | Path, split: str, settings: FoldersConfig | None = None) -> list[Path]:
+        return sorted(_files(root, split, settings or FoldersConfig())["image"].values())
 
     def check(self, name: str) -> None:
         """Refuse an image that EXIF turns beside a mask that it does not turn, where the sizes do not tell which fits.
@@ -74,8 +108,11 @@ class FolderSource(FileSource):
         if self._instances is None:
             return None
         objects = read_label(self._instances[name], window)
-        if objects.ndim != 2:
-            raise InputError(f"{self._instances[name]} has colours; number the objects in one channel, 0 background")
+        if objects.ndim == 3 and (objects := _numbers(objects)).max() > MOST_OBJECTS:
+            raise InputError(
+                f"{self._instances[name]} has colours that do not stand for objects; number the objects in one "
+                "channel, 0 background"
+            )
         if objects.dtype == np.uint8 and len(np.unique(objects)) == 256:
             raise InputError(
                 f"{self._instances[name]} has 8 bits, and all of its 255 numbers are taken: objects beyond them would "
@@ -89,10 +126,52 @@ class FolderSource(FileSource):
         return f"{self._instances[name]} (without masks/: 1 in objects, 0 elsewhere)"
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(
-            f"no such folder: {folder}; data.root needs train/, val/ and test/, each with images/ and masks/ (or, for "
-            "objects without classes, instances/)"
-        )
-    return by_stem(list_images(folder))
+def _patterns(settings: FoldersConfig) -> dict[str, Pattern]:
+    keys = {"image": "images", "mask": "masks", "instance": "instances"}
+    written = {kind: (f"data.folders.{key}", getattr(settings, key)) for kind, key in keys.items()}
+    return {kind: Pattern(key, text) for kind, (key, text) in written.items() if text is not None}
+
+
+def _files(root: str | Path, split: str, settings: FoldersConfig) -> dict[str, dict[str, Path]]:
+    """The files by name of each kind whose folder is there; InputError where there are no images."""
+    patterns = _patterns(settings)
+    folders = {kind: pattern.folder(root, split) for kind, pattern in patterns.items()}
+    if not folders["image"].is_dir():
+        raise _no_folder(folders["image"])
+    found = {
+        kind: pattern.files(root, split, SUFFIXES if kind == "image" else LABEL_SUFFIXES)
+        for kind, pattern in patterns.items()
+        if folders[kind].is_dir()
+    }
+    labels = {file for kind in found.keys() - {"image"} for file in found[kind].values()}
+    found["image"] = {name: file for name, file in found["image"].items() if file not in labels}
+    if settings.names is not None:
+        used = _names(place(root, settings.names, split))
+        found = {kind: {name: file for name, file in files.items() if name in used} for kind, files in found.items()}
+    if not found["image"]:
+        raise InputError(f"{folders['image']} holds no images; they must be PNG, TIFF or JPEG")
+    return found
+
+
+def _names(file: Path) -> set[str]:
+    """The names that a text file lists, one a line; InputError for a file that cannot be read."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"no such file: {file}; data.folders.names says where the names of a split stand") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read as text: {str(error).splitlines()[0]}") from error
+    return {normal(line.strip().strip('"')) for line in lines}
+
+
+def _no_folder(folder: Path) -> InputError:
+    return InputError(
+        f"no such folder: {folder}; data.root needs train/, val/ and test/, each with images/ and masks/ (or, for "
+        "objects without classes, instances/); data.folders names other places"
+    )
+
+
+def _numbers(colours: np.ndarray) -> np.ndarray:
+    """Pascal VOC's colours (H, W, 3) as the numbers (H, W) they stand for: bit 3 b of a number is bit 7 - b of red."""
+    packed = [colours[..., channel].astype(np.int32) for channel in range(3)]
+    return sum(((packed[bit % 3] >> (7 - bit // 3)) & 1) << bit for bit in range(24))

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from samseg.data.raster import Window, cut
-from samseg.data.sources.files import FileSource, by_stem, check_places, images_in, places, some
+from samseg.data.sources.files import FileSource, images_in, places, some
+from samseg.data.sources.places import by_stem, check_places, normal
 from samseg.errors import InputError, did_you_mean, require
 
 POINTS = {  # that a shape must have at least; rotation is what some tools call labelme's oriented_rectangle
@@ -64,7 +65,7 @@ class LabelmeSource(FileSource):
         images = by_stem(images_in(folder))
         if not annotations.is_dir():
             raise InputError(f"no such folder: {annotations}; data.labelme.annotations says where the JSON files lie")
-        self._labels = {file.stem: file for file in sorted(annotations.glob("[!.]*.json"))}
+        self._labels = {normal(file.stem): file for file in sorted(annotations.glob("[!.]*.json"))}
         if not self._labels:
             raise InputError(f"{annotations} holds no JSON files: labelme writes one for each image, of its name")
         self._shapes: dict[str, list[Shape]] = {}
@@ -91,9 +92,12 @@ class LabelmeSource(FileSource):
 
     @classmethod
     def complete(cls, settings: LabelmeConfig) -> None:
-        check_places(cls.section, settings)
         for key in ("line_width", "point_radius"):
             require(f"data.labelme.{key}", getattr(settings, key), "pixels, 1 or more", lambda value: value >= 1)
+
+    @classmethod
+    def check_splits(cls, settings: LabelmeConfig) -> None:
+        check_places(cls.section, settings, ("images", "annotations"))
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: LabelmeConfig | None = None) -> list[Path]:

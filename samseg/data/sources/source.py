@@ -52,6 +52,10 @@ class Source(ABC):
     def complete(cls, settings: Any) -> None:
         """Check the source's own keys and fill in, in place, what is left out; ConfigError."""
 
+    @classmethod  # noqa: B027
+    def check_splits(cls, settings: Any) -> None:
+        """ConfigError where the source's keys do not tell the splits apart, which ``data.split`` then draws."""
+
     @classmethod
     @abstractmethod
     def images(cls, root: str | Path, split: str, settings: Any = None) -> list[Path]:

@@ -275,3 +275,68 @@ def test_only_images_are_listed(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in list_images(tmp_path)] == listed
+
+
+VALUES = np.array([[0, 1, 2, 0, 255], [3, 3, 0, 1, 1]], np.uint8)
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.GIF", "a.npy", "a.PNG"])
+def test_labels_of_other_formats_hold_the_values_that_were_saved(tmp_path, name):
+    path = tmp_path / name
+    np.save(path, VALUES) if name.endswith("npy") else save(path, VALUES)
+    assert np.array_equal(read_label(path), VALUES)
+    assert np.array_equal(read_label(path, (1, 0, 1, 4)), VALUES[1:, :4])
+    assert images.orientation(path) == 1
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.gif", "a.npy"])
+def test_labels_of_other_formats_in_colours_and_of_two_values(tmp_path, name):
+    red = np.zeros((4, 6, 3), np.uint8)
+    red[1:3, 2:5, 0] = 255
+    path = tmp_path / name
+    np.save(path, red) if name.endswith("npy") else save(path, red)
+    assert np.array_equal(read_label(path, colours=True), red)
+    black_white = red[..., 0] > 0
+    np.save(path, black_white) if name.endswith("npy") else save(path, black_white)
+    assert np.array_equal(read_label(path), black_white * np.uint8(1 if name.endswith("npy") else 255))
+
+
+def test_a_gif_of_a_palette_of_colours_gives_its_indices(tmp_path):
+    label = Image.fromarray(VALUES % 4, "P")
+    label.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+    label.save(tmp_path / "a.gif", optimize=False)
+    assert np.array_equal(read_label(tmp_path / "a.gif"), VALUES % 4)
+
+
+def test_npy_of_one_channel_and_of_wide_numbers(tmp_path):
+    for array in (VALUES[None], VALUES[..., None], VALUES.astype(np.int64)):
+        np.save(tmp_path / "a.npy", array)
+        assert np.array_equal(read_label(tmp_path / "a.npy"), VALUES)
+
+
+@pytest.mark.parametrize(
+    "array, message",
+    [
+        (np.zeros(5), r"is an array \(5,\) of float64; a mask is one of \(H, W\) numbers"),
+        (np.zeros((2, 3, 4, 5)), "a mask is one of"),
+        (np.zeros((4, 4, 3)), r"is an array \(4, 4, 3\) of float64"),
+        (np.array([["a"]]), "of <U1"),
+        (np.array({"masks": 1}), "is no array in NumPy's format"),
+    ],
+)
+def test_npy_that_is_no_label_is_one_line(tmp_path, array, message):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(InputError, match=message) as error:
+        read_label(tmp_path / "a.npy")
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_npy_and_moving_gif_are_one_line(tmp_path):
+    np.save(tmp_path / "a.npy", VALUES)
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-3])
+    with pytest.raises(InputError, match="a.npy is no array in NumPy's format, or is damaged"):
+        read_label(tmp_path / "a.npy")
+    frames = [Image.fromarray(VALUES), Image.fromarray(VALUES[::-1].copy())]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="a.gif has 2 pages, and a mask has one"):
+        read_label(tmp_path / "a.gif")

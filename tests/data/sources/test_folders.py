@@ -1,6 +1,7 @@
 """Which files belong together, and what is said of those that have no partner."""
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import tifffile
 from PIL import Image
 
 from samseg.data.dataset import read_pair
-from samseg.data.sources.folders import FolderSource
+from samseg.data.sources.folders import FoldersConfig, FolderSource
 from samseg.data.target import class_target
-from samseg.errors import InputError
+from samseg.errors import ConfigError, InputError
 from tests.data.sources.contract import SourceContract
 
 
@@ -34,7 +35,9 @@ def test_partners_that_are_missing_are_told_of_each(data):
         (train / f"masks/more{number}.png").touch()
     source = FolderSource(data.root, "train")
     assert source.names == ["train0", "train2"] and list(source.wrong) == ["train1", "more0", "more1"]
-    assert "images/train1.png is without mask: every image in images/ needs" in str(source.wrong["train1"])
+    assert "images/train1.png is without mask: every image in images/ needs a file masks/train1.*" in str(
+        source.wrong["train1"]
+    )
     assert "masks/more1.png is without image: every mask in masks/ needs" in str(source.wrong["more1"])
 
 
@@ -156,3 +159,93 @@ def test_objects_need_every_image_and_no_colours(data):
         shutil.copy(folder / "images" / f"{name}.png", folder / "instances")
     with pytest.raises(InputError, match="instances/train0.png has colours"):
         FolderSource(data.root, "train").instances("train0")
+
+
+def write(root: Path, **files: np.ndarray) -> Path:
+    for name, array in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, array) if path.suffix == ".npy" else Image.fromarray(array).save(path)
+    return root
+
+
+RNG = np.random.default_rng(0)
+PHOTO = RNG.integers(0, 256, (32, 48, 3), dtype=np.uint8)
+LABEL = RNG.integers(0, 4, (32, 48), dtype=np.uint8)
+
+
+def test_files_may_be_called_as_patterns_say(tmp_path):
+    for city, number in (("aachen", 1), ("aachen", 2), ("bonn", 1)):
+        stem = f"{city}/{number:06d}"
+        write(tmp_path, **{f"left/train/{stem}_left.png": PHOTO, f"gt/train/{stem}_gt_ids.png": LABEL})
+        write(tmp_path, **{f"gt/train/{stem}_gt_colour.png": PHOTO})
+    settings = FoldersConfig("left/{split}/**/{name}_left.png", "gt/{split}/**/{name}_gt_ids.png")
+    source = FolderSource(tmp_path, "train", settings)
+    assert source.names == ["aachen/000001", "aachen/000002", "bonn/000001"] and not source.wrong
+    assert np.array_equal(source.label("bonn/000001"), LABEL)
+    assert source.describe_label("bonn/000001").endswith("gt/train/bonn/000001_gt_ids.png")
+    with pytest.raises(InputError, match="left holds .*: two files of one stem|holds no images"):
+        FolderSource(tmp_path, "train", FoldersConfig("left/{split}/{name}", "gt/{split}/{name}"))
+
+
+def test_masks_beside_their_images_are_no_images(tmp_path):
+    write(tmp_path / "val", **{"a.b [1].png": PHOTO, "a.b [1]_mask.BMP": LABEL, "c.png": PHOTO, "c_mask.npy": LABEL})
+    write(tmp_path / "val", **{"d.png": PHOTO, "e_mask.png": LABEL})
+    source = FolderSource(tmp_path, "val", FoldersConfig("{split}/{name}", "{split}/{name}_mask"))
+    assert source.names == ["a.b [1]", "c"] and list(source.wrong) == ["e"]
+    assert all(np.array_equal(source.label(name), LABEL) for name in source.names)
+    assert source.notes == ["val: 1 image (d.png) without mask: left out"]
+    assert "e_mask.png is without image: every mask in val/ needs a file e.*" in str(source.wrong["e"])
+    assert [
+        file.name
+        for file in FolderSource.images(tmp_path, "val", FoldersConfig("{split}/{name}", "{split}/{name}_mask"))
+    ] == ["a.b [1].png", "c.png", "d.png"]
+
+
+def test_a_list_names_what_is_used(tmp_path):
+    for name in "abc":
+        write(tmp_path, **{f"JPEGImages/{name}.png": PHOTO, f"SegmentationClass/{name}.png": LABEL})
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "valid.txt").write_text('a\n"b"\r\n\n')
+    settings = FoldersConfig("JPEGImages/{name}", "SegmentationClass/{name}", names="lists/{split}.txt")
+    assert FolderSource(tmp_path, "val", settings).names == ["a", "b"]
+    with pytest.raises(InputError, match="no such file: .*lists/test.txt; data.folders.names"):
+        FolderSource(tmp_path, "test", settings)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_are_the_same_however_they_are_composed(tmp_path, form):
+    name, other = (unicodedata.normalize(one, "Zürich") for one in (form, {"NFC": "NFD", "NFD": "NFC"}[form]))
+    write(tmp_path / "train", **{f"images/{name}.PNG": PHOTO, f"masks/{other}.png": LABEL})
+    source = FolderSource(tmp_path, "train")
+    assert source.names == [unicodedata.normalize("NFC", name)] and not source.wrong
+    assert np.array_equal(source.label(source.names[0]), LABEL)
+
+
+def test_splits_have_other_spellings(tmp_path):
+    write(tmp_path / "valid", **{"images/a.png": PHOTO, "masks/a.png": LABEL})
+    assert FolderSource(tmp_path, "val").names == ["a"]
+    write(tmp_path / "val", **{"images/b.png": PHOTO, "masks/b.png": LABEL})
+    assert FolderSource(tmp_path, "val").names == ["b"]
+
+
+def test_objects_in_the_colours_of_pascal_voc_are_their_numbers(tmp_path):
+    """Its own development kit's VOClabelcolormap, in Python."""
+    numbers = (np.arange(32 * 48) % 700).reshape(32, 48)
+    colours = np.zeros((32, 48, 3), np.uint8)
+    for index in np.ndindex(numbers.shape):
+        number = numbers[index]
+        for shift in range(7, -1, -1):
+            for channel in range(3):
+                colours[index][channel] |= ((number >> channel) & 1) << shift
+            number >>= 3
+    write(tmp_path / "train", **{"images/a.png": PHOTO, "instances/a.png": colours})
+    assert np.array_equal(FolderSource(tmp_path, "train").instances("a"), numbers)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["masks", "{split}/{name}/{name}", "{split}/*/{name}", "masks/{name}/a", "a_{split}_{name}"]
+)
+def test_a_pattern_is_a_folder_and_a_name(pattern):
+    with pytest.raises(ConfigError, match="data.folders.masks must be a folder and what files in it are called"):
+        FolderSource.complete(FoldersConfig(masks=pattern))
