@@ -6,6 +6,7 @@ import os
 import shutil
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -58,7 +59,8 @@ def download(
             part.unlink()
             raise DownloadError(f"what it gave is not the published file (sha256 {found[:16]}, expected {sha256[:16]})")
         os.replace(part, file)
-    Path(f"{part}.lock").unlink(missing_ok=True)
+    with suppress(OSError):  # Windows: another process waits for it
+        os.unlink(f"{part}.lock")
 
 
 def file_digest(file: Path) -> str:

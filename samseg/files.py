@@ -47,7 +47,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             os.close(handle)
             os.chmod(name, 0o666 & ~_umask())  # mkstemp makes private files; a run folder is shared like any other file
             yield temporary
-            with open(temporary, "rb") as written:
+            with open(temporary, "r+b") as written:  # Windows flushes only what is open for writing
                 os.fsync(written.fileno())
             os.replace(temporary, path)
         finally:

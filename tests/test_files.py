@@ -47,6 +47,17 @@ def test_a_name_that_is_too_long(tmp_path):
         write_bytes(tmp_path / ("a" * 300), b"")
 
 
+def test_what_is_flushed_is_open_for_writing(tmp_path, monkeypatch):
+    """Windows refuses to flush what is open for reading alone."""
+
+    def fsync(number: int) -> None:
+        os.write(number, b"")  # EBADF where it is not open for writing, as Windows' own answers
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_bytes(tmp_path / "a.bin", b"content")
+    assert (tmp_path / "a.bin").read_bytes() == b"content"
+
+
 def test_defects_keep_their_traceback(tmp_path):
     with pytest.raises(KeyError), written_whole(tmp_path / "a.bin"):
         raise KeyError("a")

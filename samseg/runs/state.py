@@ -99,7 +99,7 @@ class RunState:
         if self.improved():
             save_weights(self.model, folder / WEIGHTS, self.base | {CONFIG_ENTRY: self.config})
         write_json({"val": self.best, "epoch": self.best_epoch}, folder / METRICS)
-        with written_whole(folder / HISTORY) as temporary, open(temporary, "w", newline="") as file:
+        with written_whole(folder / HISTORY) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(self.history[0]))
             writer.writeheader()
             writer.writerows(self.history)
