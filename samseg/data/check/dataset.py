@@ -66,7 +66,7 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
         content = hashlib.sha256(digest.encode() + mask.tobytes()).hexdigest()[:32]
         return Found(name, str(file), digest, content, kind, mask.shape, pixels)
 
-    found, problems = look_at_all(data, splits, prepare, look)
+    found, problems, remarks = look_at_all(data, splits, prepare, look)
     if data.scale is not None:
         problems += _odd_kinds(found, "data.scale is for images of one kind; convert them")
     elif data.source == "maps" and data.bands is None:  # photos are looked at in colour, whatever they are
@@ -74,7 +74,7 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
     classes = list(data.classes)
     contents = {f"{split}/{one.name}": one.content for split, some in found.items() for one in some}
     report = Report(classes, {split: _add_up(some, len(classes)) for split, some in found.items()}, contents)
-    report.warnings = notes + _missing(report) + _leaks(found)
+    report.warnings = notes + remarks + _missing(report) + _leaks(found)
     if not problems and "train" in found and not any(report.class_pixels("train")):
         learn_nothing = "every pixel of train is ignored, so there is nothing to learn: see data.classes, data.ignore"
         problems.append(Problem("train", None, InputError(learn_nothing)))

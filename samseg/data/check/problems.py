@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from samseg.data.config import DataConfig, open_source
 from samseg.data.sources import Source
+from samseg.data.sources.files import some
 from samseg.errors import InputError
 from samseg.files import READERS
 
@@ -44,8 +45,8 @@ class DataProblems(InputError):
 
 def look_at_all(
     data: DataConfig, splits: Iterable[str], prepare: Callable[[Source], None], look: Callable[[Source, str], T]
-) -> tuple[dict[str, list[T]], list[Problem]]:
-    """What ``look`` gives for each image that can be used, by split, and what is wrong with the others.
+) -> tuple[dict[str, list[T]], list[Problem], list[str]]:
+    """What ``look`` gives for each image that can be used, by split; what is wrong with the others; and remarks.
 
     ``prepare`` is given the source of a split first; its InputError, too, is a problem, and the split is left out.
     """
@@ -77,12 +78,15 @@ def look_at_all(
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt shall not wait for the rest
     found: dict[str, list[T]] = {split: [] for split in sources}
-    for (source, _), result in zip(items, results, strict=True):
+    remarks: dict[tuple[str, str], list[str]] = {}
+    for (source, name), result in zip(items, results, strict=True):
         if isinstance(result, Problem):
             problems.append(result)
-        else:
-            found[source.split].append(result)
-    return found, problems
+            continue
+        found[source.split].append(result)
+        for what, which in source.remarks(name):
+            remarks.setdefault((source.split, what), []).append(which)
+    return found, problems, [f"{split}: {some(which, 'object')} {what}" for (split, what), which in remarks.items()]
 
 
 def _one_line(errors: list[str]) -> str:

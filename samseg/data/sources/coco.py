@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
+from samseg.data.formats.coco_rle import as_rle, is_stray
 from samseg.data.formats.images import image_shape
 from samseg.data.raster import Window, cut
+from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
 from samseg.data.sources.files import FileSource, images_in, places, some
 from samseg.data.sources.places import check_places
 from samseg.errors import InputError
+
+Id = int | str  # of images and categories; any JSON would do, but others cannot be told apart
 
 
 @dataclass
@@ -50,7 +54,7 @@ class CocoSource(FileSource):
         self._objects: dict[str, list[dict[str, Any]]] = defaultdict(list)
         counts: Counter[int] = Counter()
         for entry in content["annotations"]:
-            self._check(entry, names, numbers)
+            self._check_entry(entry, names, numbers)
             number = numbers[entry["category_id"]]
             counts[number] += 1
             self._objects[names[entry["image_id"]]].append(entry | {"number": number})
@@ -78,9 +82,22 @@ class CocoSource(FileSource):
     def describe_label(self, name: str) -> str:
         return f"{self._annotations} ({self.files[name].name})"
 
+    def remarks(self, name: str) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        for one in self._objects.get(name, []):
+            which = f"annotation {one.get('id')} of {self.files[name].name}"
+            if not rle.area(self._encoded(name, one, self._shape(name))):
+                found.append((NOTHING_DRAWN, which))
+            if isinstance(one["segmentation"], list) and any(map(is_stray, one["segmentation"])):
+                found.append(("with stray parts of fewer than three points, which cover nothing", which))
+        return found
+
+    def _shape(self, name: str) -> tuple[int, int]:
+        return self._sizes[name] or image_shape(self.files[name])
+
     def _drawn(self, name: str, objects: list[tuple[int, dict]], dtype: type) -> np.ndarray:
         """Objects, each in its value, crowds first and then from large to small."""
-        canvas = np.zeros(self._sizes[name] or image_shape(self.files[name]), dtype)
+        canvas = np.zeros(self._shape(name), dtype)
         masks = [(self._encoded(name, one, canvas.shape), value, one) for value, one in objects]
         for mask, value, _ in sorted(masks, key=lambda item: (not item[2].get("iscrowd"), -int(rle.area(item[0])))):
             canvas[rle.decode(mask).astype(bool)] = value
@@ -88,35 +105,26 @@ class CocoSource(FileSource):
 
     def _encoded(self, name: str, one: dict[str, Any], shape: tuple[int, int]) -> dict[str, Any]:
         """An annotation as compressed RLE."""
-        height, width = shape
-        where, found = f"{self.describe_label(name)}: annotation {one.get('id')}", one.get("segmentation")
-        try:
-            if isinstance(found, dict):
-                if list(found["size"]) != [height, width]:
-                    raise InputError(f"{where} is an RLE of size {found['size']}, but the image is {[height, width]}")
-                return rle.frPyObjects(found, height, width) if isinstance(found["counts"], list) else found
-            if not isinstance(found, list) or not found or any(len(p) < 6 or len(p) % 2 for p in found):
-                raise InputError(f"{where} has no polygon of three points or more, and no RLE; draw or remove it")
-            return rle.merge(rle.frPyObjects(found, height, width))
-        except InputError:
-            raise
-        except (TypeError, ValueError, KeyError) as error:
-            raise InputError(f"{where} cannot be read: its segmentation is neither polygons nor RLE") from error
+        return as_rle(one.get("segmentation"), shape, f"{self.describe_label(name)}: annotation {one.get('id')}")
 
-    def _number(self, categories: list[dict[str, Any]]) -> dict[int, int]:
+    def _number(self, categories: list[dict[str, Any]]) -> dict[Id, int]:
         """Number the `categories` as they are listed, from 1; gives the numbers by category id."""
-        self.categories = dict.fromkeys((category["name"] for category in categories), 0)
+        names = {one["id"]: as_name(one["name"], f"{self._annotations}: category {one['id']}") for one in categories}
+        if len(names) < len(categories):
+            raise InputError(f"{self._annotations} lists two categories of one id; give each an id of its own")
+        self.categories = dict.fromkeys(names.values(), 0)
         number = {name: index for index, name in enumerate(self.categories, start=1)}
-        return {category["id"]: number[category["name"]] for category in categories}
+        return {key: number[name] for key, name in names.items()}
 
-    def _list(self, images: list[dict[str, Any]], folder: Path) -> dict[int, str]:
+    def _list(self, images: list[dict[str, Any]], folder: Path) -> dict[Id, str]:
         """Set `names`, `files` and sizes; gives the names by image id. A name is the file's without its suffix."""
         names = {image["id"]: Path(image["file_name"]).with_suffix("").as_posix() for image in images}
         self.files = {names[image["id"]]: folder / image["file_name"] for image in images}
-        self._sizes = {
-            names[image["id"]]: (image["height"], image["width"]) if "height" in image and "width" in image else None
-            for image in images
-        }
+        self._sizes: dict[str, tuple[int, int] | None] = {}
+        for image in images:
+            where = f"{self._annotations}: image {image['id']} ({image['file_name']})"
+            sides = [as_side(image.get(key), key, where) for key in ("height", "width")]
+            self._sizes[names[image["id"]]] = None if None in sides else tuple(sides)
         self.names = sorted(self.files)
         twice = [name for name, count in Counter(names.values()).items() if count > 1]
         if twice or len(names) < len(images):
@@ -128,13 +136,16 @@ class CocoSource(FileSource):
             raise InputError(f"{self._annotations} lists no images")
         return names
 
-    def _check(self, entry: dict[str, Any], names: dict[int, str], numbers: dict[int, int]) -> None:
+    def _check_entry(self, entry: dict[str, Any], names: dict[Id, str], numbers: dict[Id, int]) -> None:
+        where = f"{self._annotations}: annotation {entry.get('id')}"
         for key, known, of in (("image_id", names, "image"), ("category_id", numbers, "category")):
-            if entry.get(key) not in known:
-                raise InputError(
-                    f"{self._annotations}: annotation {entry.get('id')} is of {of} {entry.get(key)}, which it does not "
-                    "list"
-                )
+            found = entry[key]
+            if not isinstance(found, Id) or found not in known:
+                listed = next((one for one in known if str(one) == str(found)), None)
+                alike = "" if listed is None else f"; it lists {json.dumps(listed)}: write both as numbers"
+                raise InputError(f"{where} is of {of} {json.dumps(found)}, which it does not list{alike}")
+        if entry.get("iscrowd") not in (None, 0, 1):
+            raise InputError(f"{where} has iscrowd {json.dumps(entry['iscrowd'])}; write 1 for a crowd, else 0")
 
     def _note(self, in_folder: int) -> None:
         empty = [name for name in self.names if name not in self._objects]
@@ -167,4 +178,10 @@ def _read(file: Path) -> dict[str, Any]:
             missing = [field for field in fields if not isinstance(entry, dict) or field not in entry]
             if missing:
                 raise InputError(f"{file}: an entry of {key} has no {missing[0]}: {str(entry)[:80]}")
+            if key != "annotations" and not isinstance(entry["id"], Id):
+                raise InputError(f"{file}: an entry of {key} has the id {json.dumps(entry['id'])}; write a number")
+            if key == "images" and not isinstance(entry["file_name"], str):
+                raise InputError(
+                    f"{file}: image {entry['id']} has the file_name {json.dumps(entry['file_name'])}, no text"
+                )
     return content

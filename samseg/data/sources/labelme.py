@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from samseg.data.raster import Window, cut
+from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
 from samseg.data.sources.files import FileSource, images_in, places, some
 from samseg.data.sources.places import by_stem, check_places, normal
 from samseg.errors import InputError, did_you_mean, require
@@ -78,7 +79,7 @@ class LabelmeSource(FileSource):
                 if name not in images:
                     raise _gone(file, content, folder)
                 shapes = self._parsed(content, file)
-                self._shapes[name], self._sizes[name] = shapes, _size(content)
+                self._shapes[name], self._sizes[name] = shapes, _size(content, file)
                 counts.update(label for label, _ in {(shape.label, shape.number) for shape in shapes})
             except InputError as error:
                 self.wrong[name] = error
@@ -114,6 +115,16 @@ class LabelmeSource(FileSource):
     def describe_label(self, name: str) -> str:
         return str(self._labels[name])
 
+    def remarks(self, name: str) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        height, width = self.shape(name)
+        for number, shape in enumerate(self._shapes[name], start=1):
+            alone = Image.new("L", (width, height))
+            self._draw(alone, shape, 1, "")
+            if alone.getbbox() is None:
+                found.append((NOTHING_DRAWN, f"shape {number} of {self._labels[name].name}"))
+        return found
+
     def _drawn(self, name: str, value: Any) -> np.ndarray:
         """The shapes of an image in their order, each in its ``value``, (H, W) int32."""
         height, width = self.shape(name)
@@ -131,6 +142,15 @@ class LabelmeSource(FileSource):
                 raise InputError(
                     f"{where} lies outside of its image, from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) where "
                     f"{self.files[name].name} has {width} x {height} pixels: move or remove it"
+                )
+            if (
+                shape.kind not in ("point", "mask")
+                and 0 <= min(left, top)
+                and max(right, bottom) <= 1 < min(width, height)
+            ):
+                raise InputError(
+                    f"{where} has coordinates from 0 to 1 alone, and labelme's are pixels: multiply x by the image's "
+                    f"width ({width}) and y by its height ({height})"
                 )
             self._draw(canvas, shape, value(shape), where)
         return np.array(canvas)
@@ -158,9 +178,10 @@ class LabelmeSource(FileSource):
         objects: dict[Any, int] = {}
         for number, entry in enumerate(content["shapes"], start=1):
             label = entry.get("label") if isinstance(entry, dict) else None
-            if not isinstance(label, str):
+            if label is None:
                 raise InputError(f"{file}: shape {number} has no label; give it one or remove it")
-            where, kind = f"{file}: shape {number} ({label})", entry.get("shape_type") or "polygon"
+            label = as_name(label, f"{file}: shape {number}")
+            where, kind = f"{file}: shape {number} ({label})", str(entry.get("shape_type") or "polygon")
             if kind not in POINTS:
                 raise InputError(
                     f"{where} is a {kind}, which cannot be drawn; there are {', '.join(POINTS)}"
@@ -192,9 +213,9 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _size(content: dict[str, Any]) -> tuple[int, int] | None:
+def _size(content: dict[str, Any], file: Path) -> tuple[int, int] | None:
     """(H, W) of the image that the shapes were drawn on, if the file says so."""
-    height, width = content.get("imageHeight"), content.get("imageWidth")
+    height, width = (as_side(content.get(key), key, str(file)) for key in ("imageHeight", "imageWidth"))
     return None if height is None or width is None else (height, width)
 
 

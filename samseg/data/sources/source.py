@@ -64,6 +64,13 @@ class Source(ABC):
     def check(self, name: str) -> None:  # noqa: B027 (there may be nothing)
         """InputError for what reading an image and its label would not show, before the first step."""
 
+    def remarks(self, name: str) -> list[tuple[str, str]]:
+        """What a reader should know of an image's objects: (what holds for it, which object), counted by the check.
+
+        The first continues "2 objects (...) ...".
+        """
+        return []
+
     @abstractmethod
     def shape(self, name: str) -> tuple[int, int]:
         """(H, W) of an image, without reading its pixels."""

@@ -26,11 +26,13 @@ class ObjectReport:
         classes: of the masks; None without classes.
         objects: in each image of each split, those large enough to be learnt.
         contents: "SPLIT/NAME" -> a digest of the image, its objects and classes.
+        warnings: of the objects; those of the classes are among theirs.
     """
 
     classes: Report | None
     objects: dict[str, list[int]]
     contents: dict[str, str]
+    warnings: list[str]
 
     def images(self, split: str) -> int:
         return len(self.objects[split])
@@ -49,7 +51,7 @@ class ObjectReport:
                 f"{split}: {sum(counts)} objects in {len(counts)} images, {np.mean(counts):.1f} an image, at most "
                 f"{max(counts)}{skipped}"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
 def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str] | None, least: int) -> ObjectReport:
@@ -61,7 +63,10 @@ def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str
     classes = check_dataset(data, splits) if data.classes else None
     targets: dict[str, ObjectTarget] = {}
 
+    notes: list[str] = []
+
     def prepare(source: Source) -> None:
+        notes.extend(source.notes)
         targets[source.split] = object_target(data, source, class_names)
 
     contents: dict[str, str] = {}
@@ -72,8 +77,8 @@ def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str
         contents[f"{source.split}/{name}"] = content.hexdigest()[:32]
         return countable(label, data.image_size, least, source, name)
 
-    found, problems = look_at_all(data, splits, prepare, look)
-    report = ObjectReport(classes, found, contents)
+    found, problems, remarks = look_at_all(data, splits, prepare, look)
+    report = ObjectReport(classes, found, contents, notes + remarks if classes is None else [])
     if not problems and not any(report.objects.get("train", [1])):
         error = InputError(
             f"{data.root}/train: none of its {report.images('train')} images holds an object of {least} pixels or more "

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pycocotools.mask
 import pytest
 from PIL import Image
 
@@ -162,6 +163,14 @@ def test_a_category_that_is_not_listed_is_named_with_its_count(root):
 POLYGON = [box(0, 0, 3, 3)]
 
 
+def rle(counts) -> dict:
+    return {"size": [HEIGHT, WIDTH], "counts": counts}
+
+
+def compressed(mask: np.ndarray) -> str:
+    return pycocotools.mask.encode(np.asfortranarray(mask))["counts"].decode()
+
+
 @pytest.mark.parametrize(
     "annotations, message",
     [
@@ -171,7 +180,31 @@ POLYGON = [box(0, 0, 3, 3)]
         ([annotation(5, 7, [[1, 2, 3, 4]])], "annotation 5 has no polygon of three points"),
         ([annotation(5, 7, "xy")], "annotation 5 has no polygon"),
         ([annotation(5, 7, {"size": [3, 3], "counts": [0, 9]})], r"is an RLE of size \[3, 3\], but the image is"),
-        ([annotation(5, 7, {"counts": [0, 9]})], "neither polygons nor RLE"),
+        ([annotation(5, 7, {"counts": [0, 9]})], "is an RLE of size None, but the image is"),
+        ([annotation(5, 7, rle([100, 50]))], "is an RLE of 150 pixels, but its size says 20 x 30 = 600"),
+        ([annotation(5, 7, rle([0, 600, 1]))], "is an RLE of 601 pixels"),
+        ([annotation(5, 7, rle([601, -1]))], "an RLE's counts are whole numbers from 0"),
+        ([annotation(5, 7, rle([300.0, 300.0]))], "an RLE's counts are whole numbers from 0"),
+        ([annotation(5, 7, rle([2**70]))], "an RLE's counts are whole numbers from 0"),
+        ([annotation(5, 7, rle(compressed(np.ones((4, 5), np.uint8))))], "is an RLE of 20 pixels, but"),
+        ([annotation(5, 7, rle("é"))], "an RLE's counts are whole numbers from 0, or those as COCO's text"),
+        ([annotation(5, 7, rle("`"))], "an RLE's counts are whole numbers from 0, or those as COCO's text"),
+        ([annotation(5, 7, rle(None))], "an RLE's counts are whole numbers from 0"),
+        ([annotation(5, 7, [[1, 2, 8, 2, 8]])], "has no polygon of three points"),
+        ([annotation(5, 7, [[1, 2, 8, 2, 8, 9, 4]])], "a polygon is a list of numbers"),
+        ([annotation(5, 7, [[[1, 2], [8, 2], [8, 9]] * 2])], "a polygon is a list of numbers"),
+        ([annotation(5, 7, [[1, 2, 8, 2, 8, "9"]])], "a polygon is a list of numbers"),
+        ([annotation(5, 7, [[1, 2, 8, 2, 8, None]])], "a polygon is a list of numbers"),
+        (
+            [annotation(5, 7, [[1, 2, 8, 2, 8, float("nan")]])],
+            r"has the point \(8, nan\), far outside of its image of 30",
+        ),
+        ([annotation(5, 7, [[1, 2, 1e9, 2, 8, 9]])], r"has the point \(1e\+09, 2\), far outside of its image"),
+        ([annotation(5, 7, [[1, 2, -1e400, 2, 8, 9]])], r"has the point \(-inf, 2\), far outside of its image"),
+        ([annotation(5, 7, [[0.1, 0.2, 0.7, 0.2, 0.7, 0.9]])], "has coordinates from 0 to 1 alone, and COCO's are pix"),
+        ([annotation(5, 7, POLYGON, iscrowd="0")], 'annotation 5 has iscrowd "0"; write 1 for a crowd, else 0'),
+        ([annotation(5, 7, POLYGON, image="1")], 'of image "1", which it does not list; it lists 1: write both as'),
+        ([annotation(5, [7], POLYGON)], r"annotation 5 is of category \[7\], which it does not list"),
         ([{"id": 5, "image_id": 1}], "an entry of annotations has no category_id"),
     ],
 )
@@ -180,6 +213,71 @@ def test_annotations_that_cannot_be_are_one_line(tmp_path, annotations, message)
     with pytest.raises(InputError, match=message) as error:
         check_dataset(config(tmp_path), ["train"])
     assert "\n" not in str(error.value)
+
+
+def test_compressed_rle_is_the_mask_that_it_was_made_of(tmp_path):
+    rng = np.random.default_rng(0)
+    masks = [rng.random((HEIGHT, WIDTH)) < share for share in (0, 0.02, 0.5, 0.98, 1)]
+    for mask in masks:
+        write(tmp_path, [annotation(5, 7, rle(compressed(mask.astype(np.uint8))))])
+        assert np.array_equal(CocoSource(tmp_path, "train").label("a"), mask)
+    from samseg.data.formats.coco_rle import as_rle
+
+    wide = np.zeros((1500, 2000), np.uint8)  # run lengths of several letters, and negative differences
+    wide[40:1400, 3:1000] = 1
+    wide[200:300, 1500:1600] = 1
+    segmentation = {"size": [1500, 2000], "counts": compressed(wide)}
+    assert as_rle(segmentation, (1500, 2000), "") == segmentation
+    with pytest.raises(InputError, match="is an RLE of 3000000 pixels, but its size says 1501 x 2000"):
+        as_rle({"size": [1501, 2000], "counts": compressed(wide)}, (1501, 2000), "")
+
+
+def test_objects_of_which_nothing_is_drawn_are_counted_and_named(tmp_path):
+    outside, stray, empty = [box(5, 40, 9, 45)], [box(2, 2, 5, 5), [48, 32]], {"size": [HEIGHT, WIDTH], "counts": [600]}
+    segmentations = [outside, stray, empty, [box(30, 1, 39, 9)]]
+    write(tmp_path, [annotation(number, 7, one) for number, one in enumerate(segmentations, start=1)])
+    report = check_dataset(config(tmp_path), ["train"])
+    assert report.class_pixels("train")[1] == 9
+    assert (
+        "train: 3 objects (annotation 1 of a.png, annotation 3 of a.png, annotation 4 of a.png) of which no pixel "
+        "lies in the image, so nothing is drawn" in report.warnings
+    )
+    assert "train: 1 object (annotation 2 of a.png) with stray parts of fewer than three points" in str(report)
+
+
+@pytest.mark.parametrize(
+    "size, message",
+    [
+        ({"width": None, "height": None}, None),
+        ({"width": 30.0, "height": 20.0}, None),
+        ({"width": "30", "height": "20"}, r'image 1 \(a.png\) has height "20"; write the image\'s, a number of pixels'),
+        ({"width": 0, "height": 0}, r"image 1 \(a.png\) has height 0; write the image's"),
+        ({"width": 30.5, "height": 20}, r"image 1 \(a.png\) has width 30.5"),
+        ({"width": float("inf"), "height": 20}, r"image 1 \(a.png\) has width Infinity"),
+        ({"id": [1]}, r"an entry of images has the id \[1\]; write a number"),
+        ({"file_name": 1}, "image 1 has the file_name 1, no text"),
+    ],
+)
+def test_images_are_listed_with_whole_sides_or_none(tmp_path, size, message):
+    image = {"id": 1, "file_name": "a.png"} | size
+    write(tmp_path, [annotation(5, 7, POLYGON)], images=[image])
+    if message is None:
+        assert CocoSource(tmp_path, "train").label("a").sum() == 9
+        return
+    with pytest.raises(InputError, match=message) as error:
+        CocoSource(tmp_path, "train")
+    assert "\n" not in str(error.value)
+
+
+def test_categories_have_names_and_ids_of_their_own(tmp_path):
+    write(tmp_path, [annotation(5, 7, POLYGON)], categories=[{"id": 7, "name": 12}])
+    assert CocoSource(tmp_path, "train").categories == {"12": 1}
+    write(tmp_path, [], categories=[{"id": 7, "name": "a"}, {"id": 7, "name": "b"}])
+    with pytest.raises(InputError, match="lists two categories of one id"):
+        CocoSource(tmp_path, "train")
+    write(tmp_path, [], categories=[{"id": 7, "name": None}])
+    with pytest.raises(InputError, match="category 7 has the name null; names are text"):
+        CocoSource(tmp_path, "train")
 
 
 def test_files_that_are_missing_or_no_coco(root):

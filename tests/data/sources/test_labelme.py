@@ -160,6 +160,12 @@ def test_a_label_that_is_not_listed_is_named_with_its_count(root):
         ),
         (shape("cell", "mask", [[1, 2], [4, 5]], mask="AAAA"), "its mask is no PNG in base64"),
         (shape("cell", "mask", [[1, 2], [4, 5]]), "its mask is no PNG in base64"),
+        (
+            shape("cell", "polygon", [[0.1, 0.2], [0.7, 0.2], [0.7, 0.9]]),
+            "has coordinates from 0 to 1 alone, and labelme's are pixels",
+        ),
+        (shape(1.5, "polygon", [[1, 2], [4, 2], [3, 3]]), "shape 1 has the name 1.5; names are text"),
+        (shape("cell", ["polygon"], [[1, 2], [4, 2], [3, 3]]), r"is a \['polygon'\], which cannot be drawn"),
         ({"points": []}, "shape 1 has no label"),
         ("cell", "shape 1 has no label"),
     ],
@@ -169,6 +175,30 @@ def test_shapes_that_cannot_be_are_one_line(tmp_path, bad, message):
     with pytest.raises(InputError, match=f"a.json: .*{message}") as error:
         check_dataset(config(tmp_path), ["train"])
     assert "\n" not in str(error.value)
+
+
+def test_a_label_may_be_a_number(tmp_path):
+    write(tmp_path, [shape(1, "rectangle", [[12, 9], [5, 6]]), shape("1", "rectangle", [[2, 2], [3, 3]])])
+    source = LabelmeSource(tmp_path, "train")
+    assert source.categories == {"1": 2} and source.label("a").sum() == 4 * 8 + 4
+
+
+def test_sizes_are_whole_numbers_or_left_out(tmp_path):
+    for size in ({"imageWidth": 30.0}, {"imageWidth": None}):
+        write(tmp_path, [CELL], **size)
+        assert LabelmeSource(tmp_path, "train").label("a").any()
+    write(tmp_path, [CELL], imageWidth="30")
+    with pytest.raises(InputError, match='a.json has imageWidth "30"; write the image\'s, a number of pixels'):
+        check_dataset(config(tmp_path), ["train"])
+
+
+def test_shapes_of_which_nothing_is_drawn_are_counted_and_named(tmp_path):
+    empty = shape("cell", "mask", [[6, 4], [10, 7]], mask=encoded(np.zeros((4, 5))))
+    corner = shape("cell", "polygon", [[-9, 5], [5, -9], [-9, -9]])  # its box reaches into the image, it does not
+    write(tmp_path, [CELL, empty, corner])
+    report = check_dataset(config(tmp_path), ["train"])
+    assert report.class_pixels("train")[1] == 32
+    assert "train: 2 objects (shape 2 of a.json, shape 3 of a.json) of which no pixel lies in the image" in str(report)
 
 
 def test_all_files_that_are_wrong_are_told_at_once(root):
