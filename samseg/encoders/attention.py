@@ -24,6 +24,7 @@ from samseg.encoders.flash import WIDTHS
 from samseg.encoders.folded import folded, folded_attention
 from samseg.encoders.fused import fused_attention
 from samseg.encoders.linear import Linear, is_tokenwise, runs_on_cpu
+from samseg.encoders.lookup import lookup
 from samseg.encoders.products import takes_amx
 from samseg.encoders.windows import cut, join
 
@@ -162,4 +163,4 @@ def _relative_table(rel_pos: Tensor, size: int) -> Tensor:
         resized = F.interpolate(rel_pos.float().t().unsqueeze(0), size=length, mode="linear")
         rel_pos = resized.squeeze(0).t().to(rel_pos.dtype)
     index = torch.arange(size, device=rel_pos.device)
-    return rel_pos[index[:, None] - index[None, :] + size - 1]
+    return lookup(rel_pos, index[:, None] - index[None, :] + size - 1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders.linear import runs_on_cpu
+from samseg.encoders.lookup import lookup
 from samseg.encoders.norm import LayerNorm2d
 
 
@@ -167,10 +168,7 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, window_size**2))
         steps = torch.arange(window_size)
-        apart = (steps[:, None] - steps[None, :]).abs()
-        # (row, column, other row, other column) -> column of the table
-        index = apart[:, None, :, None] * window_size + apart[None, :, None, :]
-        self.register_buffer("attention_bias_idxs", index.reshape(window_size**2, window_size**2), persistent=False)
+        self.register_buffer("apart", (steps[:, None] - steps[None, :]).abs(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         B, H, W, C = x.shape
@@ -191,7 +189,7 @@ class WindowAttention(nn.Module):
         qkv = qkv.reshape(B * rows * columns, size * size, self.num_heads, 3 * (C // self.num_heads)).transpose(1, 2)
         q, k, v = qkv.chunk(3, dim=3)
         # Four dimensions for the bias: with three the fused kernel isn't taken, at twice the time on CPU.
-        bias = self.attention_biases[:, self.attention_bias_idxs].unsqueeze(0).to(q.dtype)
+        bias = self.bias().unsqueeze(0).to(q.dtype)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
         if not torch.jit.is_scripting():
             if torch.compiler.is_exporting():  # else the exported view relies on the fused kernel's strides
@@ -199,6 +197,16 @@ class WindowAttention(nn.Module):
 
         x = x.reshape(B, rows, columns, size, size, C).transpose(2, 3).reshape(B, rows * size, columns * size, C)
         return self.proj(x[:, :H, :W])
+
+    def bias(self) -> Tensor:
+        """What is added to the logits: (heads, N, N) for the N tokens of a window, row by row."""
+        size = self.window_size
+        table = self.attention_biases.view(self.num_heads, size, size)
+        # A side after the other: rows are found for each pair of rows, then columns for each pair of columns.
+        table = lookup(table.transpose(0, 1).flatten(1), self.apart).view(size, size, self.num_heads, size)
+        table = lookup(table.permute(3, 2, 0, 1).flatten(1), self.apart)
+        table = table.view(size, size, self.num_heads, size, size).permute(2, 3, 0, 4, 1)
+        return table.flatten(1, 2).flatten(2)
 
 
 def _conv_norm(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
