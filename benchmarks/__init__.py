@@ -3,11 +3,12 @@
 One more is a file with a docstring, ``add_arguments(parser)`` and ``run(args)``, and a row.
 """
 
-from benchmarks import cache, encoder, faults, maps, predict, promptable, sam, table, train
+from benchmarks import cache, encoder, faults, maps, predict, promptable, routes, sam, table, train
 
 BENCHMARKS = {
     "table": table,
     "encoder": encoder,
+    "routes": routes,
     "cache": cache,
     "predict": predict,
     "train": train,

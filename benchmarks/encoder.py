@@ -13,7 +13,7 @@ from benchmarks.memory import PeakMemory
 from benchmarks.peers import PEERS, RUNTIMES, peers_of, with_lora
 from benchmarks.table import gflop
 from benchmarks.timed import timed
-from samseg.encoders.products import affine
+from samseg.encoders.ops.cpu.products import linear_by_convolution
 from samseg.encoders.registry import VARIANTS
 from samseg.encoders.vit import SamViT
 from samseg.errors import InputError
@@ -163,7 +163,7 @@ def gemm_gflops(dtype: torch.dtype, device: str) -> float:
     rates = []
     for inner, outer in ((3072, 768), (768, 3072)):
         a, b = torch.randn(4096, inner).to(device, dtype), torch.randn(outer, inner).to(device, dtype)
-        routes = [lambda a=a, b=b: torch.mm(a, b.t()), lambda a=a, b=b: affine(a, b)]
+        routes = [lambda a=a, b=b: torch.mm(a, b.t()), lambda a=a, b=b: linear_by_convolution(a, b)]
         for route in routes if device == "cpu" else routes[:1]:
             with torch.inference_mode():
                 rates.append(2 * 4096 * inner * outer / min(timed(route) for _ in range(5)) / 1e9)

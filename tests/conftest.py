@@ -61,6 +61,14 @@ def tiny_config(scenes, tmp_path) -> Path:
 
 
 @pytest.fixture
+def cpu(tmp_path, monkeypatch) -> Callable[[str], None]:
+    """Says which kind the CPU is, such as "amd-avx2"."""
+    from tests.kinds import feign
+
+    return lambda kind: feign(kind, tmp_path, monkeypatch)
+
+
+@pytest.fixture
 def command(capsys) -> Callable[..., tuple[int, str, str]]:
     """Run a command of `samseg` within this process, which has imported torch already; (exit code, stdout, stderr)."""
 

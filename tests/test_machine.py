@@ -1,4 +1,4 @@
-"""What the commands do to their process for the machine's sake."""
+"""What kind of CPU this is, and what the commands do to their process for the machine's sake."""
 
 import platform
 import subprocess
@@ -9,6 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from samseg import machine
+from samseg.errors import InputError
+from tests.kinds import KINDS
 from tests.random_run import write_run
 
 # A tensor of 64 MB, which glibc would give back to the system, is made several times: in the end its pages are there.
@@ -37,3 +40,35 @@ def test_prediction_keeps_the_memory_that_it_frees(tmp_path):
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.rsplit("faults", 1)[1]) < 1000  # of 16384 pages
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kind_is_what_linux_says(kind, cpu):
+    cpu(kind)
+    assert machine.cpu_kind() == kind
+    assert machine.cpu_has_bfloat16() == (kind.endswith(("bf16", "vp2intersect", "amx")))
+
+
+def test_another_kind_is_tried_on_purpose(cpu, monkeypatch):
+    cpu("intel-avx512")
+    monkeypatch.setenv("SAMSEG_CPU", "amd-avx2")
+    assert machine.cpu_kind() == "amd-avx2"
+
+
+@pytest.mark.parametrize("asked", ["amd-amx", "avx2", "intel-sse", ""])
+def test_a_kind_whose_instructions_are_missing_is_refused(asked, cpu, command, monkeypatch):
+    cpu("amd-avx512")
+    monkeypatch.setenv("SAMSEG_CPU", asked)
+    with pytest.raises(InputError, match=f"SAMSEG_CPU .*this one .amd-avx512.*intel-avx2, .*; got '{asked}'"):
+        machine.cpu_kind()
+    code, _, err = command("--version")
+    assert code == 2 and err.startswith("error: SAMSEG_CPU")
+
+
+def test_the_version_names_the_kind_and_what_pytorch_lacks(cpu, command, monkeypatch):
+    cpu("amd-avx2")
+    code, out, _ = command("--version")
+    assert code == 0 and "routes of amd-avx2" in out and len(out.splitlines()) == 2
+    monkeypatch.setattr("samseg.encoders.ops.missing_operators", lambda: ["mkldnn.one", "aten.other"])
+    _, out, _ = command("--version")
+    assert "this PyTorch has no mkldnn.one, aten.other: slower routes are taken instead" in out

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from samseg.adapters.adapter import Adapter, Count, Limit, Positive
 from samseg.adapters.auxiliary import add_auxiliary_loss
-from samseg.encoders.linear import is_traced
+from samseg.encoders.ops import is_traced
 
 BALANCE = 0.01  # weight of the balance loss
 NOISE_FLOOR = 0.01  # the least standard deviation of the gate's noise

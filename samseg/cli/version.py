@@ -5,7 +5,7 @@ from importlib.metadata import distributions
 from importlib.metadata import version as of_package
 
 from samseg._version import __version__
-from samseg.machine import cpu_field, cpu_has_bfloat16
+from samseg.machine import cpu_field, cpu_has_bfloat16, cpu_kind
 
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm")
 
@@ -13,21 +13,26 @@ PACKAGES = ("torch", "segmentation-models-pytorch", "timm")
 def version() -> str:
     """The versions; the device that would be used, with the CPU's instruction set as torch uses it; what is wrong.
 
-    One line each, the last only where there is something to say.
+    One line each, the last ones only where there is something to say.
     """
     import torch
+
+    from samseg.encoders.ops import missing_operators
 
     packages = ", ".join(f"{name} {of_package(name)}" for name in PACKAGES)
     bf16 = " with bfloat16" if cpu_has_bfloat16() else ""
     cpu = f"{cpu_field('model name') or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}{bf16}"
-    cpu += f", {torch.get_num_threads()} threads"
+    cpu += f", {torch.get_num_threads()} threads, routes of {cpu_kind()}"
     gpu = ""
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
         gpu = f"cuda: {torch.cuda.get_device_name()}, compute capability {major}.{minor}; "
     elif torch.backends.mps.is_available():
         gpu = "mps; "
-    return f"samseg {__version__}, Python {platform.python_version()}, {packages}\n{gpu}cpu: {cpu}{_intruder()}"
+    lines = [f"samseg {__version__}, Python {platform.python_version()}, {packages}", f"{gpu}cpu: {cpu}"]
+    if missing := missing_operators():
+        lines.append(f"this PyTorch has no {', '.join(missing)}: slower routes are taken instead")
+    return "\n".join(lines) + _intruder()
 
 
 def _intruder() -> str:

@@ -25,6 +25,8 @@ class SamEncoder(TrunkEncoder, EncoderMixin):
         ValueError: for another depth or output stride.
     """
 
+    _is_torch_scriptable = False  # TorchScript is deprecated
+
     def __init__(self, variant: str, depth: int = 5, output_stride: int = 32):
         if depth not in range(1, 6):
             raise ValueError(f"{variant}: encoder depth must be 1 to 5, got {depth}")
@@ -39,21 +41,18 @@ class SamEncoder(TrunkEncoder, EncoderMixin):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, H, W) of any size -> [image, level 1 .. depth], level i (B, C_i, ceil(H / s_i), ceil(W / s_i))."""
-        if not torch.jit.is_scripting():
-            self._warn_if_pyramid_is_frozen()
+        self._warn_if_pyramid_is_frozen()
         return self.from_taps(self.taps(x), x)
 
-    @torch.jit.export
     def from_taps(self, taps: list[Tensor], x: Tensor) -> list[Tensor]:
         """What `forward` gives for the image `x` with these `taps`; `x` lends its shape and is the first feature."""
         levels = self.pyramid(taps)
         features = [x]
         for i, level in enumerate(levels):
-            stride = min(1 << (i + 1), self._output_stride)
+            stride = min(2 ** (i + 1), self._output_stride)
             features.append(level[:, :, : -(-x.shape[2] // stride), : -(-x.shape[3] // stride)])
         return features
 
-    @torch.jit.ignore
     def _warn_if_pyramid_is_frozen(self) -> None:
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.is_grad_enabled():
             return

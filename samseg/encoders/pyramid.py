@@ -3,15 +3,11 @@
 All that is not SAM's own lives here, is born random and is always trained.
 """
 
-from typing import Optional  # TorchScript reads this spelling only
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samseg.encoders.linear import runs_on_cpu
+from samseg.encoders import ops
 from samseg.encoders.norm import LayerNorm2d
-from samseg.machine import cpu_has_amx
 
 LEVEL_CHANNELS = [32, 64, 128, 256, 256]  # at strides 2, 4, 8, 16, 32
 HIDDEN = 256  # channels of a coarse tap before it is spread over a finer grid
@@ -20,10 +16,8 @@ HIDDEN = 256  # channels of a coarse tap before it is spread over a finer grid
 class Projection(nn.Conv2d):
     """A 1x1 convolution without bias of maps whose memory is channels last, as SAM's taps are, computed as a product.
 
-    Memory layout is half of the pyramid's cost on a CPU: on AMD's the gradient of a convolution's weights takes up to
-    five times as long in channels last as in channels first. So products, which are best on channels-last memory, take
-    the place of 1x1 convolutions, and real convolutions are given channels first; but not with AMX, where a Unet at
-    1024 px, forward and backward, is 1.6 times as fast on channels last in bfloat16 and 1.3 times in float32.
+    Memory layout is half of the pyramid's cost on a CPU. So products, which are best on channels-last memory, take the
+    place of 1x1 convolutions, and the decoder's convolutions are given the layout of `ops.map_layout`.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -99,7 +93,7 @@ class Level(nn.Module):
         self.norm = LayerNorm2d(channels)
         self.scale = 1  # of the level's grid to the embedding's; set with the pyramid's output stride
 
-    def forward(self, tap: Tensor, embedding: Tensor, finer: Optional[Tensor]) -> Tensor:
+    def forward(self, tap: Tensor, embedding: Tensor, finer: Tensor | None) -> Tensor:
         size = [embedding.shape[2] * self.scale, embedding.shape[3] * self.scale]
         x = _resize(self.detail(tap), size) + _resize(self.context(embedding), size)
         if finer is not None:
@@ -148,16 +142,13 @@ class Pyramid(nn.Module):
     def forward(self, taps: list[Tensor]) -> list[Tensor]:
         """The taps -> maps (B, C_i, H / stride_i, W / stride_i), finest first; H and W as the trunk was given them."""
         maps: list[Tensor] = []
-        finer: Optional[Tensor] = None
+        finer: Tensor | None = None
         for i, level in enumerate(self.levels):
             finer = level(taps[i], taps[-1], finer)
             maps.append(finer)
         if self.deepest is not None:
             maps.append(self.deepest(maps[-1]))
-        if not torch.jit.is_scripting():
-            if runs_on_cpu(maps[0]) and cpu_has_amx():
-                return maps
-        return [x.contiguous() for x in maps]  # see Projection: what follows are convolutions
+        return [ops.map_layout(x) for x in maps]
 
 
 def _resize(x: Tensor, size: list[int]) -> Tensor:

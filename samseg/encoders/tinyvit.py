@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from samseg.encoders.linear import runs_on_cpu
+from samseg.encoders import ops
 from samseg.encoders.lookup import lookup
 from samseg.encoders.norm import LayerNorm2d
 
@@ -84,18 +84,12 @@ class TinyViT(nn.Module):
         The stem's first convolution with its activation (stride 2); the blocks of the first three stages, before they
         are merged (4, 8, 16); and last the neck's output (16), which is MobileSAM's image embedding.
         """
-        if not torch.jit.is_scripting():
-            # All follows this layout. Tokens want it; on a CPU bfloat16 takes half the time, float32 four fifths.
-            if runs_on_cpu(x):
-                x = x.contiguous(memory_format=torch.channels_last)
         stem = self.patch_embed.seq
-        x = stem[1](stem[0](x))
+        x = stem[1](stem[0](ops.image_layout(x)))
         taps = [x]
         x = stem[2](x)
         for stage in self.layers:
-            if torch.jit.is_scripting():
-                x = stage.blocks(x)
-            elif self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
+            if self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
                 x = _checkpointed(stage.blocks, x)
             else:
                 x = stage.blocks(x)
@@ -191,9 +185,8 @@ class WindowAttention(nn.Module):
         # Four dimensions for the bias: with three the fused kernel isn't taken, at twice the time on CPU.
         bias = self.bias().unsqueeze(0).to(q.dtype)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
-        if not torch.jit.is_scripting():
-            if torch.compiler.is_exporting():  # else the exported view relies on the fused kernel's strides
-                x = x.clone(memory_format=torch.contiguous_format)
+        if torch.compiler.is_exporting():  # else the exported view relies on the fused kernel's strides
+            x = x.clone(memory_format=torch.contiguous_format)
 
         x = x.reshape(B, rows, columns, size, size, C).transpose(2, 3).reshape(B, rows * size, columns * size, C)
         return self.proj(x[:, :H, :W])

@@ -46,7 +46,6 @@ class TrunkEncoder(nn.Module):
         """What `forward` gives for the image `x` with these `taps`."""
         return [x, *taps]
 
-    @torch.jit.export
     def taps(self, x: Tensor) -> list[Tensor]:
         """SAM's own features, finest first, the image embedding last; the image is padded right and bottom with zeros.
 
@@ -57,27 +56,23 @@ class TrunkEncoder(nn.Module):
         below, right = -height % self.patch_stride, -width % self.patch_stride
         if below > 0 or right > 0:
             x = F.pad(x, [0, right, 0, below])
-        if not torch.jit.is_scripting():
-            if self.rounded:
-                with torch.autocast(x.device.type, enabled=False):  # which may be on for the rest of the model
-                    return [tap.to(x.dtype) for tap in self._kept(self.trunk(x.bfloat16()))]
-            if self._needs_no_graph(x):
-                with torch.no_grad():
-                    return self._kept(self.trunk(x))
+        if self.rounded:
+            with torch.autocast(x.device.type, enabled=False):  # which may be on for the rest of the model
+                return [tap.to(x.dtype) for tap in self._kept(self.trunk(x.bfloat16()))]
+        if self._needs_no_graph(x):
+            with torch.no_grad():
+                return self._kept(self.trunk(x))
         return self._kept(self.trunk(x))
 
-    @torch.jit.ignore
     def round_trunk(self) -> None:
         """Compute SAM's network in bfloat16 from here on, for prediction; what is given and taken keeps its type."""
         self.trunk.bfloat16()
         self.rounded = True
 
-    @torch.jit.export
     def image_embedding(self, x: Tensor) -> Tensor:
         """What SAM's mask decoder is given: (B, C, H, W) -> (B, 256, ceil(H / 16), ceil(W / 16))."""
         return self.taps(x)[-1]
 
-    @torch.jit.ignore
     def _needs_no_graph(self, x: Tensor) -> bool:
         """Whether a frozen trunk is run in training: without a graph it takes its way for inference."""
         if not torch.is_grad_enabled() or x.requires_grad or torch.jit.is_tracing() or torch.compiler.is_exporting():

@@ -9,15 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from samseg.encoders import ops
 from samseg.encoders.attention import Attention
-from samseg.encoders.linear import Linear, is_tokenwise, needs_speed_only, takes_fast_products
+from samseg.encoders.linear import Linear, is_tokenwise
 from samseg.encoders.norm import LayerNorm2d
-from samseg.encoders.products import Affine, Perceptron, affine_gelu
 
 PATCH = 16
-# Tokens worked on at a time on the CPU, in float32: their MLP's hidden layer stays in cache. Of half the size twice as
-# many, or ViT-B takes a seventh longer on a Xeon with AMX.
-STRIPE = 1024
 
 
 class PatchEmbed(nn.Module):
@@ -28,18 +25,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_scripting():
-            if takes_fast_products(x, self.proj.weight):
-                return self.by_product(x)
-        # Contiguous, or the blocks would hand the convolution's layout on, and each norm and addition would copy.
-        return self.proj(x).permute(0, 2, 3, 1).contiguous()
-
-    @torch.jit.unused
-    def by_product(self, x: Tensor) -> Tensor:
-        """The same as one product: at 1024 px 3 ms instead of 20 in bfloat16, 17 instead of 31 in float32."""
-        B, C, H, W = x.shape
-        patches = x.reshape(B, C, H // PATCH, PATCH, W // PATCH, PATCH).permute(0, 2, 4, 1, 3, 5).flatten(3)
-        return Affine.apply(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return ops.embed_patches(x, self.proj.weight, self.proj.bias)
 
 
 class MLP(nn.Module):
@@ -57,28 +43,14 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.plain(x)
-        if self.adapter is not None:
-            out = out + self.adapter(x)
-        return out
+        return out if self.adapter is None else out + self.adapter(x)
 
     def plain(self, x: Tensor) -> Tensor:
         """Without `adapter`."""
-        if not torch.jit.is_scripting():
-            if takes_fast_products(x, self.lin1.weight):
-                if not torch.is_grad_enabled():
-                    return self.lin2(self._hidden(x))
-                if self.lin1.adapter is None and self.lin2.adapter is None:
-                    return Perceptron.apply(x, self.lin1.weight, self.lin1.bias, self.lin2.weight, self.lin2.bias)
-        return self.lin2(F.gelu(self.lin1(x)))
+        if self.lin1.adapter is None and self.lin2.adapter is None:
+            return ops.mlp(x, self.lin1.weight, self.lin1.bias, self.lin2.weight, self.lin2.bias)
+        return self.lin2(ops.gelu(self.lin1(x)))
 
-    @torch.jit.unused
-    def _hidden(self, x: Tensor) -> Tensor:
-        """What goes into the second layer, where no gradient is needed."""
-        if self.lin1.adapter is not None:
-            return torch.ops.aten.gelu_(self.lin1(x))  # in place, or half of its time is new memory
-        return affine_gelu(x, self.lin1.weight, self.lin1.bias)
-
-    @torch.jit.unused
     @property
     def tokenwise(self) -> bool:
         return is_tokenwise(self.lin1, self.lin2) and (self.adapter is None or is_tokenwise(self.adapter))
@@ -95,9 +67,9 @@ class Block(nn.Module):
         self.mlp = MLP(width, 4 * width)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_scripting():
-            if needs_speed_only(x) and self._gives_the_same_in_stripes():
-                return self._in_stripes(x)
+        tokens = ops.tokens_at_a_time(x)
+        if tokens is not None and self._gives_the_same_in_stripes():
+            return self._in_stripes(x, tokens)
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
@@ -107,11 +79,10 @@ class Block(nn.Module):
             return is_tokenwise(self.mlp)
         return getattr(self.attn, "rows_of_windows_apart", False) and is_tokenwise(self.mlp)
 
-    @torch.jit.unused
-    def _in_stripes(self, x: Tensor) -> Tensor:
+    def _in_stripes(self, x: Tensor, tokens: int) -> Tensor:
         """The same a few rows of one image at a time, for the CPU's caches: a row of windows sees no other row."""
         out = torch.empty_like(x)
-        step = max(1, STRIPE * 4 // x.element_size() // x.shape[2])
+        step = max(1, tokens // x.shape[2])
         if self.attn.window == 0:
             x = x + self.attn(self.norm1(x))
         else:  # whole rows of windows
@@ -191,9 +162,7 @@ class SamViT(nn.Module):
             if self.adapter is not None:
                 addition = self.adapter.addition(i, features)
                 x = x if addition is None else x + addition
-            if torch.jit.is_scripting():
-                x = block(x)
-            elif self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
+            if self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
@@ -206,14 +175,12 @@ class SamViT(nn.Module):
         """The (1, H, W, width) absolute positions: the table itself at its own size, else resampled as timm does."""
         if self.pos_embed.shape[1] == H and self.pos_embed.shape[2] == W:
             return self.pos_embed
-        if not torch.jit.is_scripting():
-            if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
-                return self._positions_of_products(H, W)
+        if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+            return self._positions_of_products(H, W)
         table = self.pos_embed.float().permute(0, 3, 1, 2)
         table = F.interpolate(table, size=[H, W], mode="bicubic", antialias=True)
         return table.permute(0, 2, 3, 1)
 
-    @torch.jit.unused
     def _positions_of_products(self, H: int, W: int) -> Tensor:
         """The same by operations of every format: torch 2.10 writes the antialiased bicubic as ONNX's plain one."""
         table = self.pos_embed.float()

@@ -74,13 +74,6 @@ def test_merged_twice_comes_out_to_sams_weights():
     assert all(torch.equal(value, plain[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_merged_network_goes_through_torchscript():
-    plain = samseg.merge_adapter(small_model("lora", moved=True))
-    with torch.inference_mode():
-        torch.testing.assert_close(torch.jit.script(plain)(picture()), plain(picture()), rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.parametrize("adapter", [None, "conv_lora", "adapter"])
 def test_what_cannot_be_merged_says_so(adapter):
     with pytest.raises(ConfigError, match=f"only a lora adapter can be merged .* is {adapter or 'none'}"):

@@ -1,7 +1,6 @@
 """What a SamEncoder owes SMP, for every decoder and every way of running a model."""
 
 import copy
-import io
 import pickle
 import warnings
 
@@ -133,19 +132,6 @@ def test_other_channels_keep_the_rgb_filters(channels, tmp_path):
     patched.load_state_dict(rgb.trunk.state_dict())
     patched.set_in_channels(channels, pretrained=True)
     torch.testing.assert_close(other.trunk.patch_embed.proj.weight, patched.trunk.patch_embed.proj.weight)
-
-
-@pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("arch", [name for name in DECODERS if name != "unetplusplus"])  # SMP's own does not script
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_torchscript(arch, encoder):
-    model = model_of(arch, encoder).eval()
-    scripted = torch.jit.script(model)
-    x = torch.randn(1, 3, 128, 128)
-    with torch.inference_mode():
-        torch.testing.assert_close(scripted(x), model(x), rtol=1e-3, atol=1e-4)
-    buffer = io.BytesIO()
-    torch.jit.save(scripted, buffer)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -286,15 +272,14 @@ def test_a_frozen_trunk_keeps_no_graph(encoder):
     assert seen[-1] and first.grad.abs().sum() > 0
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_frozen_trunk_compiles_exports_and_scripts():
+def test_a_frozen_trunk_compiles_and_exports():
     model = get_encoder(SMALL, depth=2).eval()
     model.trunk.requires_grad_(False)
     x = torch.randn(2, 3, 64, 64)
     expected = model(x)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     program = torch.export.export(model, (x,))
-    for other in (compiled, program.module(), torch.jit.script(model)):
+    for other in (compiled, program.module()):
         torch.testing.assert_close(other(x), expected, rtol=1e-3, atol=1e-4)
     switches = [node for node in program.graph.nodes if "set_grad_enabled" in str(node.target)]
     assert switches == []

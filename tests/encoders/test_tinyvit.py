@@ -210,14 +210,6 @@ def test_copies_and_pickles(small, image):
 
 
 @torch.no_grad()
-def test_torchscript(small, image):
-    scripted = torch.jit.script(small)
-    assert_same(scripted(image), small(image), 1e-6)
-    other_size = torch.randn(1, 3, 224, 48)
-    assert_same(scripted(other_size), small(other_size), 1e-6)
-
-
-@torch.no_grad()
 def test_export_with_any_batch(small, image):
     exported = torch.export.export(small, (image,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
     three = torch.randn(3, 3, 64, 96)

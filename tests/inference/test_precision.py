@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from samseg import machine
 from samseg.data.raster import Raster
 from samseg.errors import InputError
 from samseg.inference import precision
@@ -21,24 +20,13 @@ def folder(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("run"), encoder="sam-vit_t")
 
 
-@pytest.fixture
-def cpu(tmp_path, monkeypatch):
-    """Says which instructions the CPU has."""
-
-    def has(*flags: str) -> None:
-        (tmp_path / "cpuinfo").write_text(f"model name : some CPU\nflags : fpu {' '.join(flags)}\n")
-        monkeypatch.setattr(machine, "CPU", tmp_path / "cpuinfo")
-
-    return has
-
-
 @pytest.fixture(scope="module")
 def image():
     return torch.rand(90, 120, 3, generator=torch.Generator().manual_seed(1)).mul(255).byte().numpy()
 
 
 def test_bfloat16_gives_almost_the_same(folder, image, cpu):
-    cpu("avx512_bf16")
+    cpu("amd-avx512_bf16")
     exact = Predictor.from_run(folder, "cpu").probabilities(image)
     predictor = Predictor.from_run(folder, "cpu", precision="bf16")
     given = []
@@ -52,7 +40,7 @@ def test_bfloat16_gives_almost_the_same(folder, image, cpu):
 
 @pytest.mark.parametrize("most, kind", [(1.0, torch.bfloat16), (-1.0, torch.float32)])
 def test_auto_keeps_to_the_share_of_differing_pixels(folder, image, cpu, capsys, monkeypatch, most, kind):
-    cpu("avx512_bf16")
+    cpu("amd-avx512_bf16")
     monkeypatch.setattr(precision, "MOST_DIFFERENT", most)
     monkeypatch.setattr(precision, "LEAST_GAIN", 0.0)  # the time of a network so small is chance
     predictor = Predictor.from_run(folder, "cpu", precision="auto")
@@ -64,7 +52,7 @@ def test_auto_keeps_to_the_share_of_differing_pixels(folder, image, cpu, capsys,
 
 
 def test_without_instructions_it_is_refused_and_auto_stays_exact(folder, image, cpu, capsys):
-    cpu("avx2")
+    cpu("amd-avx2")
     with pytest.raises(InputError, match="no instructions for it; leave it out"):
         Predictor.from_run(folder, "cpu", precision="bf16")
     exact = Predictor.from_run(folder, "cpu").probabilities(image)
@@ -73,7 +61,7 @@ def test_without_instructions_it_is_refused_and_auto_stays_exact(folder, image, 
 
 
 def test_the_command_takes_it_for_photos_and_their_objects(folder, tmp_path, command, cpu, image):
-    cpu("avx512_bf16")
+    cpu("amd-avx512_bf16")
     Image.fromarray(image).save(tmp_path / "photo.png")
     predictor = Predictor.from_run(folder, "cpu", precision="bf16")
     run = (folder, tmp_path / "photo.png", "--device", "cpu", "--precision", "bf16")
@@ -85,7 +73,7 @@ def test_the_command_takes_it_for_photos_and_their_objects(folder, tmp_path, com
 
 @pytest.mark.parametrize("way", ["prompts", "amg"])
 def test_sam_of_a_run_computes_in_it_as_well(way, tmp_path, cpu, image):
-    cpu("avx512_bf16")
+    cpu("amd-avx512_bf16")
     run = promptable(tmp_path / "run")
     exact, found = (ObjectFinder(Predictor.from_run(run, "cpu", precision=name), way) for name in ("fp32", "bf16"))
     inputs = torch.from_numpy(image[:64, :64]).permute(2, 0, 1)[None] / 255

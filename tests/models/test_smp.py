@@ -27,9 +27,9 @@ def test_answers_at_the_images_size_at_every_depth(arch, depth, encoder):
 
 
 @pytest.mark.parametrize("arch", ["unet", "fpn"])
-@pytest.mark.parametrize("amx", [False, True], ids=["channels first", "channels last"])
-def test_gives_what_smp_gives_whatever_the_memory_layout(arch, amx, monkeypatch):
-    monkeypatch.setattr("samseg.encoders.pyramid.cpu_has_amx", lambda: amx)
+@pytest.mark.parametrize("kind, other", [("amd-avx2", "intel-amx"), ("intel-amx", "amd-avx2")])
+def test_gives_what_smp_gives_whatever_the_memory_layout(arch, kind, other, cpu):
+    cpu(kind)
     torch.manual_seed(0)
     plain = smp.create_model(arch, "sam-vit_t", None, classes=2).eval()
     model = samseg.create_model(arch, "sam-vit_t", None, classes=2).eval()
@@ -37,10 +37,10 @@ def test_gives_what_smp_gives_whatever_the_memory_layout(arch, amx, monkeypatch)
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         maps, expected = plain.encoder(image), plain(image)
-        monkeypatch.setattr("samseg.encoders.pyramid.cpu_has_amx", lambda: not amx)
+        cpu(other)
         torch.testing.assert_close(model(image), expected, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(model.encoder(image), maps, rtol=1e-3, atol=1e-4)
-    assert maps[-1].is_contiguous(memory_format=torch.channels_last) == amx
+    assert maps[-1].is_contiguous(memory_format=torch.channels_last) == (kind == "intel-amx")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
 """The fast ways of computing attention against the formula written out."""
 
-from functools import partial
-
 import pytest
 import torch
 
-from samseg.encoders import chunked
 from samseg.encoders.attention import Attention
-from samseg.encoders.fused import fused_attention
+from samseg.encoders.ops import dispatch
+from samseg.encoders.ops.cpu import chunked, fused
+from samseg.encoders.ops.cpu.kinds import Kernels
 from tests.encoders.reference import randomise, relative_error
 
 
@@ -34,8 +33,7 @@ def written_out(module: Attention, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
 def test_equals_the_formula(logits, grad, monkeypatch):
     monkeypatch.setattr(chunked, "LOGITS", logits)
-    monkeypatch.setattr(chunked, "MAP_LOGITS", logits)
-    monkeypatch.setattr(chunked, "MAP_LOGITS_WITH_AMX", logits)
+    monkeypatch.setattr(dispatch, "kernels_of", lambda dtype: Kernels(map_logits=logits))
     module = Attention(width=12, heads=2, window=0, table_size=5)
     randomise(module)
     x = torch.randn(2, 5, 5, 12)
@@ -45,40 +43,20 @@ def test_equals_the_formula(logits, grad, monkeypatch):
         assert relative_error(found.double(), written_out(module, x)) < 1e-6
 
 
-@pytest.mark.parametrize("width", [12, 24], ids=["large map", "small map"])  # its sides sum to more than a head's width
-@pytest.mark.parametrize("amx", [False, True])
-@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
-def test_all_ways_of_bfloat16_equal_the_formula(grad, amx, width, monkeypatch):
-    for module in ("attention", "chunked"):
-        monkeypatch.setattr(f"samseg.encoders.{module}.takes_amx", lambda _: amx)
-    module = Attention(width=width, heads=2, window=0, table_size=5).bfloat16()
-    randomise(module)
-    torch.manual_seed(0)
-    x = (3 * torch.randn(2, 5, 5, width)).bfloat16().requires_grad_()  # so that logits differ
-    outputs, gradients = [], []
-    with torch.set_grad_enabled(grad):
-        for compute in (module, partial(written_out, module)):  # which makes it float64
-            outputs.append(compute(x).double())
-            if grad:
-                gradients += [*torch.autograd.grad(outputs[-1].square().sum(), x)]
-    assert relative_error(*outputs) < 0.01
-    assert not grad or relative_error(*gradients) < 0.03
-
-
 @pytest.mark.parametrize("tile", [2, 3, 32, None])  # keys in tiles of four shapes, in two, in one larger, all at once
 @pytest.mark.parametrize("logits", [1, 75, 2**20])  # a query at a time, a few and fewer at the end, all at once
 def test_fused_attention_equals_the_formula_with_all_gradients(logits, tile, monkeypatch):
-    monkeypatch.setattr("samseg.encoders.fused.LOGITS", logits)
+    monkeypatch.setattr(fused, "LOGITS", logits)
     if tile is not None:
-        monkeypatch.setattr("samseg.encoders.fused.LARGE", 1)
-        monkeypatch.setattr("samseg.encoders.fused.TILE", tile)
-    monkeypatch.setattr("samseg.encoders.fused.maps_at_a_time", lambda: 2)
+        monkeypatch.setattr(fused, "LARGE", 1)
+        monkeypatch.setattr(fused, "TILE", tile)
+    monkeypatch.setattr(Kernels, "maps_at_a_time", lambda self: 2)
     torch.manual_seed(0)
     maps, H, W, d = 3, 3, 5, 8
     shapes = [(maps, H, W, width) for width in (d, d, d, H, W)]
     inputs = [(2 * torch.randn(shape)).bfloat16().requires_grad_() for shape in shapes]
     d_out = torch.randn(maps, H, W, d).bfloat16()
-    found = fused_attention(*inputs)
+    found = fused.fused_attention(*inputs, kernels=Kernels())
     gradients = torch.autograd.grad(found, inputs, d_out)
     exact = [x.detach().double().requires_grad_() for x in inputs]
     q, k, v, row, col = (x.flatten(1, 2) for x in exact)
@@ -87,20 +65,6 @@ def test_fused_attention_equals_the_formula_with_all_gradients(logits, tile, mon
     assert relative_error(found.double(), expected) < 0.005
     for gradient, exact_gradient in zip(gradients, torch.autograd.grad(expected, exact, d_out.double())):
         assert relative_error(gradient.double(), exact_gradient) < 0.015
-
-
-@pytest.mark.parametrize("H, W", [(3, 3), (4, 8), (5, 9), (8, 3), (13, 6)])
-def test_windows_cut_at_once_equal_the_plain_operations(H, W, monkeypatch):
-    module = Attention(width=8, heads=2, window=4, table_size=4).double()
-    randomise(module)
-    x = torch.randn(2, H, W, 8, dtype=torch.float64, requires_grad=True)
-    d_out = torch.randn(2, H, W, 8, dtype=torch.float64)
-    found = []
-    for on_cpu in (True, False):
-        monkeypatch.setattr("samseg.encoders.attention.runs_on_cpu", lambda _, on_cpu=on_cpu: on_cpu)
-        out = module(x)
-        found.append([out, *torch.autograd.grad(out, [x, *module.parameters()], d_out)])
-    torch.testing.assert_close(*found)
 
 
 def test_padding_takes_part_as_keys():

@@ -1,4 +1,13 @@
-"""Attention whose relative positions are part of one product, by PyTorch's kernels: see `attention.py`."""
+"""Relative positions as part of one product, so that any attention kernel computes SAM's attention.
+
+For query i at (h_i, w_i) and key j at (h_j, w_j), SAM's logit is
+
+    logit(i, j) = scale q_i . k_j  +  q_i . Rh[h_i - h_j]  +  q_i . Rw[w_i - w_j]
+
+With row_i[h] = q_i . Rh[h_i - h] / scale (one number for each row of keys) and col_i[w] likewise, that is
+scale (q_i . k_j + row_i[h_j] + col_i[w_j]). The last two terms are dot products with one-hot vectors, so the whole
+logit is one, scale [q_i, row_i, col_i] . [k_j, onehot(h_j), onehot(w_j)], forward and backward without an N x N bias.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +30,11 @@ def folded_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) 
     value = F.pad(v.flatten(2, 3), [0, row.shape[-1] + col.shape[-1]])
     out = F.scaled_dot_product_attention(query.flatten(2, 3), key.flatten(2, 3), value, scale=d**-0.5)
     return out[..., :d].reshape(q.shape)
+
+
+def position_logits(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:
+    """What queries (B, heads, H, W, d) add for each row (..., H) and each column (..., W) of keys."""
+    return torch.einsum("bnhwd,hkd->bnhwk", q, table_h), torch.einsum("bnhwd,wkd->bnhwk", q, table_w)
 
 
 def folded(q: Tensor, k: Tensor, row: Tensor, col: Tensor, widths: int = 1) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Cutting a map of tokens into square windows and joining them, each in one pass over memory.
 
-In plain operations (`Attention.in_windows`) the map is filled up to whole windows and then copied once more, forward
+In plain operations (`reference.py`) the map is filled up to whole windows and then copied once more, forward
 and backward. ViT-B's windows at 1024 px take 27 ms forward instead of 33 in bfloat16, and 62 instead of 82 in float32.
 """
 

@@ -13,49 +13,52 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samseg.encoders.flash import flash_attention
-from samseg.encoders.products import affine, outer, takes_amx
-from samseg.machine import cpu_has_amx
+from samseg.encoders.ops.cpu.flash import flash_attention
+from samseg.encoders.ops.cpu.kinds import Kernels
 
-MAP_LOGITS = 2**21  # of one map at a time: 512 queries of 64 x 64 keys, with fewer the products are slower
-MAP_LOGITS_WITH_AMX = 2**20  # of each map at a time, one for each core: with more backward takes 6 % longer
 LOGITS = 2**20  # of several maps at a time: 27 of SAM's windows, with more they leave the cache
 
 
-def chunked_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor | None = None, col: Tensor | None = None) -> Tensor:
+def chunked_attention(
+    q: Tensor, k: Tensor, v: Tensor, row: Tensor | None = None, col: Tensor | None = None, *, kernels: Kernels
+) -> Tensor:
     """softmax(d**-0.5 (q k^T + row + col)) v for maps of N tokens; d is the width of v.
 
     Args:
         q, k: (maps, N, any width).
         v: (maps, N, d).
         row, col: (maps, N, H) and (maps, N, W) with H x W = N, what each query adds for the rows and columns of keys.
+        kernels: what this CPU computes with in the tensors' type.
 
     Returns:
         (maps, N, d).
     """
-    return _ChunkedAttention.apply(q, k, v, row, col)
+    return _ChunkedAttention.apply(q, k, v, row, col, kernels)
 
 
 class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, row: Tensor | None, col: Tensor | None) -> Tensor:
+    def forward(
+        ctx, q: Tensor, k: Tensor, v: Tensor, row: Tensor | None, col: Tensor | None, kernels: Kernels
+    ) -> Tensor:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()  # or products would copy them for each chunk
-        if row is None and takes_amx(q):  # 13.5 ms instead of 17 for ViT-B's windows at 1024 px
+        if row is None and kernels.flash:  # 13.5 ms instead of 17 for ViT-B's windows at 1024 px
             out, _ = flash_attention(q, k, v)
         else:
-            out, room = torch.empty_like(v), _room(q)
-            for maps, parts in _chunks(q):
-                values = _filters(v[maps].transpose(1, 2))
+            out, room = torch.empty_like(v), _room(q, kernels)
+            for maps, parts in _chunks(q, kernels):
+                values = _filters(v[maps].transpose(1, 2), kernels)
                 for part in parts:
-                    out[part] = _times(_probabilities(q, k, row, col, v.shape[-1], part, room), values)
+                    out[part] = _times(_probabilities(q, k, row, col, v.shape[-1], part, room), values, kernels)
         ctx.save_for_backward(q, k, v, row, col, out)
+        ctx.kernels = kernels
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, ...]:
         """With p the probabilities and s the logits: ds = p (dp - sum_j p dp), and that sum is d_out . out."""
-        q, k, v, row, col, out = ctx.saved_tensors
+        (q, k, v, row, col, out), kernels = ctx.saved_tensors, ctx.kernels
         d_out = d_out.contiguous()
         d_q, d_row, d_col = (None if x is None else torch.empty_like(x) for x in (q, row, col))
         d_k, d_v = (x.new_zeros(len(x), x.shape[2], x.shape[1]) for x in (k, v))  # transposed
@@ -64,50 +67,40 @@ class _ChunkedAttention(torch.autograd.Function):
         scale = v.shape[-1] ** -0.5
         d_out_and_mean = torch.cat([d_out, -(d_out * out).sum(-1, keepdim=True)], dim=-1).mul_(scale)
         v_and_ones = F.pad(v, [0, 1], value=1.0)
-        room, other_room = _room(q), _room(q)
-        for maps, parts in _chunks(q):
-            keys = _filters(k[maps].transpose(1, 2))
+        room, other_room = _room(q, kernels), _room(q, kernels)
+        for maps, parts in _chunks(q, kernels):
+            keys = _filters(k[maps].transpose(1, 2), kernels)
             for part in parts:
                 p = _probabilities(q, k, row, col, v.shape[-1], part, room)
-                _add_outer(d_v[maps], d_out[part], p)
+                _add_outer(d_v[maps], d_out[part], p, kernels)
                 d_logits = view_of(other_room, p.shape)
                 torch.bmm(d_out_and_mean[part], v_and_ones[maps].transpose(1, 2), out=d_logits).mul_(p)
-                d_q[part] = _times(d_logits, keys)
-                _add_outer(d_k[maps], q[part], d_logits)
+                d_q[part] = _times(d_logits, keys, kernels)
+                _add_outer(d_k[maps], q[part], d_logits, kernels)
                 if row is not None:
                     grid = d_logits.view(*p.shape[:2], row.shape[-1], col.shape[-1])
                     torch.sum(grid, -1, out=d_row[part])
                     torch.sum(grid, -2, out=d_col[part])
-        return d_q, d_k.transpose(1, 2), d_v.transpose(1, 2), d_row, d_col
+        return d_q, d_k.transpose(1, 2), d_v.transpose(1, 2), d_row, d_col, None
 
 
-def maps_at_a_time() -> int:
-    """How many maps a product takes where each is large.
-
-    On Xeons with AMX one for each core, which then works alone: float32 products with a narrow side reach 300 GFLOP/s
-    on two cores, and 230 where these share one map. Elsewhere one, as a convolution (`_is_convolved`).
-    """
-    return torch.get_num_threads() if cpu_has_amx() else 1
-
-
-def _shape(q: Tensor) -> tuple[int, int]:
+def _shape(q: Tensor, kernels: Kernels) -> tuple[int, int]:
     """How many maps and how many queries of each are a chunk: all queries of several maps, or some of one or a few."""
     maps, N, _ = q.shape
-    of_a_map = MAP_LOGITS_WITH_AMX if cpu_has_amx() else MAP_LOGITS
-    return min(maps, max(maps_at_a_time(), LOGITS // N**2)), min(N, max(1, of_a_map // N))
+    return min(maps, max(kernels.maps_at_a_time(), LOGITS // N**2)), min(N, max(1, kernels.map_logits // N))
 
 
-def _chunks(q: Tensor) -> Iterator[tuple[slice, list[tuple[slice, slice]]]]:
+def _chunks(q: Tensor, kernels: Kernels) -> Iterator[tuple[slice, list[tuple[slice, slice]]]]:
     """Slices of the maps, each with its (maps, queries) slices."""
-    together, queries = _shape(q)
+    together, queries = _shape(q, kernels)
     for first in range(0, len(q), together):
         maps = slice(first, first + together)
         yield maps, [(maps, slice(start, start + queries)) for start in range(0, q.shape[1], queries)]
 
 
-def _room(q: Tensor) -> Tensor:
+def _room(q: Tensor, kernels: Kernels) -> Tensor:
     """Memory for the logits of a chunk. Made anew each time, its pages would cost as much as half a product."""
-    together, queries = _shape(q)
+    together, queries = _shape(q, kernels)
     return q.new_empty(together * queries * q.shape[1])
 
 
@@ -129,28 +122,27 @@ def _probabilities(
     return torch.softmax(logits, -1, out=logits)
 
 
-def _is_convolved(x: Tensor) -> bool:
-    """Whether products with a small result are faster as convolutions: in float32, a map at a time.
+def _by_layers(x: Tensor, kernels: Kernels) -> bool:
+    """Whether products with a small result go by the routes of linear layers.
 
-    Values of 512 queries and 64 x 64 keys, in GFLOP/s: on Zen 4 194 instead of 175, on Zen 5 412 instead of 202. In
-    bfloat16 a batched product is faster. Logits are not a small result: as a convolution they would want fresh memory.
+    Logits are not a small result: by a convolution they would want fresh memory.
     """
-    return x.dtype == torch.float32 and len(x) == 1
+    return kernels.map_by_layers and len(x) == 1
 
 
-def _filters(x: Tensor) -> Tensor:
+def _filters(x: Tensor, kernels: Kernels) -> Tensor:
     """(maps, d, N) as `_times` likes its second factor."""
-    return x.contiguous() if _is_convolved(x) else x
+    return x.contiguous() if _by_layers(x, kernels) else x
 
 
-def _times(a: Tensor, b: Tensor) -> Tensor:
+def _times(a: Tensor, b: Tensor, kernels: Kernels) -> Tensor:
     """(maps, M, N), (maps, d, N) -> a b^T (maps, M, d)."""
-    return affine(a[0], b[0])[None] if _is_convolved(a) else torch.bmm(a, b.transpose(1, 2))
+    return kernels.linear(a[0], b[0], None)[None] if _by_layers(a, kernels) else torch.bmm(a, b.transpose(1, 2))
 
 
-def _add_outer(total: Tensor, a: Tensor, b: Tensor) -> None:
+def _add_outer(total: Tensor, a: Tensor, b: Tensor, kernels: Kernels) -> None:
     """total += a^T b for a (maps, M, d) and b (maps, M, N)."""
-    if _is_convolved(a):
-        total += outer(a[0], b[0])
+    if _by_layers(a, kernels):
+        total += kernels.d_weight(a[0], b[0])
     else:
         total.baddbmm_(a.transpose(1, 2), b)

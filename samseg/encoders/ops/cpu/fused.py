@@ -1,6 +1,6 @@
 """Attention over whole maps in bfloat16 where the CPU has AMX, whose products cost less than passes over memory.
 
-All that a product can do is left to one. The relative positions are folded into the logits' (`attention.py`); on the
+All that a product can do is left to one. The relative positions are folded into the logits' (`folded.py`); on the
 way back so is what makes exp alone give probabilities, and the sums over rows and columns of keys are part of the
 queries' gradient. ViT-B's 12 heads of 64 x 64 tokens take 120 ms forward where `chunked.py` takes 175, and 320 ms
 backward instead of 425. Errors against float32 are smaller, too, for the logits of the forward pass are float32.
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samseg.encoders.chunked import maps_at_a_time, view_of
-from samseg.encoders.flash import WIDTHS, flash_attention
-from samseg.encoders.folded import places
+from samseg.encoders.ops.cpu.chunked import view_of
+from samseg.encoders.ops.cpu.flash import WIDTHS, flash_attention
+from samseg.encoders.ops.cpu.kinds import Kernels
+from samseg.encoders.ops.folded import places
 
 # Keys of a large map are attended to in tiles of this side and the results joined, or the folded positions would grow
 # with the map: at 128 x 128 tokens queries would be 320 wide instead of 128, and it would take 1.7 times as long.
@@ -25,30 +26,31 @@ LARGE = 48 * 64  # tokens; up to this many the whole map is quicker
 LOGITS = 2**21  # of a map at a time in the backward pass: 512 queries of 64 x 64 keys, with fewer products are slower
 
 
-def fused_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor, *, kernels: Kernels) -> Tensor:
     """softmax(d**-0.5 (q k^T + row + col)) v for maps of H x W tokens, in bfloat16.
 
     Args:
         q, k, v: (maps, H, W, d).
         row, col: (maps, H, W, H) and (maps, H, W, W), what each query adds for the rows and columns of keys.
+        kernels: what this CPU computes with in bfloat16.
 
     Returns:
         (maps, H, W, d).
     """
-    return _FusedAttention.apply(q, k, v, row, col)
+    return _FusedAttention.apply(q, k, v, row, col, kernels.maps_at_a_time())
 
 
 class _FusedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor, together: int) -> Tensor:
         """By PyTorch's kernel, a few maps at a time for the copies it wants."""
         maps, H, W, d = v.shape
         out, logsumexp = q.new_empty(maps, H * W, d), q.new_empty(maps, H * W, dtype=torch.float32)
-        together = maps_at_a_time()
         for first in range(0, maps, together):
             of = slice(first, first + together)
             out[of], logsumexp[of] = functools.reduce(_joined, _by_tiles(q[of], k[of], v[of], row[of], col[of]))
         ctx.save_for_backward(q, k, v, row, col, out, logsumexp)
+        ctx.together = together
         return out.view(v.shape)
 
     @staticmethod
@@ -65,7 +67,7 @@ class _FusedAttention(torch.autograd.Function):
         scale, widths = d**-0.5, [d, H, W]
         d_query = q.new_empty(maps, sum(widths), N)
         d_k, d_v = q.new_zeros(maps, N, d), q.new_zeros(maps, N, d)
-        together, queries = maps_at_a_time(), min(N, max(1, LOGITS // N))
+        together, queries = ctx.together, min(N, max(1, LOGITS // N))
         room, other_room = (q.new_empty(min(maps, together) * N * queries) for _ in range(2))
         key, value = (x.new_ones(min(maps, together), N, width + 2) for x, width in ((k, sum(widths)), (v, d)))
         key[..., d:-2] = places(H, W, k).flatten(0, 1)
@@ -90,7 +92,7 @@ class _FusedAttention(torch.autograd.Function):
                 d_k[of].baddbmm_(d_logits, q_of[:, few])
                 d_query[of, :, few] = torch.bmm(key_t, d_logits)
         d_q, d_row, d_col = d_query.view(maps, -1, H, W).movedim(1, -1).split(widths, dim=-1)
-        return d_q, d_k.view(v.shape), d_v.view(v.shape), d_row, d_col
+        return d_q, d_k.view(v.shape), d_v.view(v.shape), d_row, d_col, None
 
 
 def _by_tiles(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
