@@ -1,21 +1,31 @@
 """The processes that read and augment images."""
 
-import ctypes
 import multiprocessing
 import os
 import platform
 import signal
 import threading
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import cv2
 
-PR_SET_PDEATHSIG = 1  # Linux' sys/prctl.h
+LINUX = platform.system() == "Linux"
 
 
-def prepare_worker(worker: int) -> None:
-    """What such a process does first: it starts no threads, and ends with the run that started it, not before."""
-    single_threaded()
-    _live_with_parent()
+def in_workers(workers: int) -> dict[str, Any]:
+    """Arguments of a DataLoader that reads in so many processes, which end with this one; 0: in this one.
+
+    What the loader is given is pickled for them. On Linux they are forked from a server, which is started here if it
+    does not run yet; elsewhere they are started as Python does there.
+    """
+    options = {"num_workers": workers, "worker_init_fn": _prepare}
+    if workers and LINUX:
+        from samseg.data.fork_server import SERVER, Context
+
+        SERVER.ensure_running()
+        options["multiprocessing_context"] = Context()
+    return options
 
 
 def single_threaded() -> None:
@@ -23,29 +33,26 @@ def single_threaded() -> None:
     cv2.setNumThreads(0)
 
 
-def sent_when_parent_ends(number: signal.Signals) -> bool:
-    """Have the system send this process the signal as soon as its parent ends; whether it can (Linux does)."""
-    if platform.system() != "Linux":
-        return False
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
-    return True
+def _prepare(worker: int) -> None:
+    """What such a process does first: it starts no threads that compute, and ends with the run and not before."""
+    single_threaded()
+    if LINUX:  # elsewhere torch looks after them
+        parent = multiprocessing.parent_process()  # the run; the system's parent is the server
+        for wait in (_outlive_no_longer, _obey):
+            threading.Thread(target=wait, args=(parent,), daemon=True).start()
 
 
-def _live_with_parent() -> None:
-    """End with the parent, however that ends, and by no other's SIGTERM. On Linux; elsewhere nothing is done.
+def _outlive_no_longer(parent: BaseProcess) -> None:
+    """End when the run has ended, however that was."""
+    parent.join()
+    os._exit(1)
 
-    A SIGTERM that was sent to a whole group would else take readers from a run that is about to save its state.
+
+def _obey(parent: BaseProcess) -> None:
+    """End by the run's SIGTERM, and by no other's, which the server has blocked.
+
+    One that was sent to a whole group would else take readers from a run that is about to save its state.
     """
-    if not sent_when_parent_ends(signal.SIGKILL):
-        return
-    parent = multiprocessing.parent_process()
-    if not parent.is_alive():  # it was killed before this was asked for
-        os._exit(1)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_obey, args=(parent.pid,), daemon=True).start()
-
-
-def _obey(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
         pass
     os._exit(0)

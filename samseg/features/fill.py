@@ -15,7 +15,7 @@ from samseg.data.dataset import SegmentationDataset
 from samseg.data.preprocess import fitted, network_input, scaled
 from samseg.data.sources import Source
 from samseg.data.views import seen
-from samseg.data.workers import prepare_worker
+from samseg.data.workers import in_workers
 from samseg.errors import InputError
 from samseg.features.store import FeatureStore
 from samseg.files import READERS
@@ -111,9 +111,8 @@ def fill(
         loader = DataLoader(
             Views(missing, data),
             batch_size,
-            num_workers=workers,
-            worker_init_fn=prepare_worker,
             pin_memory=accelerator.device.type == "cuda",
+            **in_workers(workers),
         )
         _compute(store, missing, encoder, loader, accelerator)
     accelerator.wait_for_everyone()

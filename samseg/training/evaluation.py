@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from samseg.config.load import task_of
 from samseg.data.config import DataConfig
-from samseg.data.workers import prepare_worker
+from samseg.data.workers import in_workers
 from samseg.errors import InputError
 from samseg.inference.object_files import ObjectFinder
 from samseg.inference.object_scores import PhotoScores
@@ -55,9 +55,7 @@ def evaluate(
     """
     metrics = task.metrics().to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
-    loader = DataLoader(
-        share, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=prepare_worker
-    )
+    loader = DataLoader(share, batch_size=None, collate_fn=_as_it_is, **in_workers(workers))
     for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
         classes = task.measure(metrics, model, item, device, autocast)
         if also is not None:

@@ -42,7 +42,7 @@ def _explanation(error: Exception, config: TrainConfig) -> str | None:
             "this decoder's batch normalisation cannot train on one image at a time: set train.batch_size to 2 or more "
             "(and have as many training images), or choose another model.arch"
         )
-    if "DataLoader worker" in text and "killed by signal" in text:
+    if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
         return (
             f"a process that reads images was killed, most likely for memory: lower train.workers ({config.workers}) "
             "or train.batch_size"

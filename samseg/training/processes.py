@@ -1,6 +1,8 @@
 """The processes that train together, as `accelerate launch` or torchrun started them."""
 
+import ctypes
 import os
+import platform
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -15,17 +17,18 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from samseg.config.schema import TrainConfig
-from samseg.data.workers import sent_when_parent_ends, single_threaded
+from samseg.data.workers import single_threaded
 from samseg.errors import ConfigError, InputError
 from samseg.machine import keep_freed_memory
 
 T = TypeVar("T")
+PR_SET_PDEATHSIG = 1  # Linux' sys/prctl.h
 
 
 def prepare_process() -> None:
     """What this process is best set to when training is all it does: to be called when a command of ours starts.
 
-    It holds for the whole process, so `train` leaves it alone. OpenCV's threads do not survive a fork, and the workers
+    It holds for the whole process, so `train` leaves it alone. OpenCV starts no threads, for the workers
     are the parallelism. What a step frees is kept for the next one. A process that torchrun or accelerate started is
     sent SIGTERM, and so saves and ends, when its launcher is killed: nobody else would ever tell it to, and it would
     keep the run's lock. Where that has happened already this is an InputError: it would wait half an hour for the
@@ -33,7 +36,8 @@ def prepare_process() -> None:
     """
     single_threaded()
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        sent_when_parent_ends(signal.SIGTERM)
+        if platform.system() == "Linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         _check_launcher()
     keep_freed_memory()
 

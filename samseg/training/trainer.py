@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from samseg.adapters.auxiliary import auxiliary_losses
 from samseg.config.load import task_of
 from samseg.config.schema import RunConfig, TrainConfig
-from samseg.data.workers import prepare_worker
+from samseg.data.workers import in_workers
 from samseg.errors import Terminated
 from samseg.features.fill import with_features
 from samseg.features.store import cache_folder
@@ -61,10 +61,9 @@ class Trainer:
         self.loader = DataLoader(
             self.training,
             batch_sampler=self.batches,
-            num_workers=settings.workers,
             persistent_workers=settings.workers > 0,
-            worker_init_fn=prepare_worker,
             pin_memory=accelerator.device.type == "cuda",
+            **in_workers(settings.workers),
         )
         self.steps = math.ceil(len(self.batches) / settings.accumulate)  # of the optimiser, an epoch
         self.total_steps = self.steps * settings.epochs

@@ -14,11 +14,11 @@ from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.raster import Raster
+from samseg.data.workers import in_workers
 from samseg.errors import ConfigError, InputError
 from tests.conftest import SHARED
 from tests.data.arrays import ArraySource, RawTarget, training_item
 from tests.data.conftest import dataset_of, write_pair
-from tests.processes import forked
 
 AUGMENT = ["HorizontalFlip", {"Rotate": {"limit": 30, "p": 1}}, {"GaussNoise": {"p": 1}}]
 
@@ -81,13 +81,10 @@ def test_transforms_draw_independently_of_each_other(data):
     assert corners == {(0, 0), (0, 63), (63, 0), (63, 63)}
 
 
-@pytest.mark.parametrize("start, workers", [(lambda: "fork", 2), (forked, 1)], ids=["inherited", "pickled"])
-def test_processes_that_stay_see_the_epoch_change(data, start, workers):
+def test_processes_that_stay_see_the_epoch_change(data):
     data.augment = AUGMENT
     dataset = dataset_of(data, "train", train=True, seed=1)
-    loader = DataLoader(
-        dataset, batch_size=None, num_workers=workers, persistent_workers=True, multiprocessing_context=start()
-    )
+    loader = DataLoader(dataset, batch_size=None, persistent_workers=True, **in_workers(2))
     for epoch in (0, 5):
         dataset.set_epoch(epoch)
         for index, item in enumerate(loader):

@@ -1,6 +1,7 @@
-"""Processes that read images live exactly as long as their run."""
+"""Processes that read images begin clean, live exactly as long as their run, and know what its main module defines."""
 
 import os
+import runpy
 import signal
 import sys
 import time
@@ -8,8 +9,11 @@ import time
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from samseg.data.workers import prepare_worker
-from tests.processes import first_line, start
+from benchmarks.victims import alive
+from samseg.data.workers import in_workers
+from tests.processes import first_line, kill, start, wait_until
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the fork server is Linux'")
 
 
 class Slow(Dataset):
@@ -23,21 +27,37 @@ class Slow(Dataset):
 
 
 def read() -> None:
-    list(DataLoader(Slow(), num_workers=1, worker_init_fn=prepare_worker, multiprocessing_context="fork"))
+    list(DataLoader(Slow(), **in_workers(1)))
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system's own way is Linux'")
+@linux
 def test_a_reader_outlives_sigterm_and_ends_with_its_killed_run(tmp_path):
     run = start(read, folder=tmp_path)
     reader = int(first_line(run, tmp_path))  # which it prints after its SIGTERM
-    os.kill(reader, 0)
-    run.kill()
-    run.join()
-    for _ in range(200):
-        try:
-            os.kill(reader, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    os.kill(reader, signal.SIGKILL)
-    pytest.fail("the reader is still there")
+    assert alive(reader)
+    kill(run)
+    wait_until(lambda: not alive(reader))
+
+
+SCRIPT = """
+from torch.utils.data import DataLoader, Dataset
+from samseg.data.workers import in_workers
+
+class Numbers(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return index + OFFSET
+
+OFFSET = 10
+print(*DataLoader(Numbers(), batch_size=None, **in_workers(2)))
+"""
+
+
+@linux
+def test_a_script_needs_no_guard_and_its_own_classes_are_known(tmp_path, capfd):
+    """With the fork server of `multiprocessing` each process would begin the script anew."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    runpy.run_path(str(tmp_path / "script.py"), run_name="__main__")
+    assert capfd.readouterr() == ("10 11 12 13\n", "")

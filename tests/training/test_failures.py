@@ -1,3 +1,5 @@
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from samseg.config.schema import TrainConfig
+from samseg.data.workers import in_workers
 from samseg.errors import ConfigError, InputError
 from samseg.runs.state import RunState
 from samseg.training.failures import check_finite, explained
@@ -45,8 +48,20 @@ def test_batch_normalisation_of_one_value():
 
 
 def test_an_image_that_a_reading_process_cannot_read():
-    message = explanation(lambda: next(iter(DataLoader(Unreadable(), num_workers=1))))
+    message = explanation(lambda: next(iter(DataLoader(Unreadable(), **in_workers(1)))))
     assert message == "a.png is truncated; copy it again"
+
+
+class Deadly(Unreadable):
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_a_reading_process_that_is_killed():
+    """As the system does when memory runs out."""
+    message = explanation(lambda: next(iter(DataLoader(Deadly(), timeout=1, **in_workers(1)))))
+    assert message.startswith("a process that reads images was killed, most likely for memory: lower train.workers (2)")
 
 
 def write_events():
