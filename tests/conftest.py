@@ -7,6 +7,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each a share of the cores, not all of them
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(workers)))
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin take the cores from what else runs
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +29,12 @@ TINY = {
     "data": {"classes": {"ground": 0, "green": [1, 3], "blue": 2}, "ignore": [9], "image_size": 64},
     "train": {"epochs": 3, "batch_size": 2, "lr": 0.002, "workers": 0},
 }
+
+
+def pytest_collection_modifyitems(items) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 @pytest.fixture(scope="session")

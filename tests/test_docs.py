@@ -22,6 +22,7 @@ from samseg.adapters.methods import METHODS
 from samseg.cli.main import COMMANDS, main, parsed, parser_of
 from samseg.data.sources import SOURCES
 from samseg.encoders.registry import VARIANTS
+from samseg.machine import cpu_has_bfloat16
 from samseg.sample.write import write_sample
 from samseg.tasks import TASKS
 from tests.data.sources.test_maps import box, write_labels
@@ -68,6 +69,8 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "sam = samseg.build_sam": "it needs SAM-HQ's weights",
     "oneshot = samseg.OneShot": "it needs SAM's weights, whole",
 }
+if not cpu_has_bfloat16():
+    NOT_RUN["samseg benchmark predict --precision fp32 bf16"] = "this processor has no bfloat16, and it is refused"
 PLACEHOLDERS = {  # what stands for something in the text
     "CONFIG": "quickstart",
     "DATA": "my/data",

@@ -106,6 +106,6 @@ def test_two_at_once_fetch_once(server, target):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert target.read_bytes() == CONTENT
     assert server.ranges_asked("/weights") == [None]

@@ -145,4 +145,4 @@ def test_a_reader_who_has_seen_enough_is_no_failure():
     line = [sys.executable, "-m", "samseg", "config", "--keys"]
     process = subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
-    assert process.stderr.read() == "" and process.wait() == 141
+    assert process.stderr.read() == "" and process.wait(60) == 141

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -15,7 +16,6 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from benchmarks.victims import alive
 from samseg.cli.main import main
@@ -24,9 +24,10 @@ from samseg.config.load import load_config
 from samseg.errors import InputError, Terminated
 from samseg.runs.facts import load_split
 from samseg.runs.state import RunState, load_state
+from samseg.training import trainer
 from samseg.training.run import train
 from tests import processes
-from tests.processes import ranks, start
+from tests.processes import kill, launch_two, meeting, ranks, start, wait_until
 from tests.sharded import sharded_main
 
 ENVIRONMENT = os.environ | processes.ENVIRONMENT
@@ -95,20 +96,26 @@ def test_evaluating_what_is_no_run_is_one_line(command):
     assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1
 
 
+def train_until_stuck(epoch: int, step: int, arguments: list[str]) -> None:
+    """`samseg train` that goes no further than a step of an epoch."""
+
+    def check(loss, at_epoch, at_step, settings):
+        if (at_epoch, at_step) == (epoch, step):
+            Path(f"stuck-{epoch}-{step}").touch()
+            time.sleep(600)
+
+    trainer.check_finite = check
+    main(["train", *arguments])
+
+
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="sums come out the same on a CPU alone")
-def test_a_run_killed_at_any_moment_is_resumed_to_the_same_end(tiny_config, tmp_path, monkeypatch):
+def test_a_run_killed_within_an_epoch_is_resumed_to_the_same_end(tiny_config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = ["train.epochs=8", "data.augment=[HorizontalFlip]", "run_dir=cut", "train.resume=true"]
-    state = tmp_path / "cut" / "state.pt"
-    for killed_after in (0, 0.2):  # seconds after a further state was seen
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        process = start(main, ["train", str(tiny_config), *settings], folder=tmp_path)
-        while process.is_alive() and not (state.exists() and state.stat().st_mtime_ns > before):
-            time.sleep(0.005)
-        time.sleep(killed_after)
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL, "it ended before it was killed"
+    settings = ["train.epochs=3", "data.augment=[HorizontalFlip]", "run_dir=cut", "train.resume=true"]
+    for epoch, step in ((2, 1), (3, 3)):
+        process = start(train_until_stuck, epoch, step, [str(tiny_config), *settings], folder=tmp_path)
+        wait_until((tmp_path / f"stuck-{epoch}-{step}").exists, process)
+        kill(process)
     with one_thread():
         train(load_config(tiny_config, settings), "tiny")
         train(load_config(tiny_config, [*settings[:2], "run_dir=whole"]), "tiny")
@@ -117,8 +124,7 @@ def test_a_run_killed_at_any_moment_is_resumed_to_the_same_end(tiny_config, tmp_
 
 def test_ctrl_c_is_no_failure(tiny_config, tmp_path):
     process = start(main, ["train", str(tiny_config), "train.epochs=10000"], folder=tmp_path)
-    while process.is_alive() and not (tmp_path / "runs" / "tiny" / "state.pt").exists():
-        time.sleep(0.05)
+    wait_until((tmp_path / "runs" / "tiny" / "state.pt").exists, process)
     os.kill(process.pid, signal.SIGINT)
     process.join(60)
     assert process.exitcode == 130
@@ -127,14 +133,6 @@ def test_ctrl_c_is_no_failure(tiny_config, tmp_path):
 
 
 NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
-
-
-def launch(*settings: str) -> None:
-    """What torchrun does for two processes on one machine, with processes forked from this one, which start at once."""
-    config = LaunchConfig(
-        1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0, start_method="fork"
-    )
-    elastic_launch(config, main)(["train", *settings])
 
 
 @pytest.mark.parametrize("command", [main, sharded_main], ids=["ddp", "fsdp2"])
@@ -175,17 +173,17 @@ def test_a_run_goes_on_with_more_and_with_fewer_processes(tiny_config, tmp_path,
     def epochs() -> int:
         return (load_state(folder) or RunState()).epoch
 
-    def two() -> tuple[BaseProcess, int, int]:
+    @contextmanager
+    def two() -> Iterator[tuple[BaseProcess, int, int]]:
         """Two that have trained on for an epoch: their launcher, and the pids of the main process and the other."""
         before = epochs()
-        launcher = start(launch, str(tiny_config), *settings, folder=tmp_path)
-        while launcher.is_alive() and epochs() <= before:
-            time.sleep(0.05)
-        assert launcher.is_alive(), (tmp_path / "output.txt").read_text()
-        main = int((folder / "run.lock").read_text().split()[1])
-        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-        [other] = {int(child) for child in children} - {main}
-        return launcher, main, other
+        with meeting() as both:
+            launcher = start(launch_two, main, ["train", str(tiny_config), *settings], folder=tmp_path, **both)
+            wait_until(lambda: epochs() > before, launcher)
+            first = int((folder / "run.lock").read_text().split()[1])
+            children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+            [other] = {int(child) for child in children} - {first}
+            yield launcher, first, other
 
     monkeypatch.setattr(
         "samseg.training.trainer.Trainer.validate", lambda self, stop: os.kill(os.getpid(), signal.SIGTERM)
@@ -195,20 +193,17 @@ def test_a_run_goes_on_with_more_and_with_fewer_processes(tiny_config, tmp_path,
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
 
-    launcher, main, _ = two()
-    with pytest.raises(InputError, match=f"run is in use by process {main} on .*name another run_dir"):
-        train(load_config(tiny_config, settings), "tiny")
-    os.kill(main, signal.SIGTERM)
-    launcher.join(60)
-    errors = (tmp_path / "output.txt").read_text()
-    assert launcher.exitcode == 1 and errors.count("stopped by SIGTERM after epoch") == 2
-    assert "exitcode  : 143" in errors
+    with two() as (launcher, first, _):
+        with pytest.raises(InputError, match=f"run is in use by process {first} on .*name another run_dir"):
+            train(load_config(tiny_config, settings), "tiny")
+        os.kill(first, signal.SIGTERM)
+        launcher.join(60)
+    printed = (tmp_path / "output.txt").read_text()
+    assert printed.count("stopped by SIGTERM after epoch") == 2 and printed.endswith("ended with 143 143\n")
 
-    launcher, main, other = two()
-    launcher.kill()
-    launcher.join()
-    while alive(main) or alive(other):  # each is told by the system, saves and ends
-        time.sleep(0.05)
+    with two() as (launcher, first, other):
+        kill(launcher)
+        wait_until(lambda: not (alive(first) or alive(other)))  # each is told by the system, saves and ends
 
     capsys.readouterr()
     train(load_config(tiny_config, settings), "tiny")

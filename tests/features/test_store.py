@@ -12,7 +12,7 @@ import torch
 from samseg.data.sources.folders import FolderSource
 from samseg.errors import InputError
 from samseg.features.store import DAY_S, FeatureStore, cache_folder
-from tests.processes import first_line, start
+from tests.processes import first_line, kill, start
 
 RECIPE = {"encoder": "e", "weights": "w", "image_size": 64, "mean": [0.1], "dtype": "float16"}
 TAPS = [torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0)), torch.randn(3, 2, 2)]
@@ -90,7 +90,7 @@ def write_half(image: Path) -> None:
             file.write(data[: len(data) // 2])
             file.flush()
             print("half", flush=True)
-            time.sleep(60)
+            time.sleep(600)
 
     Path.write_bytes = half
     store_of(image).write(*key(image), 0, [torch.zeros(64, 32, 32)])
@@ -99,8 +99,7 @@ def write_half(image: Path) -> None:
 def test_a_killed_process_leaves_no_half_entry(image):
     process = start(write_half, image, folder=image.parent)
     assert first_line(process, image.parent) == "half"
-    process.kill()
-    process.join()
+    kill(process)
     store = store_of(image)
     (left,) = store.folder.iterdir()
     assert store.state(*key(image), 0) == "missing" and left.stat().st_size > 1000

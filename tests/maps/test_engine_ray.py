@@ -71,7 +71,7 @@ def one_is_killed(parts: Path) -> Iterator[list[int]]:
         yield killed
     finally:
         over.set()
-        killer.join()
+        killer.join(60)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers under /proc")

@@ -1,10 +1,11 @@
 """What is made of a map's parts: killed while it is written, it is made again, and nothing stays behind."""
 
 import os
+import pkgutil
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ import rasterio
 from samseg.errors import InputError
 from samseg.maps.merge import merge
 from samseg.maps.options import MapOptions, PolygonOptions
-from samseg.maps.parts.store import PartStore
 from samseg.maps.products import Products
-from samseg.maps.run import infer_map, infer_shard
+from samseg.maps.run import MapRun, infer_map, infer_shard
 from tests.maps.rasters import write_two_parts
+from tests.processes import first_line, kill, start
 
 
 def content(folder: Path) -> tuple:
@@ -31,31 +32,27 @@ def content(folder: Path) -> tuple:
     return (*found, polygons, *columns)
 
 
-def killed(do: Callable[[], object]) -> None:
-    """Call ``do`` in a copy of this process, which is to end by SIGKILL."""
-    child = os.fork()
-    if not child:
-        try:
-            do()
-        finally:
-            os._exit(1)  # it was not killed
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-
-
-def kill_at(call: int, method: Callable) -> Callable:
-    """``method``, in which the process is killed at so many calls."""
-    calls = iter(range(1, call + 1))
+def merge_until_killed(parts: Path, name: str, call: int) -> None:
+    """Merge, and be killed at so many calls of a function."""
+    function, calls = pkgutil.resolve_name(name), count(1)
 
     def counting(*arguments, **keywords):
         if next(calls) == call:
             os.kill(os.getpid(), signal.SIGKILL)
-        return method(*arguments, **keywords)
+        return function(*arguments, **keywords)
 
-    return counting
+    pytest.MonkeyPatch().setattr(name, counting)
+    merge(parts, cog=True)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_while_merging_it_is_merged_by_the_same_command(run, tmp_path, monkeypatch):
+def killed(*arguments, folder: Path) -> None:
+    """`merge_until_killed` in a process of its own."""
+    process = start(merge_until_killed, *arguments, folder=folder)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL, (folder / "output.txt").read_text()
+
+
+def test_killed_while_merging_it_is_merged_by_the_same_command(run, tmp_path):
     """In the probabilities, the classes, the polygons, before the map has its name, and while the parts are removed."""
     raster = write_two_parts(tmp_path / "a.tif")
     options = MapOptions(probabilities="uint8", polygons=PolygonOptions("gpkg", min_area=4), cog=True)
@@ -63,17 +60,13 @@ def test_killed_while_merging_it_is_merged_by_the_same_command(run, tmp_path, mo
     infer_shard(run, raster, whole, options, 1, 1)
     parts = shutil.copytree(whole / "a.parts", out / "a.parts")
     merge(whole / "a.parts", cog=True)
-    layers = 3 * 2  # reads of the probabilities of two parts
-    places = [(PartStore, "read", call) for call in (2, layers + 2, layers + 2 + 3)] + [(os, "replace", 2)]
-    for owner, name, call in places:  # of the probabilities, of the classes, of the polygons' class and confidence
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, kill_at(call, getattr(owner, name)))
-            killed(lambda: merge(parts, cog=True))
+    layers = 3 * 2  # reads of the probabilities of two parts; those of the classes and of the polygons follow
+    reads = (2, layers + 2, layers + 2 + 3)
+    for name, call in [*(("samseg.maps.parts.store.PartStore.read", call) for call in reads), ("os.replace", 2)]:
+        killed(parts, name, call, folder=tmp_path)
         assert not (out / "a.tif").exists()
         assert [file for file in out.iterdir() if file.name.startswith(".")]
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", kill_at(1, shutil.rmtree))
-        killed(lambda: merge(parts, cog=True))
+    killed(parts, "shutil.rmtree", 1, folder=tmp_path)
     assert (out / "a.tif").exists() and parts.is_dir()
     merge(parts, cog=True)
     for one, other in zip(content(whole), content(out), strict=True):
@@ -81,24 +74,19 @@ def test_killed_while_merging_it_is_merged_by_the_same_command(run, tmp_path, mo
     assert {file.name for file in out.iterdir()} == {file.name for file in whole.iterdir()}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def hold_the_map(run: MapRun, raster: Path, out: Path) -> None:
+    Products.write = lambda self: print("busy", flush=True) or time.sleep(600)
+    infer_map(run, raster, out, MapOptions())
+
+
 def test_a_second_process_is_told_of_the_first_until_that_is_killed(run, tmp_path):
     raster, out, options = write_two_parts(tmp_path / "a.tif"), tmp_path / "out", MapOptions()
     infer_shard(run, raster, out, options, 1, 1)
-    first = os.fork()
-    if not first:
-        Products.write = lambda self: (tmp_path / "busy").touch() or time.sleep(99)
-        infer_map(run, raster, out, options)
-        os._exit(1)
-    try:
-        while not (tmp_path / "busy").exists():
-            assert os.waitpid(first, os.WNOHANG) == (0, 0)
-            time.sleep(0.01)
-        for second in (lambda: infer_map(run, raster, out, options), lambda: merge(out / "a.parts")):
-            with pytest.raises(InputError, match=rf"a.tif is in use by process {first} on .*, or name another --out$"):
-                second()
-    finally:
-        os.kill(first, signal.SIGKILL)
-        os.waitpid(first, 0)
+    first = start(hold_the_map, run, raster, out, folder=tmp_path)
+    assert first_line(first, tmp_path) == "busy"
+    for second in (lambda: infer_map(run, raster, out, options), lambda: merge(out / "a.parts")):
+        with pytest.raises(InputError, match=rf"a.tif is in use by process {first.pid} on .*, or name another --out$"):
+            second()
+    kill(first)
     infer_map(run, raster, out, options)
     assert {file.name for file in out.iterdir()} == {"a.tif", "a_overlay.jpg", "legend.png"}

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 
 from samseg.config.load import load_config
+from samseg.config.schema import RunConfig
 from samseg.errors import ConfigError, InputError
 from samseg.runs import folder as runs_folder
 from samseg.runs.folder import STATE, discard_unless_begun, earlier_run, read_run_config, sweep_saves
+from tests.processes import start
 
 
 @pytest.fixture
@@ -105,22 +107,22 @@ def test_a_run_that_was_killed_before_its_first_state_gives_way(config, override
     assert sorted(os.listdir(folder)) == ["config.yaml", "slurm.log", "state.pt"]
 
 
-def test_one_that_lives_does_not(config):
+def make_run(config: RunConfig) -> None:
+    try:
+        print(new_run(config, "town"))
+    except InputError as error:
+        print(error)
+
+
+def test_one_that_lives_does_not(config, tmp_path):
     with ExitStack() as lock:
         runs_folder.new_run(config(), "town", lock)
         living = runs_folder.new_run(config("run_dir=out"), "town", lock)
         # Within one process a lock lets pass, so another one asks.
         for overrides, expected in (([], "runs/town-2"), (["run_dir=out"], "out is in use by process")):
-            reader, writer = os.pipe()
-            if os.fork() == 0:
-                try:
-                    answer = str(new_run(config(*overrides), "town"))
-                except InputError as error:
-                    answer = str(error)
-                os.write(writer, answer.encode())
-                os._exit(0)
-            assert expected in os.read(reader, 1000).decode()
-            os.wait()
+            process = start(make_run, config(*overrides), folder=tmp_path)
+            process.join(60)
+            assert expected in (tmp_path / "output.txt").read_text().splitlines()[-1]
         assert (living / "config.yaml").exists()
 
 

@@ -1,6 +1,5 @@
 import os
 import signal
-import time
 from functools import partial
 
 import numpy as np
@@ -9,7 +8,7 @@ from PIL import Image
 
 from samseg.errors import InputError
 from samseg.sample.write import CLASSES, render_scene, write_sample
-from tests.processes import start
+from tests.processes import start, wait_until
 
 BACKGROUND, ROAD, BUILDING, TREE = range(4)
 
@@ -140,10 +139,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
     root = tmp_path / "sample"
     process = start(partial(write_sample, train=5000, size=64), root, folder=tmp_path.parent)
     try:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.rglob("masks/*.png")):
-            assert process.is_alive() and time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: list(tmp_path.rglob("masks/*.png")), process)
         assert not root.exists()
         os.kill(process.pid, signal.SIGINT)
         process.join(60)

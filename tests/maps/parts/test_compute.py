@@ -1,6 +1,5 @@
 """Parts of a map: the same pixels however the raster is divided, stopped and resumed."""
 
-import signal
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from samseg.data.raster import Raster
 from samseg.maps.parts.plan import MapPlan
 from samseg.predict.tiling import blended_rows
 from tests.maps.rasters import Contextual, compute, mosaic, noise, pixelwise, store, view, write_raster
-from tests.processes import start
+from tests.processes import kill, start, wait_until
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 150), (150, 1), (31, 33), (32, 64), (129, 100)])
@@ -88,14 +87,25 @@ def test_nothing_but_nodata(tmp_path):
     assert (mosaic(parts) == 255).all() and network.tiles == 0
 
 
-class Slow(Contextual):
+class Stuck(Contextual):
+    """Answers no more once eight parts are there."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
     def __call__(self, inputs):
-        time.sleep(0.02)
+        if written(self.folder) >= 8:
+            time.sleep(600)
         return super().__call__(inputs)
 
 
-def compute_slowly(folder: Path, raster: Path) -> None:
-    compute(store(folder, (200, 230), 40), raster, Slow())
+def written(folder: Path) -> int:
+    return len(list(folder.glob("0*.tif")))
+
+
+def compute_until_stuck(folder: Path, raster: Path) -> None:
+    compute(store(folder, (200, 230), 40), raster, Stuck(folder))
 
 
 def test_killed_and_resumed_to_the_bit(tmp_path):
@@ -103,12 +113,9 @@ def test_killed_and_resumed_to_the_bit(tmp_path):
     whole = store(tmp_path / "whole.parts", (200, 230), 40)
     compute(whole, raster, Contextual())
     folder = tmp_path / "a.parts"
-    process = start(compute_slowly, folder, raster, folder=tmp_path)
-    while process.is_alive() and len(list(folder.glob("0*.tif"))) < 8:
-        time.sleep(0.003)
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    process = start(compute_until_stuck, folder, raster, folder=tmp_path)
+    wait_until(lambda: written(folder) >= 8, process)
+    kill(process)
     killed = store(folder, (200, 230), 40)
     done = 30 - len(killed.missing(range(30)))
     assert 8 <= done < 30
