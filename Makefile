@@ -1,6 +1,7 @@
 # make quickstart: from nothing to class maps of generated aerial scenes. make test: the test suite. make lint: the style.
 # make test-demo: the page and the report in a browser. make docs: the site, into site/.
 # make notebooks: run them, and save their pictures in them, in minutes.
+# make test-kinds: the tests of networks, by the routes of each kind of CPU that this one can be.
 # make test-lowest: the suite on the lowest versions that setup.cfg allows, in an environment of its own.
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ LOWEST ?= .venv-lowest
 RUN = $(VENV)/bin/python
 SUITE = -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: quickstart test test-lowest test-demo lint docs notebooks clean
+.PHONY: quickstart test test-kinds test-lowest test-demo lint docs notebooks clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/samseg train quickstart
@@ -17,6 +18,10 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(RUN) $(SUITE)
+
+test-kinds: $(VENV)/.installed-test
+	set -e; for kind in $$($(RUN) -m tests.kinds); do echo "$$kind"; \
+	SAMSEG_CPU=$$kind $(RUN) $(SUITE) tests/encoders tests/adapters tests/models tests/predict tests/inference tests/test_docs.py; done
 
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python $(SUITE)

@@ -1,4 +1,7 @@
-"""Kinds of CPU that a test feigns, so that every route runs on every machine that has the instructions for it."""
+"""Kinds of CPU that a test feigns, so that every route runs on every machine that has the instructions for it.
+
+`python -m tests.kinds` prints those that this machine can be by SAMSEG_CPU.
+"""
 
 from pathlib import Path
 
@@ -6,6 +9,7 @@ import pytest
 import torch
 
 from samseg import machine
+from samseg.errors import InputError
 
 KINDS = ("other-none", "amd-avx2", "intel-avx512", "amd-avx512_bf16", "amd-avx512_vp2intersect", "intel-amx")
 
@@ -22,3 +26,11 @@ def feign(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cpuinfo.write_text(f"vendor_id : {vendor_id}\nmodel name : some CPU\nflags : fpu {' '.join(sorted(flags))}\n")
     monkeypatch.delenv(machine.VARIABLE, raising=False)
     monkeypatch.setattr(machine, "CPU", cpuinfo)
+
+
+if __name__ == "__main__":
+    for kind in KINDS:
+        try:
+            print(machine._cpu_kind(machine.CPU, kind))
+        except InputError:  # it lacks the instructions
+            continue
