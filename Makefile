@@ -3,18 +3,21 @@
 # make notebooks: run them, and save their pictures in them, in minutes.
 # make test-kinds: the tests of networks, by the routes of each kind of CPU that this one can be.
 # make test-lowest: the suite on the lowest versions that setup.cfg allows, in an environment of its own.
+# make dist: the wheel and the sdist, checked, into dist/. On Windows all of it needs a shell such as Git's.
 PYTHON ?= python3
 VENV ?= .venv
 LOWEST ?= .venv-lowest
-RUN = $(VENV)/bin/python
+BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+RUN = $(VENV)/$(BIN)/python
+EXTRAS = test lint demo docs release
 SUITE = -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: quickstart test test-kinds test-lowest test-demo lint docs notebooks clean
+.PHONY: quickstart test test-kinds test-lowest test-demo lint docs dist notebooks clean
 
 quickstart: $(VENV)/.installed
-	$(VENV)/bin/samseg train quickstart
-	$(VENV)/bin/samseg evaluate
-	$(VENV)/bin/samseg infer
+	$(VENV)/$(BIN)/samseg train quickstart
+	$(VENV)/$(BIN)/samseg evaluate
+	$(VENV)/$(BIN)/samseg infer
 
 test: $(VENV)/.installed-test
 	$(RUN) $(SUITE)
@@ -24,7 +27,7 @@ test-kinds: $(VENV)/.installed-test
 	SAMSEG_CPU=$$kind $(RUN) $(SUITE) tests/encoders tests/adapters tests/models tests/predict tests/inference tests/test_docs.py; done
 
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/bin/python $(SUITE)
+	$(LOWEST)/$(BIN)/python $(SUITE)
 
 # The page and the report in headless Chromium. Without a Chromium, and without apt to get one, the tests are skipped.
 test-demo: $(VENV)/.installed-test $(VENV)/.installed-demo
@@ -35,6 +38,9 @@ test-demo: $(VENV)/.installed-test $(VENV)/.installed-demo
 lint: $(VENV)/.installed-lint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/$(BIN)/vermin --no-tips --violations --target=3.10- samseg benchmarks tools tests docs setup.py
+	$(RUN) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(RUN) -m check_jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 notebooks: $(VENV)/.installed-test
 	$(RUN) -m tests.notebooks
@@ -42,21 +48,26 @@ notebooks: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	$(RUN) -m mkdocs build --quiet --strict
 
-%/bin/python:
+dist: $(VENV)/.installed-release
+	rm -rf dist
+	$(RUN) -m build
+	$(RUN) -m twine check --strict dist/*
+
+%/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v >= (3, 10) else "samseg needs Python 3.10 or later, found %d.%d; name another: make PYTHON=python3.12 ..." % v)'
 	$(PYTHON) -m venv $*
 
-$(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: setup.py setup.cfg pyproject.toml | $(VENV)/pyvenv.cfg
 	$(RUN) -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-demo $(VENV)/.installed-docs: $(VENV)/.installed-%: $(VENV)/.installed
+$(EXTRAS:%=$(VENV)/.installed-%): $(VENV)/.installed-%: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --editable '.[$*]'
 	@touch $@
 
-$(LOWEST)/.installed: setup.cfg pyproject.toml | $(LOWEST)/bin/python
-	$(LOWEST)/bin/python -m pip install --quiet uv
-	$(LOWEST)/bin/python -m uv pip install --quiet --resolution lowest-direct --editable '.[test]'
+$(LOWEST)/.installed: setup.py setup.cfg pyproject.toml | $(LOWEST)/pyvenv.cfg
+	$(LOWEST)/$(BIN)/python -m pip install --quiet uv
+	$(LOWEST)/$(BIN)/python -m uv pip install --quiet --resolution lowest-direct --editable '.[test]'
 	@touch $@
 
 clean:

@@ -10,7 +10,7 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,12 +58,22 @@ def run(args: Namespace) -> None:
     print("| row | fault | times | what happened |\n| --- | --- | ---: | --- |", flush=True)
     for name in args.rows or ROWS:
         random.seed(args.seed)
-        with TemporaryDirectory() as folder, contextlib.chdir(folder):
+        with TemporaryDirectory() as folder, working_in(folder):
             write_scenes(Path("data"))
             Path("tiny.yaml").write_text(yaml.safe_dump(CONVOLUTIONS))
             found = ROWS[name](args.times)
         happened = "; ".join(f"{count} {what}" for what, count in found.most_common())
         print(f"| `{name}` | {ROWS[name].__doc__} | {found.total()} | {happened} |", flush=True)
+
+
+@contextlib.contextmanager
+def working_in(folder: str) -> Iterator[None]:
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def result(folder: Path) -> tuple:

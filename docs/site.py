@@ -1,8 +1,8 @@
 """Pages of the site that are not in this folder, and links that lead out of it: a hook of MkDocs (see mkdocs.yml).
 
 The commands, the configurations and the Python API are read off the code, so these pages cannot differ from it;
-CONTRIBUTING.md and the notebooks are taken from where they lie. Markdown is written for readers of the repository:
-links to these files are turned to their pages.
+CONTRIBUTING.md, CHANGELOG.md and the notebooks are taken from where they lie. Markdown is written for readers of the
+repository: links to these files are turned to their pages.
 """
 
 import json
@@ -22,6 +22,7 @@ from samseg.config.shipped import shipped
 ROOT = Path(__file__).parents[1]
 LINKS = {  # as they stand in the Markdown, and as they lead to the site's pages
     r"(?:\.\./)?CONTRIBUTING\.md": "contributing.md",
+    r"(?:\.\./)?CHANGELOG\.md": "changelog.md",
     r"(?:\.\./)?configs/": "configurations.md",
     r"(?:\.\./)?configs/(\w+)\.yaml": r"configurations.md#\1",
     r"(?:\.\./)?notebooks/(\w+)\.ipynb": r"notebooks/\1.md",
@@ -46,6 +47,7 @@ def on_files(files, config):
         "configurations.md": configurations(),
         "python.md": python(),
         "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"),
+        "changelog.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
     }
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
         pages[f"notebooks/{notebook.stem}.md"] = page_of(notebook)

@@ -38,6 +38,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "make test": "it runs this",
     "make lint": ".ci/run runs it",
     "make docs": ".ci/run runs it",
+    "make dist": ".ci/run runs it",
     "make notebooks": "it takes minutes; tests/test_notebooks.py runs them in small",
     "make test-lowest": "it downloads gigabytes",
     "python -m pytest -m slow": "it takes minutes",

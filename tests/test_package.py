@@ -1,6 +1,7 @@
 """The distribution: what it holds, and that it works without the clone."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import samseg
 
@@ -73,6 +75,14 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(built):
         assert {name for name in archive.namelist() if ".dist-info/" not in name} == needed()
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         assert not [member.name for member in archive if member.issym() or member.islnk()]
+
+
+def test_the_version_is_cited_and_in_the_changelog():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == samseg.__version__
+    headings = re.findall(r"^## (.+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert headings[0] == "[Unreleased]"
+    released = [re.match(r"\[(.+)\] - \d{4}-\d\d-\d\d$", heading)[1] for heading in headings[1:]]
+    assert not released or released[0] == samseg.__version__
 
 
 def test_it_works_without_the_clone(built, tmp_path):

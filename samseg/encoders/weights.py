@@ -74,7 +74,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 def read_torch(path: Path) -> Any:
     """What `torch.save` wrote, of tensors and plain values alone; WeightsError for anything else. No code is run."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # about pickle's protocols
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle's protocols
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler stumbled on
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a file cut short
