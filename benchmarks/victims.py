@@ -3,19 +3,22 @@
 import contextlib
 import os
 import random
-import runpy
 import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Iterator
+from functools import cache
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
 from PIL import Image
+
+from samseg.cli.main import main
 
 CONVOLUTIONS = {
     "model": {
@@ -35,6 +38,29 @@ TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--r
 TWO += ["--rdzv-endpoint=localhost:0", "-m", "samseg"]
 
 
+@cache
+def forked() -> BaseContext:
+    """Starts processes that are forked from one that is on one thread, and has nothing open."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(
+        ["samseg.cli.main", "samseg.cli.train", "samseg.training.run", "samseg.data.augment"]
+    )
+    first = context.Process(target=int)
+    first.start()
+    first.join(120)  # then all is imported
+    return context
+
+
+def _call(log: Path, arguments: list[str]) -> None:
+    """`samseg` with the ``arguments``; what it prints goes into the file ``log``."""
+    with open(log, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    main(arguments)
+
+
 def write_scenes(root: Path) -> None:
     """Noise with a green and a blue square on each picture."""
     generator = np.random.default_rng(0)
@@ -52,46 +78,26 @@ def write_scenes(root: Path) -> None:
 
 
 class Process:
-    """A command of samseg in a process of its own, forked from this one, which has imported everything already."""
+    """A command of samseg in a process of its own, which has imported everything already."""
 
     def __init__(self, *arguments: object):
-        sys.stdout.flush()
-        self.log, self.started = Path("log.txt").absolute(), time.monotonic()
-        self.pid, self.code = os.fork(), None
-        if self.pid == 0:
-            with open(self.log, "w") as log:
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
-            # Whoever runs us may have put something of its own in place of these.
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            code = 1
-            try:
-                sys.argv = ["samseg", *map(str, arguments)]
-                runpy.run_module("samseg", run_name="__main__")
-            except SystemExit as end:
-                code = end.code or 0
-            except BaseException:
-                traceback.print_exc()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-    def ended(self) -> bool:
-        if self.code is None and (found := os.waitpid(self.pid, os.WNOHANG))[0]:
-            self.code = os.waitstatus_to_exitcode(found[1])
-        return self.code is not None
+        self.log = Path("log.txt").absolute()
+        self.log.write_bytes(b"")
+        self.process = forked().Process(target=_call, args=(self.log, [str(argument) for argument in arguments]))
+        self.process.start()
+        self.started = time.monotonic()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it ended within so many seconds; it is killed otherwise."""
-        while not self.ended() and time.monotonic() - self.started < seconds:
-            time.sleep(0.005)
-        if self.ended():
-            return True
-        os.kill(self.pid, signal.SIGKILL)
-        _, status = os.waitpid(self.pid, 0)
-        self.code = os.waitstatus_to_exitcode(status)
-        return False
+        """Whether it ended within so many seconds of its start; it is killed otherwise."""
+        self.process.join(max(0, self.started + seconds - time.monotonic()))
+        in_time = not self.process.is_alive()
+        self.process.kill()
+        self.process.join(60)
+        return in_time
+
+    @property
+    def code(self) -> int | None:
+        return self.process.exitcode
 
     def outcome(self) -> str:
         """The words of the table."""
@@ -110,27 +116,28 @@ class Launched(Process):
     """Two processes that train together, as torchrun starts them."""
 
     def __init__(self, *settings: str):
-        self.log, self.started, self.code = Path("log.txt").absolute(), time.monotonic(), None
+        self.log, self.started = Path("log.txt").absolute(), time.monotonic()
         with open(self.log, "w") as log:
             command = [*TWO, "train", "tiny.yaml", "data.root=data", "train.batch_size=1", *settings]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
-    def ended(self) -> bool:
-        self.code = self.process.poll()
-        return self.code is not None
-
     def wait(self, seconds: float) -> bool:
         """Whether it ended within so many seconds; else the launcher or one of the two is killed, the rest follows."""
-        while not self.ended() and time.monotonic() - self.started < seconds:
-            time.sleep(0.005)
-        if self.ended():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(max(0, self.started + seconds - time.monotonic()))
             return True
         all_of_them = [self.process.pid, *children(self.process.pid)]
         os.kill(random.choice(all_of_them), signal.SIGKILL)
-        self.code = self.process.wait()
+        self.process.wait(120)
+        deadline = time.monotonic() + 120
         while any(alive(pid) for pid in all_of_them):
+            assert time.monotonic() < deadline, "one of the processes is left"
             time.sleep(0.005)
         return False
+
+    @property
+    def code(self) -> int | None:
+        return self.process.returncode
 
 
 def children(pid: int) -> list[int]:

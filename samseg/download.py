@@ -40,7 +40,7 @@ def download(
     """
     part = file.with_name(f"{file.name}.{sha256[:8]}.part")
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{part}.lock"):
+    with FileLock(f"{part}.lock"):  # whoever has it goes on, or gives up a connection that stalls, or has ended
         if file.exists():
             return
         while True:

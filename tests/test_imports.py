@@ -117,7 +117,7 @@ def test_import_is_light():
         loaded.append(heavy & set(sys.modules) - {"cv2"})  # the dataset reads images with it
         print(*map(sorted, loaded))
     """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
     assert done.stdout.splitlines()[-1] == "[] [] []"
 
 

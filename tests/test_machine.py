@@ -37,7 +37,7 @@ def test_prediction_keeps_the_memory_that_it_frees(tmp_path):
     run = write_run(tmp_path / "run")
     Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
     command = [sys.executable, "-c", FAULTS, "infer", run, tmp_path / "photo.png", "--out", tmp_path / "out"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.rsplit("faults", 1)[1]) < 1000  # of 16384 pages
 

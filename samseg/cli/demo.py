@@ -34,4 +34,4 @@ def run(args: Namespace) -> None:
         if args.host != LOOPBACK:
             print("WARNING: everybody who reaches this machine can use the page; there is no password")
         print(f"open {address} (Ctrl-C ends it)", flush=True)
-        threading.Event().wait()
+        threading.Event().wait()  # until Ctrl-C

@@ -17,7 +17,8 @@ def in_workers(workers: int) -> dict[str, Any]:
     """Arguments of a DataLoader that reads in so many processes, which end with this one; 0: in this one.
 
     What the loader is given is pickled for them. On Linux they are forked from a server, which is started here if it
-    does not run yet; elsewhere they are started as Python does there.
+    does not run yet; elsewhere they are started as Python does there. The loader waits for them as long as a disk takes
+    to answer, and notices when one has died.
     """
     options = {"num_workers": workers, "worker_init_fn": _prepare}
     if workers and LINUX:

@@ -41,7 +41,7 @@ def ahead(items: Generator[T, None, None], depth: int) -> Iterator[T]:
     thread.start()
     try:
         while True:
-            item, error = queue.get()
+            item, error = queue.get()  # the thread puts a last one, whatever happens to it
             if error is not None:
                 raise error
             if item is END:
@@ -49,4 +49,4 @@ def ahead(items: Generator[T, None, None], depth: int) -> Iterator[T]:
             yield item
     finally:
         stopped.set()
-        thread.join()
+        thread.join()  # as long as a read takes: what it holds open is to be closed
