@@ -4,7 +4,7 @@ import json
 import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from samseg.cli.options import add_settings
 from samseg.errors import InputError
@@ -47,10 +47,10 @@ def run(args: Namespace) -> int | None:
     from samseg.data.check.problems import DataProblems
 
     given = Path(args.data)
-    config = _configuration(given, args.overrides)
+    config, found, what = _configuration(given, args.overrides)
     data = config.data
     prepare_sample(Path(data.root))
-    print(f"{data.root}, data.source={data.source}")
+    print(f"{data.root}, data.source={data.source}{': ' if what else ''}{what}")
     try:
         print(task_of(config).check(_splits(data)))
     except DataProblems as error:
@@ -61,15 +61,15 @@ def run(args: Namespace) -> int | None:
     if not given.is_dir():
         print(args.words(f"nothing is wrong; next: samseg train {shlex.join([args.data, *args.overrides])}"))
         return None
-    found = {"root": data.root, "source": data.source, "classes": json.dumps(data.classes, ensure_ascii=False)}
-    settings = {f"data.{key}": f"data.{key}={value}" for key, value in found.items()}
-    settings |= {key: word for word in args.overrides if (key := word.partition("=")[0]) not in settings}
-    command = f"samseg train CONFIG {shlex.join(settings.values())}"
+    texts = {key: value if key == "root" else json.dumps(value, ensure_ascii=False) for key, value in found.items()}
+    settings = [f"data.{key}={text}" for key, text in texts.items()]
+    command = f"samseg train buildings {shlex.join([*settings, *args.overrides])}"
     print(args.words(f"nothing is wrong; next, with names of your own: {command}"))
     return None
 
 
-def _configuration(given: Path, overrides: list[str]) -> "RunConfig":
+def _configuration(given: Path, overrides: list[str]) -> "tuple[RunConfig, dict[str, Any], str]":
+    """The configuration; of a folder also what was found there, by its key in ``data``, and that in words."""
     from samseg.config.guess import config_for
     from samseg.config.load import load_config
     from samseg.config.shipped import find_config, shipped
@@ -79,7 +79,7 @@ def _configuration(given: Path, overrides: list[str]) -> "RunConfig":
         return config_for(given, overrides)
     if not given.exists() and given.suffix not in YAML_SUFFIXES and str(given) not in shipped():
         raise InputError(f"no such folder: {given}; a configuration is a YAML file, or one of {', '.join(shipped())}")
-    return load_config(find_config(given), overrides)
+    return load_config(find_config(given), overrides), {}, ""
 
 
 def _splits(data: "DataConfig") -> list[str]:

@@ -2,45 +2,54 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from samseg.config import typed_yaml
 from samseg.config.load import load_config
 from samseg.config.schema import RunConfig
+from samseg.data.check.problems import DataProblems, Problem
 from samseg.data.classes import IGNORE_INDEX, SMOOTHED, packed_colours
-from samseg.data.config import DataConfig, complete_data, open_source
+from samseg.data.config import DataConfig, complete_data, open_source, source_settings, split_images
+from samseg.data.recognise import recognise, unrecognised
 from samseg.data.sources import Source, source_class
+from samseg.data.sources.places import SPLITS
 from samseg.errors import InputError
 from samseg.files import READERS
 
-SPLITS = ("train", "val", "test")
+
+class Guess(NamedTuple):
+    """A configuration, what of its keys under ``data`` must be said to have it, and what was recognised, for people."""
+
+    config: RunConfig
+    settings: dict[str, Any]
+    what: str
 
 
-def config_for(root: Path, overrides: list[str]) -> RunConfig:
+def config_for(root: Path, overrides: list[str]) -> Guess:
     """The defaults with ``overrides`` for the data under ``root``.
 
-    What they leave out of ``data.source`` and ``data.classes`` is found: the source by the files' places, and as a
-    class each value of the masks, or each label by its name. InputError where no classes can be told.
+    What they leave out of ``data`` is found: the source and its keys by the files' places, splits that are to be drawn
+    where there are none, and as a class each value of the masks, or each label by its name. InputError where nothing is
+    recognised, or no classes can be told.
     """
     given = {override.partition("=")[0] for override in overrides}
-    found: dict[str, Any] = {"root": str(root), "source": guess_source(root)}
+    found: dict[str, Any] = {"root": str(root)}
+    data = typed_yaml.load(RunConfig, {"data": found}, overrides).data
+    asked = data.source is None
+    layout = recognise(data)
+    if asked and data.source is None and any(root.iterdir()):
+        raise unrecognised(root)
+    if layout is not None:
+        if not layout.splits and "data.split" not in given:
+            found["split"] = data.split = _shares(data)
+        if layout.ignore and "data.ignore" not in given:
+            found["ignore"] = data.ignore = list(layout.ignore)
     if "data.classes" not in given:
-        data = typed_yaml.load(RunConfig, {"data": found}, overrides).data
         complete_data(data)
-        found["classes"] = guess_classes(data)
-    return load_config({"data": found}, overrides)
-
-
-def guess_source(root: Path) -> str:
-    """The source whose files lie under ``root``; folders where they do or none is known by its files."""
-    folders = [root / split for split in SPLITS]
-    if any((folder / kind).is_dir() for folder in folders for kind in ("masks", "instances")):
-        return "folders"
-    if any((folder / "annotations.json").is_file() for folder in folders):
-        return "coco"
-    return "labelme" if any(any(folder.glob("[!.]*.json")) for folder in folders) else "folders"
+        found["classes"] = guess_classes(data) if layout is None or layout.classes is None else layout.classes
+    return Guess(load_config({"data": found}, overrides), found, layout.what if layout else "")
 
 
 def guess_classes(data: DataConfig) -> dict[str, Any]:
@@ -56,20 +65,38 @@ def guess_classes(data: DataConfig) -> dict[str, Any]:
             errors.append(error)
     if not sources:
         raise errors[0]
+    wrong = [Problem(source.split, name, error) for source in sources for name, error in source.wrong.items()]
+    if wrong and not any(source.names for source in sources):
+        raise DataProblems(wrong)
     if source_class(data.source).named:
-        names = sorted({name for source in sources for name in source.categories} - {"background"})
-        nothing = [None, "background"] if any("background" in source.categories for source in sources) else None
-        return {"background": nothing} | {name: name for name in names}
+        names = {name for source in sources for name, objects in source.categories.items() if objects}
+        if not names and wrong:
+            raise DataProblems(wrong)
+        if not names:
+            images = sum(len(source.names) for source in sources)
+            raise InputError(f"none of the {images} images in {data.root} has an object, so there are no classes")
+        nothing = [None, "background"] if "background" in names else None
+        return {"background": nothing} | {name: name for name in sorted(names - {"background"})}
     masks = _masks(sources, colours=False)
     if colours := any(one.ndim == 2 for one in masks):
         masks = [packed_colours(one) for one in _masks(sources, colours)]
-    found = sorted({value for one in _clean(masks) for value in one.tolist()})
+    found = sorted({value for one in _clean(masks) for value in one.tolist()} - set(data.ignore if not colours else []))
     if len(found) > IGNORE_INDEX:
         raise InputError(
             f"the masks of {data.root} hold {len(found)} values, more than there can be classes ({IGNORE_INDEX}): so "
             "many come from smoothing or JPEG, or are numbers of objects; name the classes with data.classes"
         )
     return {f"#{value:06x}" if colours else str(value): f"#{value:06x}" if colours else value for value in found}
+
+
+def _shares(data: DataConfig) -> list[float]:
+    """``data.split`` for data without splits, or with train and test alone."""
+    try:
+        source_class(data.source).check_splits(source_settings(data))
+        split_images(data, "test")
+    except InputError:
+        return [0.7, 0.15, 0.15]
+    return [0.85, 0.15]
 
 
 def _clean(masks: list[np.ndarray]) -> list[np.ndarray]:

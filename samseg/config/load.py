@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from samseg.config import typed_yaml
 from samseg.config.schema import RunConfig
 from samseg.data.config import complete_data
+from samseg.data.recognise import recognise
 from samseg.encoders import VARIANTS
 from samseg.errors import ConfigError, require
 from samseg.features.store import DTYPES
@@ -25,11 +26,14 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 def load_config(source: str | Path | dict[str, Any], overrides: list[str] | None = None) -> RunConfig:
     """Read a YAML file with ``dotted.key=value`` overrides, check every value, fill in those that follow from others.
 
-    A tree of values may be given instead of the file.
+    A tree of values may be given instead of the file. Where it does not say ``data.source``, the source and its keys
+    are those that are recognised under ``data.root``.
 
     Raises ConfigError, one line, for anything that is unknown, mistyped or out of range.
     """
-    return _completed(typed_yaml.load(RunConfig, source, overrides or []))
+    config = typed_yaml.load(RunConfig, source, overrides or [])
+    recognise(config.data)
+    return _completed(config)
 
 
 def run_config(text: str, source: object, overrides: Sequence[str] = ()) -> RunConfig:

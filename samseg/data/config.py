@@ -8,9 +8,11 @@ from typing import Any
 from samseg.data.sources import SOURCES, Source, source_class
 from samseg.data.sources.coco import CocoConfig
 from samseg.data.sources.folders import FoldersConfig
+from samseg.data.sources.label_studio import LabelStudioConfig
 from samseg.data.sources.labelme import LabelmeConfig
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.data.sources.places import SPLITS
+from samseg.data.sources.yolo import YoloConfig
 from samseg.data.splits import check_shares, drawn
 from samseg.errors import ConfigError, InputError
 
@@ -22,13 +24,14 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # SAM's, which are Ima
 @dataclass
 class DataConfig:
     # folders: images and masks, paired by name: root/SPLIT/images and masks, or as folders says below. coco:
-    # root/SPLIT/images and annotations.json, see coco below. labelme: root/SPLIT, with a JSON file beside each image,
-    # see labelme below. maps: georeferenced rasters with polygons, lines, points or rasters as labels, see maps below.
+    # root/SPLIT/images and annotations.json, see coco below. yolo: polygons in text files. label-studio: its own JSON.
+    # labelme: root/SPLIT, with a JSON file beside each image, see labelme below. maps: georeferenced rasters with
+    # polygons, lines, points or rasters as labels, see maps below.
     # null: what is recognised under root, which samseg check tells.
     source: str | None = None
     root: str = "data/sample"  # holds train/, val/, test/; relative to the current directory
-    # Where there are no splits: shares of train, val and test (or of train and val), [0.7, 0.15, 0.15]. Each image is
-    # drawn by its name alone, and stays where it is when others are added; of a root with splits, those of train are.
+    # Where there are no splits: shares of train, val and test, [0.7, 0.15, 0.15], or of train and val, [0.85, 0.15].
+    # Each image is drawn by its name alone, and stays where it is when others are added. A train/ that is there is cut.
     split: list[float] | None = None
     split_seed: int = 0  # another draws other splits
     group: str | None = None  # "(patient\\d+)_.*": what the brackets capture of a name is drawn together
@@ -50,6 +53,8 @@ class DataConfig:
     std: list[float] = field(default_factory=lambda: list(STD))
     folders: FoldersConfig = field(default_factory=FoldersConfig)
     coco: CocoConfig = field(default_factory=CocoConfig)
+    yolo: YoloConfig = field(default_factory=YoloConfig)
+    label_studio: LabelStudioConfig = field(default_factory=LabelStudioConfig)
     labelme: LabelmeConfig = field(default_factory=LabelmeConfig)
     maps: MapsConfig = field(default_factory=MapsConfig)
 
@@ -61,9 +66,12 @@ class DataConfig:
 
 def open_source(data: DataConfig, split: str) -> Source:
     """The images and labels of a split; InputError where they are not as the source needs them."""
-    if data.split is None or split not in SPLITS:
-        return source_class(data.source)(data.root, split, source_settings(data))
-    source = source_class(data.source)(data.root, "train", source_settings(data))
+    cls, settings = source_class(data.source), source_settings(data)
+    if not _is_drawn(data, split):
+        if data.split is not None:
+            cls.check_splits(settings)
+        return cls(data.root, split, settings)
+    source = cls(data.root, "train", settings)
     kinds = drawn([*source.names, *source.wrong], data.split, data.split_seed, data.group)
     source.split, names = split, source.names
     source.names = [name for name in names if kinds[name] == split]
@@ -76,10 +84,15 @@ def open_source(data: DataConfig, split: str) -> Source:
 
 def split_images(data: DataConfig, split: str) -> list[Path]:
     """The image files of a split, labelled or not; InputError where there are none to be had."""
-    if data.split is not None and split in SPLITS:
+    if data.split is not None:
         source = open_source(data, split)
         return [source.image_file(name) for name in source.names]
     return source_class(data.source).images(data.root, split, source_settings(data))
+
+
+def _is_drawn(data: DataConfig, split: str) -> bool:
+    """Whether a split is drawn from what lies under train; where the shares are of train and val, test is not."""
+    return data.split is not None and split in SPLITS[: len(data.split)]
 
 
 def source_settings(data: DataConfig) -> object | None:

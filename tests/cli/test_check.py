@@ -47,7 +47,7 @@ def test_sound_data_by_configuration_and_by_folder(command, root, tiny_config):
     ]
     code, out, _ = command("check", root, "data.source=folders", "data.image_size=32")
     assert code == 0 and not Path("problems.png").exists()
-    settings = dict(word.split("=") for word in shlex.split(out.rpartition("samseg train CONFIG ")[2]))
+    settings = dict(word.split("=") for word in shlex.split(out.rpartition("samseg train buildings ")[2]))
     assert json.loads(settings.pop("data.classes")) == {"0": 0, "1": 1, "2": 2, "9": 9}
     assert settings == {"data.root": str(root), "data.source": "folders", "data.image_size": "32"}
 

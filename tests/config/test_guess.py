@@ -35,22 +35,22 @@ COLOURS = np.uint8([[[255, 0, 0], [0, 0, 0]]])
     ],
 )
 def test_each_value_is_a_class_but_not_what_smoothing_made(tmp_path, masks, classes):
-    data = config_for(pairs(tmp_path, *masks), []).data
+    data = config_for(pairs(tmp_path, *masks), []).config.data
     assert data.source == "folders" and data.classes == classes
 
 
 def test_labels_of_other_layouts_are_found_by_their_names(tmp_path):
     test_labelme.write(tmp_path / "labelme", [*test_labelme.SHAPES, test_labelme.CELL | {"label": "background"}])
-    data = config_for(tmp_path / "labelme", []).data
+    data = config_for(tmp_path / "labelme", []).config.data
     names = {"background": [None, "background"], "cell": "cell", "plate": "plate"}
     assert data.source == "labelme" and data.classes == names
     test_coco.write(tmp_path / "coco", test_coco.ANNOTATIONS)
-    data = config_for(tmp_path / "coco", []).data
+    data = config_for(tmp_path / "coco", []).config.data
     assert data.source == "coco" and data.classes == {"background": None, "cell": "cell", "plate": "plate"}
 
 
 def test_what_is_said_is_not_guessed(tmp_path):
-    data = config_for(pairs(tmp_path, FEW), ["data.classes={a: 0, b: [7, 255]}", "data.image_size=64"]).data
+    data = config_for(pairs(tmp_path, FEW), ["data.classes={a: 0, b: [7, 255]}", "data.image_size=64"]).config.data
     assert data.classes == {"a": 0, "b": [7, 255]} and data.image_size == 64
 
 

@@ -72,9 +72,18 @@ def test_one_folder_is_cut_into_splits(scenes, tmp_path):
         for source in sources:
             assert source.names and [file.stem for file in split_images(data, source.split)] == source.names
             assert f"{source.split}: {len(source.names)} of 6 images, drawn by data.split=" in source.notes[-1]
-        with pytest.raises(InputError, match=r"data.split=\[0.9, 0.1\] gives test none of the 6 images"):
-            data.split = [0.9, 0.1]
-            open_source(data, "test")
+        data.split = [0.9, 0.1]  # of train and val: test lies where it lies
+        if folders is None:
+            assert open_source(data, "test").names == ["test0", "test1"]
+        else:
+            with pytest.raises(ConfigError, match="data.folders.images must hold {split}"):
+                open_source(data, "test")
+
+
+def test_a_split_of_no_images_is_one_line(scenes):
+    data = DataConfig(root=str(scenes), split=[0.5, 0.5, 0.0])
+    with pytest.raises(InputError, match=r"data.split=\[0.5, 0.5, 0.0\] gives test none of the 6 images"):
+        open_source(data, "test")
 
 
 def test_without_splits_the_way_out_is_named():

@@ -2,14 +2,18 @@
 
 from samseg.data.sources.coco import CocoSource
 from samseg.data.sources.folders import FolderSource
+from samseg.data.sources.label_studio import LabelStudioSource
 from samseg.data.sources.labelme import LabelmeSource
 from samseg.data.sources.maps import MapsSource
 from samseg.data.sources.source import Source
+from samseg.data.sources.yolo import YoloSource
 from samseg.errors import ConfigError, did_you_mean
 
 SOURCES: dict[str, type[Source]] = {
     "folders": FolderSource,
     "coco": CocoSource,
+    "yolo": YoloSource,
+    "label-studio": LabelStudioSource,
     "labelme": LabelmeSource,
     "maps": MapsSource,
 }

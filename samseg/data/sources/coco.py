@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from samseg.data.formats.images import image_shape
 from samseg.data.raster import Window, cut
 from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
 from samseg.data.sources.files import FileSource, images_in, places, some
-from samseg.data.sources.places import check_places
+from samseg.data.sources.places import annotation_files, check_places, files_meant, folder_of_images, name_in, place
+from samseg.data.sources.source import Layout
 from samseg.errors import InputError
 
 Id = int | str  # of images and categories; any JSON would do, but others cannot be told apart
@@ -46,9 +47,10 @@ class CocoSource(FileSource):
 
     def __init__(self, root: str | Path, split: str, settings: CocoConfig | None = None):
         super().__init__(root, split, settings)
-        folder, self._annotations = places(root, split, settings or CocoConfig())
+        settings = settings or CocoConfig()
+        folder, self._annotations = places(root, split, settings)
         listed = images_in(folder)
-        content = _read(self._annotations)
+        content = self._content(listed)
         numbers = self._number(content["categories"])
         names = self._list(content["images"], folder)
         self._objects: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -61,15 +63,34 @@ class CocoSource(FileSource):
         self._objects = dict(self._objects)
         for number, category in enumerate(self.categories, start=1):
             self.categories[category] = counts[number]
-        self._note(len(listed))
+        shared = "{split}" in settings.annotations and "{split}" not in settings.images
+        self._note(0 if shared else len(listed))
 
     @classmethod
     def check_splits(cls, settings: CocoConfig) -> None:
-        check_places(cls.section, settings, ("images", "annotations"))
+        check_places(cls.section, settings, ["annotations"])
+
+    @classmethod
+    def recognise(cls, root: Path) -> Layout | None:
+        """By its JSON files, up to two folders deep; of several for training those of instances, as COCO calls them."""
+        found = annotation_files(root, _begins_as_coco)
+        if not found:
+            return None
+        text = min(found, key=lambda text: ("{split}" not in text, "instances" not in text, text))
+        images = folder_of_images(root, text)
+        splits = "{split}" in text and place(root, text, "val").is_file()
+        return Layout(CocoConfig(images, text), f"COCO's JSON {text}, images in {images or root}/", splits)
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: CocoConfig | None = None) -> list[Path]:
-        return images_in(places(root, split, settings or CocoConfig())[0])
+        settings = settings or CocoConfig()
+        if "{split}" not in settings.images:  # those of all splits lie there
+            return sorted(cls(root, split, settings).files.values())
+        return images_in(places(root, split, settings)[0])
+
+    def _content(self, images: list[Path]) -> dict[str, Any]:
+        """What the annotations say of the ``images`` of the folder, as COCO's JSON has it."""
+        return _read(self._annotations)
 
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         """The numbers of `categories` (H, W) uint16."""
@@ -118,8 +139,13 @@ class CocoSource(FileSource):
 
     def _list(self, images: list[dict[str, Any]], folder: Path) -> dict[Id, str]:
         """Set `names`, `files` and sizes; gives the names by image id. A name is the file's without its suffix."""
-        names = {image["id"]: Path(image["file_name"]).with_suffix("").as_posix() for image in images}
-        self.files = {names[image["id"]]: folder / image["file_name"] for image in images}
+        listed = [image["file_name"] for image in images]
+        files = files_meant(folder, listed)
+        missing = [PurePath(name).name for name, file in zip(listed, files, strict=True) if file is None]
+        if missing:
+            raise InputError(f"{self._annotations} lists {some(missing, 'image')} not in {folder}")
+        names = {image["id"]: name_in(folder, file) for image, file in zip(images, files, strict=True)}
+        self.files = {names[image["id"]]: file for image, file in zip(images, files, strict=True)}
         self._sizes: dict[str, tuple[int, int] | None] = {}
         for image in images:
             where = f"{self._annotations}: image {image['id']} ({image['file_name']})"
@@ -129,10 +155,7 @@ class CocoSource(FileSource):
         twice = [name for name, count in Counter(names.values()).items() if count > 1]
         if twice or len(names) < len(images):
             raise InputError(f"{self._annotations} lists two images of one name or id: {(twice or ['an id'])[0]}")
-        missing = [file.name for file in self.files.values() if not file.is_file()]
-        if missing:
-            raise InputError(f"{self._annotations} lists {some(missing, 'image')} not in {folder}")
-        if not names:
+        if not names and not self.wrong:
             raise InputError(f"{self._annotations} lists no images")
         return names
 
@@ -159,6 +182,10 @@ class CocoSource(FileSource):
                 f"{self.split}: {in_folder - len(self.names)} images in the folder are not in {self._annotations.name} "
                 "and are left out"
             )
+
+
+def _begins_as_coco(start: bytes) -> bool:
+    return start.startswith(b"{") and (b'"images"' in start or b'"annotations"' in start)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Pairs of files: images and masks of one name, as images/ and masks/ of a split; instances beside them, or alone."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,27 +7,13 @@ import numpy as np
 from samseg.data.formats.images import LABEL_SUFFIXES, SUFFIXES, image_shape, orientation, read_label
 from samseg.data.raster import Window
 from samseg.data.sources.files import FileSource, some
-from samseg.data.sources.places import Pattern, check_places, normal, place
+from samseg.data.sources.folder_layouts import recognise_folders
+from samseg.data.sources.folders_config import FoldersConfig, patterns_of
+from samseg.data.sources.places import check_places, normal, place
+from samseg.data.sources.source import Layout
 from samseg.errors import InputError
 
 MOST_OBJECTS = 2**16 - 1  # of an image
-
-
-@dataclass
-class FoldersConfig:
-    """Where a split's files lie under data.root, and what they are called.
-
-    {split} stands for train, val or test; {name} for what an image and its mask share, and **/{name} includes folders
-    inside the folder. Without an ending it is any of PNG, TIFF and JPEG, of masks also of BMP, GIF and NPY. Cityscapes
-    is images: "leftImg8bit/{split}/**/{name}_leftImg8bit.png", masks: "gtFine/{split}/**/{name}_gtFine_labelIds.png".
-    """
-
-    images: str = "{split}/images/{name}"
-    masks: str | None = "{split}/masks/{name}"  # null: there are instances alone
-    instances: str | None = "{split}/instances/{name}"  # files that number the objects; used where the folder is there
-    names: str | None = (
-        None  # a text file of the names that are used, one a line, as ImageSets/Segmentation/{split}.txt
-    )
 
 
 class FolderSource(FileSource):
@@ -45,7 +30,7 @@ class FolderSource(FileSource):
     def __init__(self, root: str | Path, split: str, settings: FoldersConfig | None = None):
         super().__init__(root, split, settings)
         settings = settings or FoldersConfig()
-        patterns, found = _patterns(settings), _files(root, split, settings)
+        patterns, found = patterns_of(settings), _files(root, split, settings)
         folders = {kind: pattern.folder(root, split) for kind, pattern in patterns.items()}
         self.files = found["image"]
         self._masks, self._instances = found.get("mask"), found.get("instance")
@@ -69,12 +54,16 @@ class FolderSource(FileSource):
 
     @classmethod
     def complete(cls, settings: FoldersConfig) -> None:
-        _patterns(settings)
+        patterns_of(settings)
 
     @classmethod
     def check_splits(cls, settings: FoldersConfig) -> None:
         label = "instances" if settings.masks is None else "masks"
         check_places(cls.section, settings, ["names"] if settings.names else ["images", label])
+
+    @classmethod
+    def recognise(cls, root: Path) -> Layout | None:
+        return recognise_folders(root)
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: FoldersConfig | None = None) -> list[Path]:
@@ -126,15 +115,9 @@ class FolderSource(FileSource):
         return f"{self._instances[name]} (without masks/: 1 in objects, 0 elsewhere)"
 
 
-def _patterns(settings: FoldersConfig) -> dict[str, Pattern]:
-    keys = {"image": "images", "mask": "masks", "instance": "instances"}
-    written = {kind: (f"data.folders.{key}", getattr(settings, key)) for kind, key in keys.items()}
-    return {kind: Pattern(key, text) for kind, (key, text) in written.items() if text is not None}
-
-
 def _files(root: str | Path, split: str, settings: FoldersConfig) -> dict[str, dict[str, Path]]:
     """The files by name of each kind whose folder is there; InputError where there are no images."""
-    patterns = _patterns(settings)
+    patterns = patterns_of(settings)
     folders = {kind: pattern.folder(root, split) for kind, pattern in patterns.items()}
     if not folders["image"].is_dir():
         raise _no_folder(folders["image"])

@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 from samseg.data.raster import Window, cut
 from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
 from samseg.data.sources.files import FileSource, images_in, places, some
-from samseg.data.sources.places import by_stem, check_places, normal
+from samseg.data.sources.places import SPLITS, annotation_files, by_stem, check_places, folder_of_images, normal, place
+from samseg.data.sources.source import Layout
 from samseg.errors import InputError, did_you_mean, require
 
 POINTS = {  # that a shape must have at least; rotation is what some tools call labelme's oriented_rectangle
@@ -95,6 +96,19 @@ class LabelmeSource(FileSource):
     def complete(cls, settings: LabelmeConfig) -> None:
         for key in ("line_width", "point_radius"):
             require(f"data.labelme.{key}", getattr(settings, key), "pixels, 1 or more", lambda value: value >= 1)
+
+    @classmethod
+    def recognise(cls, root: Path) -> Layout | None:
+        """By JSON files, which lie beside their images: in folders of splits, or in one."""
+        if any(any(place(root, "{split}", split).glob("[!.]*.json")) for split in SPLITS):
+            splits = place(root, "{split}", "val").is_dir()
+            return Layout(LabelmeConfig(), "labelme's JSON files beside their images", splits)
+        found = annotation_files(root, lambda start: b'"shapes"' in start)
+        if not found:
+            return None
+        beside = found[0].rpartition("/")[0]
+        settings = LabelmeConfig(folder_of_images(root, found[0]), beside)
+        return Layout(settings, f"labelme's JSON files in {beside or root}", "{split}" in beside)
 
     @classmethod
     def check_splits(cls, settings: LabelmeConfig) -> None:

@@ -3,11 +3,12 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from samseg.data.formats.images import list_images
 from samseg.errors import ConfigError, InputError
 
 # How tools call the splits; the first spelling that is there is taken.
@@ -17,6 +18,12 @@ SPELLINGS = {
     "test": ("test", "Test", "testing"),
 }
 SPLITS = tuple(SPELLINGS)
+SPELT = re.compile(f"(?<![A-Za-z])({'|'.join(SPELLINGS['train'])})(?![a-z])")
+FOLDERS_OF_IMAGES = (
+    *("images/{split}", "{split}/images", "{split}", "images/{split}2017", "{split}2017", "images/default", "images"),
+    *("JPEGImages", ""),
+)
+BEGINNING = 2**16  # bytes of a file that tell what it is
 UPLOADED = re.compile("[0-9a-f]{8}-")  # that Label Studio puts before the names of files
 
 
@@ -39,6 +46,12 @@ def check_places(section: str, settings: Any, keys: Iterable[str]) -> None:
 def normal(name: str) -> str:
     """A name in Unicode's composed form: macOS writes letters and their accents apart."""
     return unicodedata.normalize("NFC", name)
+
+
+def name_in(folder: Path, file: Path) -> str:
+    """A file's name without its ending, with the folders inside ``folder`` that it lies in."""
+    inside = file.relative_to(folder) if file.is_relative_to(folder) else file
+    return normal(inside.with_suffix("").as_posix())
 
 
 def by_name(folder: Path, named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
@@ -135,3 +148,24 @@ def files_meant(folder: Path, names: list[str]) -> list[Path | None]:
         if any(found):
             return found
     return [None] * len(names)
+
+
+def annotation_files(root: Path, kind: Callable[[bytes], bool], endings: tuple[str, ...] = (".json",)) -> list[str]:
+    """The files up to two folders deep whose beginning is of a ``kind``, as keys name them: {split} for train."""
+    texts = []
+    for file in [file for pattern in ("*", "*/*", "*/*/*") for file in root.glob(pattern)]:
+        if file.suffix.lower() in endings and not file.name.startswith(".") and file.is_file():
+            with open(file, "rb") as content:
+                if kind(content.read(BEGINNING).lstrip(b"\xef\xbb\xbf \r\n\t")):
+                    texts.append(SPELT.sub("{split}", file.relative_to(root).as_posix()))
+    return sorted(set(texts))
+
+
+def folder_of_images(root: Path, annotations: str) -> str:
+    """The folder of the images that an annotation file, as a key names it, is of; {split}/images if there is none."""
+    beside = annotations.rpartition("/")[0]
+    folders = [f"{beside}/images".lstrip("/"), beside, *FOLDERS_OF_IMAGES]
+    if "{split}" not in annotations:
+        folders = [text for text in folders if "{split}" not in text]
+    there = (text for text in folders if (folder := place(root, text, "train")).is_dir() and list_images(folder))
+    return next(there, folders[0])

@@ -17,6 +17,24 @@ class Georeference(NamedTuple):
     transform: tuple[float, float, float, float, float, float]  # x = a column + b row + c, y = d column + e row + f
 
 
+class Layout(NamedTuple):
+    """How the files of a source lie under a root, as `Source.recognise` found it.
+
+    Attributes:
+        settings: the source's section of the configuration.
+        what: the labels that are there, and where, for people.
+        splits: whether train and val are told apart; otherwise ``data.split`` draws them.
+        classes: ``data.classes`` as a file beside the masks names them; None: there is none.
+        ignore: ``data.ignore``, by the convention of the format.
+    """
+
+    settings: Any
+    what: str
+    splits: bool
+    classes: dict[str, Any] | None = None
+    ignore: tuple[int, ...] = ()
+
+
 class Source(ABC):
     """The images of one split and what is known of them, by name. It can be pickled and keeps no file open.
 
@@ -55,6 +73,11 @@ class Source(ABC):
     @classmethod  # noqa: B027
     def check_splits(cls, settings: Any) -> None:
         """ConfigError where the source's keys do not tell the splits apart, which ``data.split`` then draws."""
+
+    @classmethod
+    def recognise(cls, root: Path) -> Layout | None:
+        """How files of this source lie under ``root``, by their names and beginnings; None: there are none."""
+        return None
 
     @classmethod
     @abstractmethod

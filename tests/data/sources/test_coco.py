@@ -307,8 +307,8 @@ def test_files_that_are_missing_or_no_coco(root):
 
 
 def test_its_keys_belong_to_it():
-    with pytest.raises(ConfigError, match=r"data.coco.images must hold \{split\}"):
-        config(Path("x"), coco=CocoConfig(images="images"))
+    with pytest.raises(ConfigError, match=r"data.coco.annotations must hold \{split\}"):
+        config(Path("x"), coco=CocoConfig(annotations="result.json"))
     with pytest.raises(ConfigError, match="data.coco is for data.source=coco, but data.source is folders"):
         config(Path("x"), source="folders", coco=CocoConfig(images="{split}2017"))
     with pytest.raises(
