@@ -1,6 +1,7 @@
 """What every command does around its own work: exit codes, and errors as one line."""
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -20,6 +21,8 @@ def run(main: Callable[[], int | None], words: Callable[[str], str] = str) -> No
     Bad input (`InputError`) is one line on stderr, in the reader's ``words`` (see `samseg.cli`), and no traceback;
     anything else is a defect and keeps its traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file on Windows takes no name of a class that its code page lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     # What these say of a damaged file is in the error's one line, in words.
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)

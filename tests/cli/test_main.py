@@ -1,5 +1,6 @@
 """The program: its commands, their words, and what each says of itself."""
 
+import io
 import runpy
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from samseg.cli.exit_codes import run
 from samseg.cli.main import COMMANDS, words_of_tools
 from samseg.config.load import load_config
 from samseg.config.schema import RunConfig
@@ -95,6 +97,15 @@ def test_version_tells_of_a_namesake_in_the_same_package(command, tmp_path, monk
     (tmp_path / "samseg-0.4a0.dist-info" / "RECORD").write_text("samseg/GMM.py,,\nsamseg/__init__.py,,\n")
     *_, line = command("--version")[1].splitlines()
     assert "samseg 0.4a0" in line and "pip uninstall samseg samseg-smp" in line
+
+
+def test_a_name_that_the_code_page_lacks_ends_no_command(monkeypatch):
+    """Where what is printed goes to a file, Windows takes the letters of one part of the world."""
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", newline="\n")
+    monkeypatch.setattr(sys, "stdout", printed)
+    with pytest.raises(SystemExit) as end:
+        run(lambda: print("roof, \u68ee"))
+    assert not end.value.code and printed.buffer.getvalue() == b"roof, \\u68ee\n"
 
 
 def test_export_help_names_every_format(command):

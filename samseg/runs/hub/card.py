@@ -15,7 +15,8 @@ from samseg.tasks import Task
 from samseg.tasks.sections import Table, Text
 from samseg.tasks.task import Figures
 
-FOLDERS = re.compile(r"(?<![\w.:/~-])/(?:[^\s/'\"]+/)+")  # of an absolute path
+# Of an absolute path, also of one on Windows.
+FOLDERS = re.compile(r"(?<![\w.:/~-])/(?:[^\s/'\"]+/)+|(?<!\w)[A-Za-z]:[\\/](?:[^\s\\/'\"]+[\\/])+")
 TEMPLATE = """\
 ---
 library_name: samseg

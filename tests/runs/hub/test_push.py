@@ -16,6 +16,7 @@ import samseg
 from samseg.config.load import load_config
 from samseg.encoders import fetch as fetching
 from samseg.models.pretrained import DIGEST
+from samseg.runs.hub.card import FOLDERS
 from samseg.runs.hub.pull import _fetched
 from samseg.runs.tensors import read_weights
 from samseg.tasks.matching import OBJECTS
@@ -107,6 +108,18 @@ def test_the_card_says_what_a_user_must_know(trained, machine, command):
     said = {}
     exec(code, said)
     assert said["classes"].shape == (20, 30)
+
+
+@pytest.mark.parametrize(
+    "written, published",
+    [
+        ("/home/ada/my/train: 3", "train: 3"),
+        (r"C:\Users\ada\train, D:/data/val", "train, val"),
+        ("https://some.org/data/a and and/or", "https://some.org/data/a and and/or"),
+    ],
+)
+def test_a_card_has_no_folders_of_its_makers_machine(written, published):
+    assert FOLDERS.sub("", written) == published
 
 
 def test_the_card_has_the_scores_of_objects(trained, machine, command):
