@@ -30,6 +30,20 @@ def as_bands(pixels: np.ndarray) -> np.ndarray:
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
+def valid_pixels(pixels: np.ndarray, nodata: float | None, visible: np.ndarray | None = None) -> np.ndarray | None:
+    """Which pixels (C, H, W) hold data, (H, W) bool; None: all do.
+
+    Those do not where ``visible`` (H, W) is False, nor where all bands hold ``nodata``; or any, for floating point,
+    whose nodata are values such as -9999 that no network should see.
+    """
+    valid = visible
+    if nodata is not None:
+        differs = pixels != nodata
+        holds = differs.all(0) if pixels.dtype.kind == "f" else differs.any(0)
+        valid = holds if visible is None else visible & holds
+    return None if valid is None or valid.all() else valid
+
+
 def cut(array: np.ndarray, window: Window | None) -> np.ndarray:
     """A window of an array (..., H, W)."""
     if window is None:

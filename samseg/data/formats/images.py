@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from samseg.data.formats import npy, tiff
-from samseg.data.raster import Raster, Window, as_bands, cut
+from samseg.data.raster import Raster, Window, as_bands, cut, valid_pixels
 from samseg.errors import InputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -51,24 +51,40 @@ def list_images(folder: str | Path) -> list[Path]:
 def read_image(path: str | Path, window: Window | None = None) -> Raster:
     """All bands of an image, or of a window of it: upright by EXIF, the first of several pages.
 
-    Palettes and CMYK become RGB. A pixel is not valid where all of its bands hold TIFF's nodata value (GDAL_NODATA);
-    for floating point, whose nodata are values such as -9999 that no network should see, where any does. Only TIFF
-    files that PIL does not decode (deep ones, those of many bands) are read in parts; others are read and cut. Raises
-    InputError for files that are missing or damaged.
+    Palettes and CMYK become RGB, and of TIFF's 8 bits that count from white the look. Bands may be pages, as ImageJ
+    and OME write channels. A pixel is not valid where it is transparent or masked, or where all of its bands hold
+    TIFF's nodata value (GDAL_NODATA), for floating point where any does. Only TIFF files that PIL does not decode (deep
+    ones, those of many bands) are read in parts; others are read and cut. Raises InputError for files that are missing
+    or damaged.
     """
     with _opened(path) as image:
         if image is None:
-            pixels, nodata = tiff.read(path, window)
-            return Raster(pixels, _valid(pixels, nodata))
-        is_tiff = image.format == "TIFF"
-        nodata = tiff.nodata(image.tag_v2.get(tiff.NODATA)) if is_tiff and image.mode != "P" else None
-        if _is_deep(image):
-            pixels = _deep(image, path)
-        else:
-            mode = "LA" if image.mode == "LA" and is_tiff else BANDS.get(image.mode, "RGB")
-            pixels = np.array(ImageOps.exif_transpose(image).convert(mode))
-    pixels = cut(as_bands(pixels), window)
-    return Raster(pixels, _valid(pixels, nodata))
+            return tiff.read_image(path, window)
+        pixels, visible, stored, nodata = _decoded(image, path)
+    pixels, stored = (cut(as_bands(layer), window) for layer in (pixels, stored))
+    return Raster(pixels, valid_pixels(stored, nodata, None if visible is None else cut(visible, window)))
+
+
+def _decoded(image: Image.Image, path: str | Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, float | None]:
+    """What PIL decodes, upright: pixels (H, W, C), which are visible (H, W), pixels as stored, and their nodata."""
+    is_tiff = image.format == "TIFF"
+    nodata = tiff.nodata(image.tag_v2.get(tiff.NODATA)) if is_tiff else None
+    visible = tiff.read_mask(path) if is_tiff else None
+    has_alpha = _has_alpha(image)
+    if _is_deep(image):
+        pixels = _deep(image, path)
+        if has_alpha and pixels.ndim == 3:
+            visible = pixels[..., -1] > 0
+        return pixels, visible, pixels, nodata
+    upright = ImageOps.exif_transpose(image)
+    if has_alpha:
+        opaque = np.array(upright.convert("RGBA").getchannel("A")) > 0
+        visible = opaque if visible is None else visible & opaque
+    mode = "LA" if image.mode == "LA" and is_tiff else BANDS.get(image.mode, "RGB")
+    pixels = np.array(upright.convert(mode))
+    if image.mode == "P":
+        return pixels, visible, np.array(upright), nodata
+    return pixels, visible, 255 - pixels if is_tiff and _counts_from_white(image) else pixels, nodata
 
 
 def image_shape(path: str | Path) -> tuple[int, int]:
@@ -91,11 +107,13 @@ def orientation(path: str | Path) -> int:
 
 
 def may_lack_data(path: str | Path) -> bool:
-    """Whether some pixels may hold no data: the header names a nodata value, or they are of floating point."""
+    """Whether some pixels may hold no data: there is a nodata value, transparency or a mask, or floating point."""
     with _opened(path) as image:
         if image is None:
             return tiff.may_lack_data(path)
-        return image.format == "TIFF" and tiff.NODATA in image.tag_v2
+        return _has_alpha(image) or (
+            image.format == "TIFF" and (tiff.NODATA in image.tag_v2 or tiff.read_mask(path) is not None)
+        )
 
 
 def read_label(path: str | Path, window: Window | None = None, colours: bool = False) -> np.ndarray:
@@ -103,7 +121,8 @@ def read_label(path: str | Path, window: Window | None = None, colours: bool = F
 
     A palette image gives its indices, or the palette's colours if ``colours``; a GIF of greys, which is always one of
     a palette, its greys. Three equal channels are one. White in a 1-bit mask is 255, as in 8-bit grey (and as PIL reads
-    2 and 4 bits). Raises InputError also for what cannot be a label: JPEG, transparency, several deep channels.
+    2 and 4 bits); TIFF's that count from white are numbers as stored, too. Raises InputError also for what cannot be a
+    label: JPEG, transparency, several deep channels.
     """
     if npy.is_npy(path):
         return npy.read_label(path, window, colours)
@@ -113,12 +132,15 @@ def read_label(path: str | Path, window: Window | None = None, colours: bool = F
                 raise InputError(_lossy(path))
             if (pages := tiff.pages(path)) > 1:
                 raise InputError(_many_pages(path, pages))
-            values = tiff.read(path, window)[0]
+            values = tiff.read_label(path, window)
             if len(values) != 1 or colours:
                 raise InputError(_deep_colours(path, f"{len(values)} channels of {values.dtype}"))
             return values[0]
-        if label.format == "TIFF" and getattr(label, "n_frames", 1) > 1 and (pages := tiff.pages(path)) > 1:
-            raise InputError(_many_pages(path, pages))
+        if label.format == "TIFF" and tiff.has_more_pages(path):
+            if (pages := tiff.pages(path)) > 1:
+                raise InputError(_many_pages(path, pages))
+            if (mask := tiff.read_mask(path)) is not None and not mask.all():
+                raise InputError(_transparent(path))
         if label.format == "GIF" and label.n_frames > 1:
             raise InputError(_many_pages(path, label.n_frames))
         if label.format in LOSSY or label.info.get("compression") in LOSSY:
@@ -154,7 +176,7 @@ def _opened(path: str | Path, plugins: tuple[type[ImageFile], ...] = PLUGINS) ->
     """The file as PIL opens it, or None for a TIFF that PIL cannot decode, or not at its full depth."""
     try:
         with open(path, "rb") as file, _open_image(file, path, plugins) as image:
-            yield None if image.format == "TIFF" and _is_for_tifffile(image) else image
+            yield None if image.format == "TIFF" and _is_for_tifffile(image, path) else image
     except (InputError, MemoryError):
         raise
     except FileNotFoundError:
@@ -193,12 +215,23 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in image.tile)
 
 
-def _is_for_tifffile(image: Image.Image) -> bool:
+def _is_for_tifffile(image: Image.Image, path: str | Path) -> bool:
     """Whether PIL would leave out bands or bits of a TIFF, or read all of it where a window would do."""
     bands = image.tag_v2.get(tiff.SAMPLES, 1)
-    return bands > len(image.getbands()) or (
-        _is_deep(image) and (bands > 1 or image.info.get("compression") in tiff.COMPRESSIONS)
+    return (
+        bands > len(image.getbands())
+        or (_is_deep(image) and (bands > 1 or image.info.get("compression") in tiff.COMPRESSIONS))
+        or tiff.has_bands_in_pages(path)
     )
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
+def _counts_from_white(image: Image.Image) -> bool:
+    """Whether 0 is white in a TIFF, which PIL turns round where there are 8 bits or fewer."""
+    return image.tag_v2.get(tiff.PHOTOMETRY) == 0 and image.mode in ("1", "L")
 
 
 def _deep(image: Image.Image, path: str | Path) -> np.ndarray:
@@ -212,22 +245,18 @@ def _deep(image: Image.Image, path: str | Path) -> np.ndarray:
     return tiff.upright(values, image.getexif().get(ORIENTATION, 1))
 
 
-def _valid(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
-    if nodata is None:
-        return None
-    differs = pixels != nodata
-    valid = differs.all(0) if pixels.dtype.kind == "f" else differs.any(0)
-    return None if valid.all() else valid
-
-
 def _shallow_label(label: Image.Image, path: str | Path, colours: bool) -> np.ndarray:
     greys = label.format == "GIF" and label.mode == "P" and _is_grey(label)
+    turned = label.format == "TIFF" and _counts_from_white(label)
     label = _opaque(ImageOps.exif_transpose(label), path)
     if label.mode not in ("1", "L", "P", "RGB"):
         raise InputError(f"{path} is a {label.mode} image; save masks as grey, palette or RGB PNG")
     if colours:
-        return np.array(label.convert("RGB"))
+        values = np.array(label.convert("RGB"))
+        return 255 - values if turned else values
     values = np.array(label.convert("L") if label.mode == "1" or greys else label)
+    if turned:
+        values = 255 - values
     if values.ndim == 3 and (values == values[..., :1]).all():
         values = np.ascontiguousarray(values[..., 0])
     return values
@@ -253,12 +282,16 @@ def _opaque(label: Image.Image, path: str | Path) -> Image.Image:
     if "A" not in bands and "a" not in bands:
         return label
     if label.getchannel(len(bands) - 1).getextrema()[0] < 255:
-        raise InputError(f"{path} has transparent pixels, which have no class; save the mask without an alpha channel")
+        raise InputError(_transparent(path))
     return label.convert("RGB" if len(bands) == 4 else "L")
 
 
 def _lossy(path: str | Path) -> str:
     return f"{path} is JPEG-compressed, which smooths labels into others; save masks as PNG"
+
+
+def _transparent(path: str | Path) -> str:
+    return f"{path} has transparent pixels, which have no class; save the mask without an alpha channel"
 
 
 def _many_pages(path: str | Path, pages: int) -> str:

@@ -1,19 +1,21 @@
-"""TIFF files that PIL does not read: more than 8 bits, floating point, many bands; a window at a time."""
+"""TIFF files that PIL does not read, a window at a time: deep ones, many bands, bands that are pages, masks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from tifffile import COMPRESSION, TiffFile, TiffPage
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
-from samseg.data.raster import Window, cut
+from samseg.data.raster import Raster, Window, cut, valid_pixels
 from samseg.errors import InputError
 
 WIDTH, HEIGHT, SAMPLES, NODATA = 256, 257, 277, 42113  # tags; the last is GDAL_NODATA, a number as text
+PHOTOMETRY = 262  # a tag, 0: 0 is white
 COMPRESSIONS = ("raw", "packbits", "tiff_adobe_deflate", "tiff_deflate")  # PIL's names; others need imagecodecs
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
 EXTRA = 'pip install "samseg-smp[tiff]"'
+AXES = {"Z": "slices", "T": "times", "C": "channels"}  # in tifffile's letters
 LOSSY = (COMPRESSION.OJPEG, COMPRESSION.JPEG)
 
 
@@ -23,46 +25,72 @@ def is_tiff(path: str | Path) -> bool:
 
 
 def shape(path: str | Path) -> tuple[int, int]:
-    """(H, W) of the first page, upright."""
-    with _first_page(path) as page:
+    """(H, W) of the image, upright."""
+    with _opened(path) as (page, *_):
         size = page.imagelength, page.imagewidth
         return size[::-1] if _orientation(page) > 4 else size
 
 
 def may_lack_data(path: str | Path) -> bool:
-    """Whether the file names a nodata value or holds floating point, which has NaN."""
-    with _first_page(path) as page:
-        return NODATA in page.tags or page.dtype is None or page.dtype.kind == "f"
+    """Whether the file names a nodata value, has an alpha channel or a mask, or holds floating point, which has NaN."""
+    with _opened(path) as (page, *_):
+        floating = page.dtype is None or page.dtype.kind == "f"
+        return NODATA in page.tags or floating or _alpha(page) is not None or _mask(page) is not None
 
 
 def orientation(path: str | Path) -> int:
-    with _first_page(path) as page:
+    with _opened(path) as (page, *_):
         return _orientation(page)
 
 
 def pages(path: str | Path) -> int:
     """Pages that are pictures of their own: not overviews of another, and not what is transparent in it."""
-    with _first_page(path) as page:
+    with _opened(path, alone=True) as (page,):
         return sum(not (one.is_reduced or one.is_mask) for one in page.parent.pages)
 
 
+def has_more_pages(path: str | Path) -> bool:
+    with _opened(path, alone=True) as (page,):
+        return len(page.parent.pages) > 1
+
+
+def has_bands_in_pages(path: str | Path) -> bool:
+    with _opened(path) as bands:
+        return len(bands) > 1
+
+
 def is_lossy(path: str | Path) -> bool:
-    with _first_page(path) as page:
+    with _opened(path, alone=True) as (page,):
         return page.compression in LOSSY
 
 
-def read(path: str | Path, window: Window | None = None) -> tuple[np.ndarray, float | None]:
-    """All bands (C, H, W) of the first page, or of a ``window``, and the nodata value."""
-    with _first_page(path) as page:
-        if page.dtype is None or page.dtype.kind not in "uif":
-            raise InputError(f"{path} holds {page.dtype} values; integers and floating point are read")
-        tag = page.tags.get(NODATA)
-        empty = nodata(tag.value if tag else None)
-        if window is None or _orientation(page) != 1:
-            pixels = cut(_whole(page), window)
-        else:
-            pixels = _part(page, window, 0 if empty is None else empty)
-        return pixels, empty
+def read_image(path: str | Path, window: Window | None = None) -> Raster:
+    """All bands (C, H, W), or a ``window`` of them; not valid is what is nodata, transparent or masked."""
+    with _opened(path) as bands:
+        page = bands[0]
+        empty, alpha, mask = _nodata(page), _alpha(page), _mask(page)
+        pixels = np.concatenate([_stored(one, window, empty, path) for one in bands])
+        visible = pixels[alpha] > 0 if alpha is not None else None
+        if mask is not None:
+            unmasked = cut(_whole(mask)[0], window) > 0
+            visible = unmasked if visible is None else visible & unmasked
+        valid = valid_pixels(pixels, empty, visible)
+        if page.photometric == PHOTOMETRIC.MINISWHITE and page.dtype == np.uint8:  # as PIL shows it
+            pixels = 255 - pixels
+        return Raster(pixels, valid)
+
+
+def read_label(path: str | Path, window: Window | None = None) -> np.ndarray:
+    """The values of the first page (C, H, W) as they are stored, or a ``window`` of them."""
+    with _opened(path, alone=True) as (page,):
+        return _stored(page, window, _nodata(page), path)
+
+
+def read_mask(path: str | Path) -> np.ndarray | None:
+    """Which pixels the file's internal mask shows (H, W) bool, upright; None where it has no mask."""
+    with _opened(path, alone=True) as (page,):
+        mask = _mask(page)
+        return None if mask is None else _whole(mask)[0] > 0
 
 
 def nodata(text: str | None) -> float | None:
@@ -85,12 +113,13 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 @contextmanager
-def _first_page(path: str | Path) -> Iterator[TiffPage]:
+def _opened(path: str | Path, alone: bool = False) -> Iterator[list[TiffPage]]:
+    """The pages that hold the bands of the first image; ``alone``: the first of them."""
     try:
         with TiffFile(path) as file:
             if not file.pages:
                 raise InputError(f"{path} is damaged: no picture is in it; replace the file")
-            yield file.pages[0]
+            yield [file.pages[0]] if alone else _bands(file, path)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # as PIL's, tifffile's decoders raise anything on damaged files
@@ -99,9 +128,55 @@ def _first_page(path: str | Path) -> Iterator[TiffPage]:
         raise InputError(f"{path} cannot be read: {reason}; {way_out}") from error
 
 
+def _bands(file: TiffFile, path: str | Path) -> list[TiffPage]:
+    """The first page, or where a program has said so (ImageJ, OME, tifffile) the pages of its series, each a band."""
+    if not (file.is_imagej or file.is_ome or file.is_shaped):
+        return [file.pages[0]]
+    series = file.series[0]
+    more = series.axes.removesuffix(series.keyframe.axes)
+    if not more:
+        return [file.pages[0]]
+    if len(more) > 1 or more not in "CQ":
+        length = dict(zip(series.axes, series.shape))
+        found = ", ".join(f"{AXES.get(axis, axis)}: {length[axis]}" for axis in more)
+        raise InputError(
+            f"{path} is a stack ({found}), and an image is one; save the one that is meant as its own file"
+        )
+    if None in series.pages:
+        raise InputError(f"{path} is an ImageJ stack without pages, as it writes them above 4 GB; save it as OME-TIFF")
+    return [page.aspage() for page in series.pages]
+
+
+def _nodata(page: TiffPage) -> float | None:
+    tag = page.tags.get(NODATA)
+    return nodata(tag.value if tag else None)
+
+
+def _alpha(page: TiffPage) -> int | None:
+    """The band that says how opaque pixels are; None where there is none."""
+    for index, meaning in enumerate(page.extrasamples, start=page.samplesperpixel - len(page.extrasamples)):
+        if meaning in (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA):
+            return index
+    return None
+
+
+def _mask(page: TiffPage) -> TiffPage | None:
+    """The internal mask of the first page."""
+    pages = (one for one in page.parent.pages if isinstance(one, TiffPage))  # frames repeat the first page
+    return next((one for one in pages if one.is_mask and not one.is_reduced), None)
+
+
 def _orientation(page: TiffPage) -> int:
     tag = page.tags.get("Orientation")
     return int(tag.value) if tag else 1
+
+
+def _stored(page: TiffPage, window: Window | None, empty: float | None, path: str | Path) -> np.ndarray:
+    if page.dtype is None or page.dtype.kind not in "uif":
+        raise InputError(f"{path} holds {page.dtype} values; integers and floating point are read")
+    if window is None or _orientation(page) != 1:
+        return cut(_whole(page), window)
+    return _part(page, window, 0 if empty is None else empty)
 
 
 def _whole(page: TiffPage) -> np.ndarray:
