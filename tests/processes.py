@@ -99,7 +99,9 @@ def ranks(function, *arguments, folder: Path, code: int = 0) -> list[str]:
 
 @cache
 def forked() -> BaseContext:
-    """The way of `multiprocessing` to start such processes."""
+    """The way of `multiprocessing` to start such processes; the test is skipped where there is none."""
+    if os.name == "nt":
+        pytest.skip("Windows forks no processes")
     context = get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     with pytest.MonkeyPatch.context() as patch:

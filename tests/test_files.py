@@ -64,6 +64,7 @@ def test_defects_keep_their_traceback(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
 def test_a_sink_takes_everything_and_raises_at_the_end():
     with open("/dev/full", "wb", buffering=0) as full:
         sink = Sink(full)
