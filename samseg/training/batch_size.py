@@ -29,14 +29,14 @@ def find_batch_size(config: RunConfig, accelerator: Accelerator, report: Any) ->
             f"train.batch_size=auto measures a GPU's memory, this is the {device}: set a number, such as 2"
         )
     images = report.images("train")
-    torch.cuda.set_per_process_memory_fraction(HEADROOM, device)
+    torch.cuda.set_per_process_memory_fraction(HEADROOM)  # of the current device: accelerate's may have no number
     try:
         with torch.random.fork_rng():
             found = largest(
                 lambda size: _fits(config, accelerator, report, size), max(1, images // accelerator.num_processes)
             )
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0)
     found = int(accelerator.gather(torch.tensor([found], device=device)).min())
     if found == 0:
         raise InputError(

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -8,6 +10,7 @@ from samseg.errors import ConfigError
 from samseg.tasks import semantic
 from samseg.training import batch_size
 from samseg.training.batch_size import find_batch_size, largest
+from tests.feigned_gpu import feigned_gpu
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 64, 1000])
@@ -47,6 +50,19 @@ def test_a_cpu_has_no_such_limit(tiny_config, report):
         ConfigError, match="train.batch_size=auto measures a GPU's memory, this is the cpu: set a number"
     ):
         find_batch_size(load_config(tiny_config, ["train.batch_size=auto"]), Accelerator(cpu=True), report)
+
+
+def test_memory_is_limited_on_a_gpu_without_a_number(tiny_config, report, monkeypatch):
+    """As accelerate names the GPU of a single process."""
+    limits = []
+    monkeypatch.setattr("torch.cuda.memory._lazy_init", lambda: None)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr("torch._C._cuda_setMemoryFraction", lambda *limit: limits.append(limit), raising=False)
+    monkeypatch.setattr(batch_size, "_fits", lambda config, accelerator, report, size: size == 1)
+    accelerator = SimpleNamespace(device=torch.device("cuda"), num_processes=1, gather=lambda found: found)
+    with feigned_gpu():
+        assert find_batch_size(load_config(tiny_config, ["train.batch_size=auto"]), accelerator, report) == 1
+    assert limits == [(batch_size.HEADROOM, 0), (1.0, 0)]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
