@@ -1,0 +1,142 @@
+"""All that runs forward, on a feigned GPU: a tensor left on the CPU is an error, and so is the CPU's own way."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from samseg.adapters.insert import add_adapter
+from samseg.adapters.methods import METHODS
+from samseg.config.load import load_config, task_of
+from samseg.config.schema import RunConfig
+from samseg.data.check.report import Report, SplitReport
+from samseg.encoders.encoder import SamEncoder
+from samseg.inference.batch import predict_images
+from samseg.inference.objects import by_prompts
+from samseg.inference.oneshot import OneShot
+from samseg.inference.predictor import Predictor
+from samseg.maps.parts.network import tile_network
+from samseg.models.cached import TapModel
+from samseg.models.parts import checkpoint_gradients
+from samseg.models.sam import empty_sam
+from samseg.models.smp import ARCHITECTURES, create_model
+from samseg.tasks.promptable.clicks import CLICKS, object_scores
+from tests.encoders.conftest import SMALL, SMALL_TINY
+from tests.feigned_gpu import feigned_gpu
+
+CLASSES = {"background": 0, "field": 1, "road": 2}
+SIZES = {1024: None, 1600: torch.bfloat16, 1001: torch.float16}  # pixels a side, and what autocast computes in
+GPU = torch.device("cuda:0")
+IMAGE = np.zeros((140, 121, 3), np.uint8)
+counts = SplitReport(images=2, pixels=[1, 1, 1], occurs=[1, 1, 1], ignored=0, sizes=None)
+REPORT = Report(list(CLASSES), {"train": counts}, {})
+
+
+@pytest.fixture(autouse=True)
+def gpu():
+    with feigned_gpu(), torch.no_grad():
+        yield
+
+
+def answer(model: nn.Module, size: int, precision: torch.dtype | None, images: int = 1) -> Tensor:
+    image = torch.rand(images, 3, size, size, device="cuda")
+    with torch.autocast("cuda", dtype=precision, enabled=precision is not None):
+        return model(image)
+
+
+@pytest.mark.parametrize("name", [SMALL, SMALL_TINY, "sam-vit_b", "sam-vit_t"])
+@torch.no_grad()
+def test_encoders(name):
+    encoder = SamEncoder(name).cuda().eval()
+    for size, precision in SIZES.items():
+        for level, stride in zip(answer(encoder, size, precision)[1:], (2, 4, 8, 16, 32), strict=True):
+            assert level.device.type == "cuda" and level.shape[2:] == (-(-size // stride),) * 2
+
+
+@pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if arch != "dpt"])
+def test_decoders(arch):
+    model = create_model(arch, SMALL, None, classes=3).cuda()
+    size, precision = 1001, torch.float16
+    if model.requires_divisible_input_shape:
+        size, precision = 1600, torch.bfloat16
+    logits = answer(model, size, precision, images=2)
+    assert logits.device.type == "cuda" and logits.shape == (2, 3, size, size)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_adapters(method):
+    encoder = add_adapter(SamEncoder(SMALL), method).cuda()
+    checkpoint_gradients(SimpleNamespace(encoder=encoder))
+    for training, (size, precision) in zip((True, True, False), SIZES.items(), strict=True):
+        assert answer(encoder.train(training), size, precision)[-1].device.type == "cuda"
+
+
+def run_config(image_size: int = 128, **sections: object) -> RunConfig:
+    sections = {"model": {}, "data": {}} | sections
+    model = {"encoder": SMALL, "weights": None} | sections.pop("model")
+    data = {"classes": CLASSES, "image_size": image_size} | sections.pop("data")
+    return load_config({"model": model, "data": data, "train": {"precision": "bf16"}} | sections)
+
+
+def test_semantic_training():
+    task = task_of(run_config(train={"loss": {"ce": 1, "dice": 1, "focal": 1}}))
+    model, objective = task.build_model().model.to(GPU), task.objective(REPORT).to(GPU)
+    batch = task.random_batch(2, GPU)
+    assert objective(model(task.inputs(batch)), batch, objective.weight(batch), batches=1).device == GPU
+
+
+def test_stored_features():
+    model = create_model("unet", SMALL, None, classes=3).to(GPU)
+    taps = [tap.permute(0, 2, 3, 1).half() for tap in model.encoder.taps(torch.rand(2, 3, 128, 128, device=GPU))]
+    assert TapModel(model, 128)(taps).device == GPU
+
+
+@pytest.mark.parametrize("none", [0, 0.99], ids=["prompts", "classes"])
+@pytest.mark.parametrize("hq", [False, True], ids=["SAM", "SAM-HQ"])
+def test_promptable_training_and_validation(none, hq):
+    model = {"arch": "sam", "decoder": {"high_resolution": hq}, "adapter": {"name": "lora", "decoder": True}}
+    task = task_of(run_config(task="promptable", model=model, prompts={"none": none, "rounds": 2, "min_pixels": 1}))
+    model, objective = task.build_model().model.to(GPU), task.objective(REPORT).to(GPU)
+    batch = task.random_batch(2, GPU)
+    inputs = task.inputs(batch)
+    loss = objective(model.train()(inputs), batch, objective.weight(batch), batches=1)  # of boxes, if of prompts
+    assert loss.device == GPU
+    first = model.embed(inputs["image"])[:1]
+    assert model._prompted(first, inputs["objects"][0], inputs["valid"][0], box_first=False).device == GPU
+    embedding, objects = model.eval().embed(torch.rand(1, 3, 128, 128, device=GPU)), torch.ones(70, 90).long()
+    scores = object_scores(model, embedding, objects, objects > 0, torch.ones(2).long())
+    assert (scores.shape, scores.device.type) == ((2, CLICKS + 4), "cpu")
+    if none:
+        assert model.without_prompts(embedding, (128, 128)).device == GPU
+
+
+@pytest.mark.parametrize("hq", [False, True], ids=["SAM", "SAM-HQ"])
+def test_whole_sams_find_objects(hq):
+    sam = empty_sam(SMALL, 128, hq=hq).to(GPU)
+    by_prompts(sam, IMAGE, np.ones(IMAGE.shape[:2], np.uint8))
+    oneshot = OneShot(sam, [(IMAGE, np.ones(IMAGE.shape[:2], np.uint8))], fine_tune=False)
+    oneshot(IMAGE)
+
+
+@pytest.mark.parametrize("resize", [False, True], ids=["tiles", "whole"])
+@pytest.mark.parametrize("arch", ["unet", "sam"])
+def test_predictor(arch, resize, tmp_path):
+    run = run_config(model={"arch": arch}, data={"resize": resize})
+    for tta in ("d4", None):
+        predictor = Predictor(task_of(run).build_model().model, run, GPU, tta=tta)
+        for rows, logits in predictor.rows(IMAGE):
+            assert logits.device == GPU and logits.shape[1] == rows.stop - rows.start
+    Image.fromarray(IMAGE).save(tmp_path / "photo.png")
+    assert predict_images(predictor, [tmp_path / "photo.png"], tmp_path / "out", probabilities=True) == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "legend.png", "photo.npy", "photo.png", "photo_overlay.jpg"
+    ]  # fmt: skip
+
+
+def test_maps():
+    model = create_model("unet", SMALL, None, classes=3).to(GPU)
+    network = tile_network(model, GPU, (100, 128), torch.float16, "flips")
+    assert network(torch.rand(2, 3, 128, 128)).device.type == "cpu"
