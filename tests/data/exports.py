@@ -141,7 +141,8 @@ def brush(mask: np.ndarray) -> list[int]:
     pixels = np.repeat(mask.astype(np.uint8).ravel() * 255, 4)
     bits = f"{len(pixels):032b}{8 - 1:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
     edges = np.flatnonzero(np.diff(pixels)) + 1
-    for run in np.split(pixels, edges):
+    runs = [run[at : at + 2**16] for run in np.split(pixels, edges) for at in range(0, len(run), 2**16)]
+    for run in runs:
         literal = len(run) <= 8
         kind, size = (0, 3) if len(run) <= 8 else (2, 8) if len(run) <= 256 else (3, 16)
         bits += f"{0 if literal else 1}{kind:02b}{len(run) - 1:0{size}b}"

@@ -49,7 +49,7 @@ class CocoSource(FileSource):
         super().__init__(root, split, settings)
         settings = settings or CocoConfig()
         folder, self._annotations = places(root, split, settings)
-        listed = images_in(folder)
+        listed = images_in(folder, self.section)
         content = self._content(listed)
         numbers = self._number(content["categories"])
         names = self._list(content["images"], folder)
@@ -86,7 +86,7 @@ class CocoSource(FileSource):
         settings = settings or CocoConfig()
         if "{split}" not in settings.images:  # those of all splits lie there
             return sorted(cls(root, split, settings).files.values())
-        return images_in(places(root, split, settings)[0])
+        return images_in(places(root, split, settings)[0], cls.section)
 
     def _content(self, images: list[Path]) -> dict[str, Any]:
         """What the annotations say of the ``images`` of the folder, as COCO's JSON has it."""

@@ -38,10 +38,10 @@ class FileSource(Source):
         return self.files[name]
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted; InputError for a folder that is not there or holds none."""
+def images_in(folder: Path, section: str) -> list[Path]:
+    """The image files of a folder, sorted; InputError for one that is not there, naming the key, or holds none."""
     if not folder.is_dir():
-        raise InputError(f"no such folder: {folder}")
+        raise InputError(f"no such folder: {folder}; data.{section}.images says where the images lie")
     found = list_images(folder)
     if not found:
         raise InputError(f"{folder} holds no images; they must be PNG, TIFF or JPEG")

@@ -48,7 +48,7 @@ class FolderSource(FileSource):
             for name in missing:
                 self.wrong[name] = InputError(
                     f"{found[kind][name]} is without {other}: every {kind} in {folders[kind].name}/ needs a file "
-                    f"{patterns[other].called(name)}"
+                    f"{patterns[other].called(name)} (data.folders.{other}s)"
                 )
         self.names = sorted(self.files.keys() - self.wrong.keys())
 

@@ -44,13 +44,9 @@ class LabelStudioSource(CocoSource):
         found = annotation_files(root, _begins_as_tasks)
         if not found:
             return None
-        images, splits = (
-            folder_of_images(root, found[0]),
-            "{split}" in found[0] and place(root, found[0], "val").is_file(),
-        )
-        return Layout(
-            LabelStudioConfig(images, found[0]), f"Label Studio's JSON {found[0]}, images in {images}/", splits
-        )
+        settings = LabelStudioConfig(folder_of_images(root, found[0]), found[0])
+        splits = "{split}" in found[0] and place(root, found[0], "val").is_file()
+        return Layout(settings, f"Label Studio's JSON {found[0]}, images in {settings.images or root}/", splits)
 
     @classmethod
     def check_splits(cls, settings: LabelStudioConfig) -> None:

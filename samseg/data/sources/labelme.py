@@ -64,7 +64,7 @@ class LabelmeSource(FileSource):
         super().__init__(root, split, settings)
         self._settings = settings or LabelmeConfig()
         folder, annotations = places(root, split, self._settings)
-        images = by_stem(images_in(folder))
+        images = by_stem(images_in(folder, self.section))
         if not annotations.is_dir():
             raise InputError(f"no such folder: {annotations}; data.labelme.annotations says where the JSON files lie")
         self._labels = {normal(file.stem): file for file in sorted(annotations.glob("[!.]*.json"))}
@@ -116,7 +116,7 @@ class LabelmeSource(FileSource):
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: LabelmeConfig | None = None) -> list[Path]:
-        return images_in(places(root, split, settings or LabelmeConfig())[0])
+        return images_in(places(root, split, settings or LabelmeConfig())[0], cls.section)
 
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         """The numbers of `categories` (H, W) uint16."""

@@ -162,10 +162,10 @@ def annotation_files(root: Path, kind: Callable[[bytes], bool], endings: tuple[s
 
 
 def folder_of_images(root: Path, annotations: str) -> str:
-    """The folder of the images that an annotation file, as a key names it, is of; {split}/images if there is none."""
+    """The folder of the images that an annotation file, as a key names it, is of; images if there is none."""
     beside = annotations.rpartition("/")[0]
     folders = [f"{beside}/images".lstrip("/"), beside, *FOLDERS_OF_IMAGES]
     if "{split}" not in annotations:
         folders = [text for text in folders if "{split}" not in text]
     there = (text for text in folders if (folder := place(root, text, "train")).is_dir() and list_images(folder))
-    return next(there, folders[0])
+    return next(there, "{split}/images" if "{split}" in annotations else "images")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from samseg.data.formats.images import image_shape, list_images
@@ -104,18 +105,13 @@ class YoloSource(CocoSource):
             if len(values) == 5:
                 raise InputError(f"{where} is a box (class x y width height); segmentation needs polygons or masks")
             if len(values) < 7 or len(values) % 2 == 0 or not values[0].is_integer():
-                raise InputError(
-                    f"{where} holds {len(values)} numbers; a polygon is a class and x, y of 3 points or more"
-                )
+                raise InputError(f"{where} holds {len(values)} numbers; a polygon is a class and 3 points or more")
             if not all(-SLACK <= value <= 1 + SLACK for value in values[1:]):  # nor NaN
                 raise InputError(f"{where}: its points are not from 0 to 1, shares of the image's width and height")
             if self._names and values[0] not in self._names:
                 raise InputError(f"{where} is of class {values[0]:g}, which has no name: there are {self._names}")
-            points = [
-                value * side for value, side in zip(values[1:], [width, height] * (len(values) // 2), strict=True)
-            ]
-            entry = {"id": number, "image_id": stem, "category_id": int(values[0]), "segmentation": [points]}
-            found.append(entry)
+            points = (np.reshape(values[1:], (-1, 2)) * (width, height)).ravel().tolist()
+            found.append({"id": number, "image_id": stem, "category_id": int(values[0]), "segmentation": [points]})
         return found
 
 
@@ -133,9 +129,8 @@ def _names(file: Path) -> dict[int, str]:
         if file.suffix not in (".yaml", ".yml"):
             return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
         names = yaml.safe_load(text)["names"]
-        return {
-            int(number): str(name) for number, name in (names.items() if isinstance(names, dict) else enumerate(names))
-        }
+        numbered = names.items() if isinstance(names, dict) else enumerate(names)
+        return {int(number): str(name) for number, name in numbered}
     except FileNotFoundError:
         raise InputError(f"no such file: {file}; data.yolo.names says which file names the classes, or null") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
