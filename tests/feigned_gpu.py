@@ -1,5 +1,7 @@
 """A GPU that is feigned: tensors that say `cuda` and hold no numbers, so that one left on the CPU is found without one.
 
+It has no float64, as Apple's GPUs have none.
+
 PyTorch's `FakeTensorMode` works out the shape, type and device of every result and refuses operations across devices,
 as a GPU does. Where code asks for numbers it is told that they are all 1.
 """
@@ -12,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 
 @contextmanager
@@ -30,7 +33,20 @@ def feigned_gpu() -> Iterator[None]:
 class _Ones(FakeTensorMode):
     """Every tensor is taken to hold ones alone where a shape or a decision depends on its numbers."""
 
+    inside = False  # an operator that is worked out by others, in steps that no GPU takes
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        outermost, self.inside = not self.inside, True
+        try:
+            result = self._result(func, types, args, kwargs)
+        finally:
+            self.inside = not outermost
+        tensors = [x for x in tree_leaves(result) if isinstance(x, Tensor)] if outermost else []
+        if any(x.dtype == torch.float64 and x.device.type != "cpu" for x in tensors):
+            raise TypeError(f"{func} gives float64 on a GPU, which Apple's lack")
+        return result
+
+    def _result(self, func, types, args, kwargs):
         if func in ANSWERS:
             return ANSWERS[func](*args, **(kwargs or {}))
         if func.namespace == "mkldnn" or "for_cpu" in func.__name__:

@@ -23,6 +23,7 @@ from samseg.models.cached import TapModel
 from samseg.models.parts import checkpoint_gradients
 from samseg.models.sam import empty_sam
 from samseg.models.smp import ARCHITECTURES, create_model
+from samseg.tasks.metrics import SegmentationMetrics
 from samseg.tasks.promptable.clicks import CLICKS, object_scores
 from tests.encoders.conftest import SMALL, SMALL_TINY
 from tests.feigned_gpu import feigned_gpu
@@ -86,6 +87,14 @@ def test_semantic_training():
     model, objective = task.build_model().model.to(GPU), task.objective(REPORT).to(GPU)
     batch = task.random_batch(2, GPU)
     assert objective(model(task.inputs(batch)), batch, objective.weight(batch), batches=1).device == GPU
+
+
+def test_semantic_validation():
+    metrics = SegmentationMetrics(list(CLASSES)).to(GPU)
+    logits, mask = torch.rand(3, 70, 90, device=GPU), torch.ones(70, 90, device=GPU).long()
+    metrics.count_confidence(logits, mask)
+    metrics.update(logits.argmax(0), mask)
+    assert metrics.compute().keys() >= {"miou", "accuracy"}
 
 
 def test_stored_features():

@@ -169,10 +169,11 @@ def own_size(logits: Tensor, shape: tuple[int, int], rows: slice | None = None) 
     if rows is None:
         return F.interpolate(inner[None], size=shape, mode="bilinear", align_corners=False)[0]
     # F.interpolate cannot answer for a part, so the rows are interpolated by hand (pixel centres, as it does) ...
-    centre = torch.arange(rows.start, rows.stop, device=logits.device, dtype=torch.float64) + 0.5
+    centre = torch.arange(rows.start, rows.stop, dtype=torch.float64) + 0.5  # on the CPU: Apple's GPUs have no float64
     y = (centre * (inner_height / height) - 0.5).clamp(0, inner_height - 1)
     above = y.long()
     below = (above + 1).clamp(max=inner_height - 1)
-    lines = torch.lerp(inner[:, above], inner[:, below], (y - above).float()[:, None])
+    above, below, part = (x.to(logits.device) for x in (above, below, (y - above).float()))
+    lines = torch.lerp(inner[:, above], inner[:, below], part[:, None])
     # ... and the columns by it.
     return F.interpolate(lines[None], size=(len(y), width), mode="bilinear", align_corners=False)[0]

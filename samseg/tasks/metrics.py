@@ -42,10 +42,11 @@ class SegmentationMetrics(Metrics):
         top, prediction = logits.float().max(dim=0)
         confidence = (top - logits.float().logsumexp(dim=0)).exp().clamp(max=1)
         counts = mask != IGNORE_INDEX
-        confidence, right = confidence[counts], (prediction == mask)[counts]
+        # Added up on the CPU: Apple's GPUs have no float64, others add in no fixed order.
+        confidence, right = confidence[counts].cpu(), (prediction == mask)[counts].cpu()
         bins = (confidence * BINS).long().clamp(max=BINS - 1)
         for column, weight in enumerate((None, confidence.double(), right.double())):
-            self.calibration[:, column] += torch.bincount(bins, weight, minlength=BINS).cpu().numpy()
+            self.calibration[:, column] += torch.bincount(bins, weight, minlength=BINS).numpy()
 
     def count_image(self, name: str, prediction: np.ndarray, mask: np.ndarray) -> None:
         """Keep the counts of one whole image for `details`: class indices (H, W), with 255 in ``mask`` for ignored."""
@@ -80,7 +81,7 @@ class SegmentationMetrics(Metrics):
         class that is not in the truth. ``miou`` is the mean over the classes that have an IoU. The figures follow
         torchmetrics' confusion matrix because its ready-made scores count an absent class as 0.
         """
-        counts = self.confusion.compute().double().cpu()  # (truth, prediction)
+        counts = self.confusion.compute().cpu().double()  # (truth, prediction)
         hit, truth, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
         iou = hit / (truth + predicted - hit)  # 0 / 0 is NaN: the class is absent
         return {

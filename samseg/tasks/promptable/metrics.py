@@ -48,7 +48,7 @@ class _Sums:
         self.total, self.rows = torch.zeros(figures, dtype=torch.float64), 0
 
     def update(self, rows: Tensor) -> None:
-        self.total += rows.sum(0, dtype=torch.float64).cpu()
+        self.total += rows.cpu().sum(0, dtype=torch.float64)
         self.rows += len(rows)
 
     def means(self) -> tuple[list[float] | None, int]:
