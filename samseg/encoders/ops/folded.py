@@ -14,20 +14,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def folded_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Tensor:
+def folded_attention(
+    q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor, widths: int = 1, one_width: bool = True
+) -> Tensor:
     """softmax(d**-0.5 (q k^T + row + col)) v for maps of H x W tokens.
 
     Args:
         q, k, v: (B, heads, H, W, d).
         row, col: (B, heads, H, W, H) and (B, heads, H, W, W), what each query adds for the rows and columns of keys.
+        widths: what the width of folded queries and keys is filled up to a multiple of.
+        one_width: give the kernel values as wide as queries and keys.
 
     Returns:
         (B, heads, H, W, d).
     """
     d = q.shape[-1]
-    query, key = folded(q, k, row, col)
-    # Fused kernels want one width for q, k and v. The values' padding comes out as zeros and is cut off.
-    value = F.pad(v.flatten(2, 3), [0, row.shape[-1] + col.shape[-1]])
+    query, key = folded(q, k, row, col, widths)
+    value = v.flatten(2, 3)
+    if one_width:
+        value = F.pad(value, [0, query.shape[-1] - d])  # comes out as zeros and is cut off
     out = F.scaled_dot_product_attention(query.flatten(2, 3), key.flatten(2, 3), value, scale=d**-0.5)
     return out[..., :d].reshape(q.shape)
 

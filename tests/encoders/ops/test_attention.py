@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from samseg.encoders.attention import Attention
-from samseg.encoders.ops import dispatch
+from samseg.encoders.ops import dispatch, reference
 from samseg.encoders.ops.cpu import chunked, fused
 from samseg.encoders.ops.cpu.kinds import Kernels
+from samseg.encoders.ops.folded import folded_attention, position_logits
 from tests.encoders.reference import randomise, relative_error
+from tests.feigned_gpu import feigned_gpu
 
 
 def written_out(module: Attention, x: torch.Tensor) -> torch.Tensor:
@@ -78,3 +80,45 @@ def test_padding_takes_part_as_keys():
     with torch.no_grad():
         torch.testing.assert_close(module(x), whole(padded)[:, :3, :3])
         assert not torch.allclose(module(x), whole(x), atol=1e-3)
+
+
+@pytest.mark.parametrize("one_width", [True, False], ids=["values as wide", "values narrow"])
+@pytest.mark.parametrize("widths", [1, 8])
+def test_folded_attention_equals_the_formula_with_all_gradients(widths, one_width):
+    torch.manual_seed(0)
+    B, heads, H, W, d = 2, 2, 3, 5, 8
+    q, k, v = (torch.randn(B, heads, H, W, d, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    tables = [torch.randn(side, side, d, dtype=torch.float64, requires_grad=True) for side in (H, W)]
+    row, col = position_logits(q, *(table * d**0.5 for table in tables))
+    found = folded_attention(q, k, v, row, col, widths, one_width)
+    expected = reference.attention(q, k, v, *tables)
+    assert relative_error(found, expected) < 1e-12
+    d_out = torch.randn_like(expected)
+    gradients = (torch.autograd.grad(out, [q, k, v, *tables], d_out) for out in (found, expected))
+    for gradient, exact_gradient in zip(*gradients, strict=True):
+        assert relative_error(gradient, exact_gradient) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "dtype, side, widths",  # pixels a side; of queries and keys, and of values
+    [
+        (torch.bfloat16, 1024, (192, 192)),
+        (torch.float16, 1008, (192, 192)),
+        (torch.bfloat16, 1536, (256, 256)),
+        (torch.bfloat16, 1552, (264, 64)),
+        (torch.bfloat16, 2048, (320, 64)),
+        (torch.float32, 1008, (192, 64)),
+    ],
+)
+def test_on_a_gpu_widths_are_those_of_its_kernels(dtype, side, widths, monkeypatch):
+    given, kernel = [], torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        "torch.nn.functional.scaled_dot_product_attention",
+        lambda *args, **kwargs: given.append([x.shape[-1] for x in args]) or kernel(*args, **kwargs),
+    )
+    n = side // 16
+    with feigned_gpu(), torch.no_grad():
+        q, k, v = torch.empty(3, 1, 2, n, n, 64, dtype=dtype, device="cuda")
+        tables = [torch.empty(n, n, 64, device="cuda") for _ in range(2)]
+        assert dispatch.attention(q, k, v, *tables).shape == q.shape
+    assert given == [[widths[0], *widths]]
