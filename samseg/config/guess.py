@@ -10,7 +10,7 @@ from samseg.config import typed_yaml
 from samseg.config.load import load_config
 from samseg.config.schema import RunConfig
 from samseg.data.check.problems import DataProblems, Problem
-from samseg.data.classes import IGNORE_INDEX, SMOOTHED, packed_colours
+from samseg.data.classes import IGNORE_INDEX, SMOOTHED, ignored_values, packed_colours
 from samseg.data.config import DataConfig, complete_data, open_source, source_settings, split_images
 from samseg.data.recognise import recognise, unrecognised
 from samseg.data.sources import Source, source_class
@@ -80,7 +80,7 @@ def guess_classes(data: DataConfig) -> dict[str, Any]:
     masks = _masks(sources, colours=False)
     if colours := any(one.ndim == 2 for one in masks):
         masks = [packed_colours(one) for one in _masks(sources, colours)]
-    found = sorted({value for one in _clean(masks) for value in one.tolist()} - set(data.ignore if not colours else []))
+    found = sorted({value for one in _clean(masks) for value in one.tolist()} - ignored_values(data.ignore, colours))
     if len(found) > IGNORE_INDEX:
         raise InputError(
             f"the masks of {data.root} hold {len(found)} values, more than there can be classes ({IGNORE_INDEX}): so "

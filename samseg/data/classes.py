@@ -119,6 +119,11 @@ def parse_classes(classes: dict[str, Any], ignore: list[Any]) -> ClassMap:
     return ClassMap(list(classes), colours, indices)
 
 
+def ignored_values(ignore: list[Any], colours: bool) -> set[int]:
+    """The mask values of ``data.ignore``, or its colours as 0xRRGGBB. Raises ConfigError."""
+    return {value for value, _ in _values("data.ignore", ignore, colours)} if ignore else set()
+
+
 def _values(key: str, entry: Any, colours: bool) -> Iterator[tuple[int, str]]:
     """The mask values (or packed colours) of one entry, each with the way it is written."""
     found = _as_colours(entry) if colours else _as_numbers(entry)

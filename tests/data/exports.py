@@ -241,6 +241,28 @@ def cvat_masks(root: Path) -> tuple[str, ...]:
     return NAMES
 
 
+def datumaro_masks(root: Path) -> tuple[str, ...]:
+    """Datumaro's "voc_segmentation": a labelmap.txt without colours, which are then Pascal VOC's, and 255 as one."""
+    cvat_masks(root)
+    colours = np.zeros((256, 3), np.uint8)
+    colours[1], colours[2], colours[255] = (128, 0, 0), (0, 128, 0), (224, 224, 192)
+    for stem in STEMS:
+        save(root / "SegmentationClass" / f"{stem}.png", colours[truth(stem)])
+    write(root / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:::\ncell:::\nplate:::\n")
+    return NAMES
+
+
+def pascal_voc_in_colours(root: Path) -> tuple[str, ...]:
+    """The same without labelmap.txt."""
+    datumaro_masks(root)
+    (root / "labelmap.txt").unlink()
+    return "#000000", "#800000", "#008000"
+
+
+VOID = np.zeros((HEIGHT, WIDTH), bool)  # where Pascal VOC's masks are 255
+VOID[-1] = True
+
+
 def palette_png(path: Path, values: np.ndarray) -> None:
     image = Image.fromarray(values, "P")
     image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * 756 + [224, 224, 192])
@@ -249,11 +271,11 @@ def palette_png(path: Path, values: np.ndarray) -> None:
 
 
 def pascal_voc(root: Path) -> tuple[str, ...]:
-    """Palette PNG, 255 around objects (not here: `truth` has none), and images that have no mask."""
+    """Palette PNG, in which 255 is no class, and images that have no mask."""
     for split, stems in list(SPLITS.items())[:2]:
         for stem in stems:
             photo(root / "JPEGImages" / f"{stem}.jpg")
-            palette_png(root / "SegmentationClass" / f"{stem}.png", truth(stem))
+            palette_png(root / "SegmentationClass" / f"{stem}.png", np.where(VOID, 255, truth(stem)).astype(np.uint8))
             palette_png(root / "SegmentationObject" / f"{stem}.png", truth(stem))
         write(root / "ImageSets" / "Segmentation" / f"{split}.txt", "\n".join(stems) + "\n")
     photo(root / "JPEGImages" / "detected.jpg")
@@ -349,7 +371,8 @@ def labelme(root: Path) -> tuple[str, ...]:
 
 EXPORTS = [
     *(roboflow_coco, coco_2017, cvat_coco, a_json_a_split, label_studio_coco, label_studio_coco_of_urls),
-    *(label_studio_json, yolo_of_roboflow, yolo_of_ultralytics, yolo_of_label_studio, cvat_masks, pascal_voc),
+    *(label_studio_json, yolo_of_roboflow, yolo_of_ultralytics, yolo_of_label_studio, cvat_masks, datumaro_masks),
+    *(pascal_voc, pascal_voc_in_colours),
     *(cityscapes, suffixes_in_one_folder, cellpose, roboflow_masks, masks_as_bmp, masks_as_gif, masks_as_npy),
     *(masks_of_other_names, one_folder_of_pairs, labelme),
 ]

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from samseg.data.formats.images import LABEL_SUFFIXES, SUFFIXES
+from samseg.data.formats.images import LABEL_SUFFIXES, SUFFIXES, read_label
+from samseg.data.formats.voc_colours import colour
 from samseg.data.sources.folders_config import FoldersConfig
 from samseg.data.sources.places import SPLITS, listed, name_in, place
 from samseg.data.sources.source import Layout
+from samseg.errors import InputError
 
 FOLDERS = (
     ("images", "masks"),
@@ -25,7 +27,7 @@ FOLDERS = (
 IMAGES = ("", "_leftImg8bit", "_image", "_img", "_sat")
 MASKS = ("", "_mask", "_gtFine_labelIds", "_gtFine_labelTrainIds", "_label", "_labels", "_segmentation", "_seg", "_gt")
 OBJECTS = ("_masks", "_cp_masks")  # cellpose's numbers of objects
-VOID = 255  # the border of Pascal VOC's objects
+VOID, VOID_COLOUR = 255, colour(255)  # the border of Pascal VOC's objects
 
 
 def recognise_folders(root: Path) -> Layout | None:
@@ -109,17 +111,30 @@ def _pascal_voc(root: Path) -> Layout:
         if not place(root, settings.names, "train").is_file():
             settings.names = f"{lists}/{next((file.name for file in listed(root / lists)), 'default.txt')}"
     classes = _labelmap(root / "labelmap.txt")
-    colours = "" if classes is None else " in the colours of labelmap.txt"
-    what = f"Pascal VOC's images {images}/{{name}}, masks SegmentationClass/{{name}}{colours}"
-    return Layout(settings, what, splits, classes, () if classes else (VOID,))
+    where = "" if classes is None else " in the colours of labelmap.txt"
+    what = f"Pascal VOC's images {images}/{{name}}, masks SegmentationClass/{{name}}{where}"
+    void = VOID if classes is None and not _in_colours(root) else VOID_COLOUR
+    return Layout(settings, what, splits, classes, [] if void in (classes or {}).values() else [void])
+
+
+def _in_colours(root: Path) -> bool:
+    """Whether masks hold the palette's colours and not its indices."""
+    try:
+        return read_label(next(iter(listed(root / "SegmentationClass", deep=True)))).ndim == 3
+    except (InputError, StopIteration):
+        return False
 
 
 def _labelmap(file: Path) -> dict[str, Any] | None:
-    """CVAT's classes by colour, lines of ``name:r,g,b:parts:actions``; None where no file says them."""
+    """CVAT's classes by colour, lines of ``name:r,g,b:parts:actions``; None where no file says them.
+
+    A class without a colour, as Datumaro writes it, has Pascal VOC's for its number.
+    """
     try:
         lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip() and line[0] != "#"]
         named = [line.rsplit(":", 3)[:2] for line in lines]
-        return {name: [int(part) for part in colour.split(",")] for name, colour in named}
+        colours = [[int(part) for part in text.split(",")] if text else colour(i) for i, (_, text) in enumerate(named)]
+        return {name: found for (name, _), found in zip(named, colours, strict=True)}
     except (OSError, ValueError):
         return None
 

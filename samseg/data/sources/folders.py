@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from samseg.data.formats.images import LABEL_SUFFIXES, SUFFIXES, image_shape, orientation, read_label
+from samseg.data.formats.voc_colours import numbers
 from samseg.data.raster import Window
 from samseg.data.sources.files import FileSource, some
 from samseg.data.sources.folder_layouts import recognise_folders
@@ -97,7 +98,7 @@ class FolderSource(FileSource):
         if self._instances is None:
             return None
         objects = read_label(self._instances[name], window)
-        if objects.ndim == 3 and (objects := _numbers(objects)).max() > MOST_OBJECTS:
+        if objects.ndim == 3 and (objects := numbers(objects)).max() > MOST_OBJECTS:
             raise InputError(
                 f"{self._instances[name]} has colours that do not stand for objects; number the objects in one "
                 "channel, 0 background"
@@ -152,9 +153,3 @@ def _no_folder(folder: Path) -> InputError:
         f"no such folder: {folder}; data.root needs train/, val/ and test/, each with images/ and masks/ (or, for "
         "objects without classes, instances/); data.folders names other places"
     )
-
-
-def _numbers(colours: np.ndarray) -> np.ndarray:
-    """Pascal VOC's colours (H, W, 3) as the numbers (H, W) they stand for: bit 3 b of a number is bit 7 - b of red."""
-    packed = [colours[..., channel].astype(np.int32) for channel in range(3)]
-    return sum(((packed[bit % 3] >> (7 - bit // 3)) & 1) << bit for bit in range(24))

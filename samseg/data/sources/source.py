@@ -1,6 +1,7 @@
 """The contract of a source: where the images and labels of a split come from."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -32,7 +33,7 @@ class Layout(NamedTuple):
     what: str
     splits: bool
     classes: dict[str, Any] | None = None
-    ignore: tuple[int, ...] = ()
+    ignore: Sequence[Any] = ()
 
 
 class Source(ABC):
