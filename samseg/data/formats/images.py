@@ -4,7 +4,6 @@ What cannot be read is an InputError that names the file.
 """
 
 import os
-import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from samseg.data.formats import npy, tiff
+from samseg.data.formats.unreadable import what_it_is
 from samseg.data.raster import Raster, Window, as_bands, cut, valid_pixels
 from samseg.errors import InputError
 
@@ -32,11 +32,6 @@ LABEL_PLUGINS = (*PLUGINS, BmpImageFile, GifImageFile)
 LOSSY = ("JPEG", "MPO", "jpeg", "tiff_jpeg")
 BANDS = {"1": "L", "LA": "L", "RGBX": "RGBX"} | {mode: mode for mode in ("L", "RGB", "RGBA")}  # others are made RGB
 ORIENTATION = 0x0112  # EXIF's tag
-
-OTHERS = {rb"RIFF....WEBP": "WebP", rb"BM": "BMP", rb"GIF8": "GIF", rb"%PDF": "PDF", rb"....ftyp": "HEIF or video"} | {
-    rb"\0\0\0\x0cjP": "JPEG 2000",
-    rb"\x89HDF": "HDF5",
-}
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -183,31 +178,13 @@ def _opened(path: str | Path, plugins: tuple[type[ImageFile], ...] = PLUGINS) ->
         raise InputError(f"no such file: {path}") from None
     except Image.UnidentifiedImageError as error:
         if not tiff.is_tiff(path):
-            raise InputError(f"{path} {_what_it_is(path)}") from error
+            raise InputError(f"{path} {what_it_is(path)}") from error
     except Exception as error:  # on damaged files PIL's decoders raise anything from SyntaxError to struct.error
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(f"{path} cannot be read: {reason}; replace the file") from error
     else:
         return
     yield None
-
-
-def _what_it_is(path: str | Path) -> str:
-    """What is wrong with a file that is none of the formats read here."""
-    with open(path, "rb") as file:
-        start = file.read(512)
-    found = next((name for magic, name in OTHERS.items() if re.match(magic, start, re.DOTALL)), None)
-    if not start:
-        return "is empty; replace the file"
-    if found is not None:
-        return f"is a {found} file; PNG, TIFF and JPEG images are read: convert it"
-    if not start.strip(b"\0"):
-        return "begins with zeros, as files do that were cut off while they were copied; replace the file"
-    if start.startswith((b"\x89PNG", b"\xff\xd8\xff")):
-        return "is damaged; replace the file"
-    if all(byte > 31 or byte in b"\t\r\n" for byte in start):
-        return "holds text, not an image; replace the file"
-    return "is no PNG, TIFF or JPEG image; replace the file"
 
 
 def _is_deep(image: Image.Image) -> bool:
