@@ -4,6 +4,7 @@
 # make test-kinds: the tests of networks, by the routes of each kind of CPU that this one can be.
 # make test-lowest: the suite on the lowest versions that setup.cfg allows, in an environment of its own.
 # make dist: the wheel and the sdist, checked, into dist/. On Windows all of it needs a shell such as Git's.
+# make gpu: what a GPU has to do, in ten minutes: numbers, runs, class maps, and speed beside others; writes gpu.json.
 PYTHON ?= python3
 VENV ?= .venv
 LOWEST ?= .venv-lowest
@@ -12,7 +13,7 @@ RUN = $(VENV)/$(BIN)/python
 EXTRAS = test lint demo docs release
 SUITE = -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: quickstart test test-kinds test-lowest test-demo lint docs dist notebooks clean
+.PHONY: quickstart test test-kinds test-lowest test-demo gpu lint docs dist notebooks clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/$(BIN)/samseg train quickstart
@@ -34,6 +35,9 @@ test-demo: $(VENV)/.installed-test $(VENV)/.installed-demo
 	$(RUN) -m pip install --quiet playwright
 	command -v chromium || command -v google-chrome || { apt-get update -qq && apt-get install -y -qq chromium; } || true
 	$(RUN) -m pytest -m browser -rs
+
+gpu: $(VENV)/.installed-test
+	$(VENV)/$(BIN)/samseg benchmark gpu
 
 # Vermin tells what Python 3.10 lacks; it takes some floats for whole numbers.
 lint: $(VENV)/.installed-lint

@@ -3,7 +3,7 @@
 One more is a file with a docstring, ``add_arguments(parser)`` and ``run(args)``, and a row.
 """
 
-from benchmarks import cache, encoder, faults, maps, predict, promptable, routes, sam, table, train
+from benchmarks import cache, encoder, faults, gpu, maps, predict, promptable, routes, sam, table, train
 
 BENCHMARKS = {
     "table": table,
@@ -16,4 +16,5 @@ BENCHMARKS = {
     "promptable": promptable,
     "maps": maps,
     "faults": faults,
+    "gpu": gpu,
 }

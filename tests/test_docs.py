@@ -53,6 +53,8 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "import openvino": "tests/runs/test_export.py runs it",
     "trtexec": "it needs a GPU",
     "samseg weights sam-vit_b": "it needs the hub",
+    "make gpu": "it needs a GPU; tests/benchmarks/test_gpu.py tries its frame",
+    "samseg benchmark gpu": "it needs a GPU",
     "samseg benchmark faults": "it takes minutes",
     "samseg benchmark sam": "it takes minutes",
     "samseg benchmark maps": "it takes minutes",

@@ -28,5 +28,5 @@ def add_arguments(parser: ArgumentParser) -> None:
         part.set_defaults(measure=benchmark.run)
 
 
-def run(args: Namespace) -> None:
-    args.measure(args)
+def run(args: Namespace) -> int | None:
+    return args.measure(args)
