@@ -1,5 +1,6 @@
 """A configuration for a folder of images and labels of which nothing else is known."""
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,16 +78,44 @@ def guess_classes(data: DataConfig) -> dict[str, Any]:
             raise InputError(f"none of the {images} images in {data.root} has an object, so there are no classes")
         nothing = [None, "background"] if "background" in names else None
         return {"background": nothing} | {name: name for name in sorted(names - {"background"})}
-    masks = _masks(sources, colours=False)
-    if colours := any(one.ndim == 2 for one in masks):
-        masks = [packed_colours(one) for one in _masks(sources, colours)]
-    found = sorted({value for one in _clean(masks) for value in one.tolist()} - ignored_values(data.ignore, colours))
+    masks = _masks(sources)
+    colours = any(one.colours for one in masks)
+    if colours:
+        masks = _masks(sources, colours)
+    found = _all(one.values for one in _clean(masks)) - ignored_values(data.ignore, colours)
+    solid = _all(one.solid for one in _clean(masks))
+    thin = len(found - solid)
+    if thin > SMOOTHED and 2 * thin > len(found):
+        kind, some = "colours" if colours else "values", sorted(solid)[:SMOOTHED]
+        raise InputError(
+            f"the masks of {data.root} hold {len(found)} {kind}, of which {thin} never fill 2 x 2 pixels: they stand "
+            "at edges, as antialiasing makes them, or resizing with a smoothing filter. Save masks without either "
+            "(resize by nearest neighbour), or name the classes with data.classes, and the others with data.ignore; "
+            f"{kind} of areas are {', '.join(_written(one, colours) for one in some) or 'none'}"
+        )
     if len(found) > IGNORE_INDEX:
         raise InputError(
             f"the masks of {data.root} hold {len(found)} values, more than there can be classes ({IGNORE_INDEX}): so "
             "many come from smoothing or JPEG, or are numbers of objects; name the classes with data.classes"
         )
-    return {f"#{value:06x}" if colours else str(value): f"#{value:06x}" if colours else value for value in found}
+    found = sorted(found)
+    return {_written(value, colours): f"#{value:06x}" if colours else value for value in found}
+
+
+class MaskValues(NamedTuple):
+    """The values in a mask, or its colours packed as 0xRRGGBB, each once; ``solid``: those that fill 2 x 2 pixels."""
+
+    values: np.ndarray
+    solid: np.ndarray
+    colours: bool
+
+
+def _written(value: int, colours: bool) -> str:
+    return f"#{value:06x}" if colours else str(value)
+
+
+def _all(values: Iterable[np.ndarray]) -> set[int]:
+    return {value for one in values for value in one.tolist()}
 
 
 def _shares(data: DataConfig) -> list[float]:
@@ -99,28 +128,29 @@ def _shares(data: DataConfig) -> list[float]:
     return [0.85, 0.15]
 
 
-def _clean(masks: list[np.ndarray]) -> list[np.ndarray]:
+def _clean(masks: list[MaskValues]) -> list[MaskValues]:
     """Those of few values, if there are some."""
-    return [one for one in masks if len(one) <= SMOOTHED] or masks
+    return [one for one in masks if len(one.values) <= SMOOTHED] or masks
 
 
-def _masks(sources: list[Source], colours: bool) -> list[np.ndarray]:
-    """The values of each mask, each once: (N,) whole numbers, or (N, 3) of one in colours.
+def _masks(sources: list[Source], colours: bool = False) -> list[MaskValues]:
+    """What each mask holds, with ``colours`` those of all; masks that cannot be read are left out.
 
-    Masks that cannot be read are left out; InputError where none can.
+    InputError where none can.
     """
 
-    def values(item: tuple[Source, str]) -> np.ndarray | InputError:
+    def values(item: tuple[Source, str]) -> MaskValues | InputError:
         source, name = item
         try:
             label = source.label(name, colours=colours)
         except InputError as error:
             return error
-        if label.ndim == 3:
-            _, first = np.unique(packed_colours(label), return_index=True)
-            return label.reshape(-1, 3)[first]
-        found = np.unique(label)
-        return found[(found >= 0) & (found < 2**16) & (found == np.floor(found))].astype(np.int64)
+        coloured = label.ndim == 3
+        label = packed_colours(label) if coloured else label
+        squares = (label[:-1, :-1] == label[1:, 1:]) & (label[:-1, :-1] == label[1:, :-1])
+        squares &= label[:-1, :-1] == label[:-1, 1:]
+        found = np.unique(label), np.unique(label[:-1, :-1][squares])
+        return MaskValues(*(one.astype(np.int64) if coloured else _whole(one) for one in found), coloured)
 
     with ThreadPoolExecutor(READERS) as pool:
         found = list(pool.map(values, [(source, name) for source in sources for name in source.names]))
@@ -128,3 +158,7 @@ def _masks(sources: list[Source], colours: bool) -> list[np.ndarray]:
     if errors and len(errors) == len(found):
         raise errors[0]
     return [one for one in found if not isinstance(one, InputError)]
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    return values[(values >= 0) & (values < 2**16) & (values == np.floor(values))].astype(np.int64)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from samseg.data.classes import IGNORE_INDEX, ClassMap
+from samseg.data.sources.source import UNLABELLED
 from samseg.errors import ConfigError, InputError
 
 Name = str | None  # None: where there is no object
@@ -55,7 +56,7 @@ def category_map(classes: dict[str, Any], ignore: list[Any], categories: dict[st
             f"{known}); add to data.classes, where a class may be a list, or to data.ignore"
         )
     numbers = {number: indices[name] for number, name in enumerate([None, *categories]) if name in indices}
-    return ClassMap(list(classes), False, numbers)
+    return ClassMap(list(classes), False, numbers | {UNLABELLED: IGNORE_INDEX})
 
 
 def _written(name: Name) -> str:

@@ -112,9 +112,10 @@ def complete_data(data: DataConfig) -> None:
     elif data.source == "maps":
         raise ConfigError("data.split draws whole images; maps are cut into splits by data.maps.split=blocks")
     _check_other_sources(data)
-    if data.source == "maps" and data.maps.order is None:
-        entries = [entry if isinstance(entry, list) else [entry] for entry in data.classes.values()]
-        data.maps.order = [name for entry in entries for name in entry if isinstance(name, str)]
+    if data.source == "maps":
+        entries = [entry if isinstance(entry, list) else [entry] for entry in [*data.classes.values(), data.ignore]]
+        named = [name for entry in entries for name in entry if isinstance(name, str)]
+        data.maps.order = list(dict.fromkeys([*(data.maps.order or []), *named]))
     if data.views not in (1, 2, 4, 8):
         raise ConfigError(f"data.views must be 1, 2, 4 or 8 (flips, then quarter turns), got {data.views}")
     if data.bands is not None and (not data.bands or min(data.bands) < 1):

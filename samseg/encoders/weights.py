@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -63,12 +64,36 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     for container in CONTAINERS:
         if isinstance(state, dict) and isinstance(state.get(container), dict):
             state = state[container]
-    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: not a SAM checkpoint; it holds no named tensors")
-    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    state = _named_tensors(state, path)
     if bad := not_finite(state):
         raise WeightsError(f"{path}: damaged; it holds NaN or infinity in {bad}. Fetch it again")
     return state
+
+
+def _named_tensors(state: Any, path: Path) -> dict[str, Tensor]:
+    """The tensors of a dictionary, or of the only one inside of it that is of an image encoder (``state_dict_ema``)."""
+    found = _dictionaries(state)
+    if "" in found:
+        return found[""]
+    encoders = {name: one for name, one in found.items() if any(map(FIRST_CONVOLUTION.fullmatch, one))}
+    if len(encoders) > 1:
+        raise WeightsError(
+            f"{path}: holds several models ({', '.join(encoders)}); save the one that is meant as a file of its own"
+        )
+    if not found:
+        raise WeightsError(f"{path}: not a SAM checkpoint; it holds no named tensors")
+    return next(iter((encoders or found).values()))
+
+
+def _dictionaries(state: Any, name: str = "") -> dict[str, dict[str, Tensor]]:
+    """The dictionaries that hold named tensors, by their keys, joined by dots; nothing is sought inside of them."""
+    if not isinstance(state, dict):
+        return {}
+    tensors = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if tensors:
+        return {name: tensors}
+    inner = [_dictionaries(value, f"{name}.{key}".strip(".")) for key, value in state.items()]
+    return {key: one for found in inner for key, one in found.items()}
 
 
 def read_torch(path: Path) -> Any:
@@ -116,6 +141,7 @@ def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: nn.Module) -> 
     if missing or surplus:
         parts = [listed("lacks", missing), listed("has the unknown", surplus)]
         raise WeightsError(f"not a checkpoint of {variant}: its image encoder " + " and ".join(filter(None, parts)))
+    found = _resampled(found, expected)
     first = trunk.get_parameter(next(key for key in expected if FIRST_CONVOLUTION.fullmatch(key)))
     for key, value in found.items():
         if FIRST_CONVOLUTION.fullmatch(key) and value.shape[1] == 3:
@@ -126,6 +152,22 @@ def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: nn.Module) -> 
                 f"expected {tuple(expected[key].shape)}"
             )
     return found
+
+
+def _resampled(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Positions of an encoder that was fine-tuned at another size, brought to the published table's size."""
+    own, wanted = found.get("pos_embed"), expected.get("pos_embed")
+    if own is None or wanted is None or own.ndim != 4 or own.shape[3] != wanted.shape[3] or own.shape == wanted.shape:
+        return found
+    table = own.float().permute(0, 3, 1, 2)
+    table = F.interpolate(table, size=list(wanted.shape[1:3]), mode="bicubic", antialias=True).permute(0, 2, 3, 1)
+    resampled = {"pos_embed": table.to(own.dtype)}
+    for key, value in found.items():
+        side = {"rel_pos_h": own.shape[1], "rel_pos_w": own.shape[2]}.get(key.rpartition(".")[2])
+        if side is not None and len(value) == 2 * side - 1:  # of a block that looks at the whole image
+            row = F.interpolate(value.float().t()[None], size=len(expected[key]), mode="linear")
+            resampled[key] = row[0].t().to(value.dtype)
+    return found | resampled
 
 
 def variant_of(state: Mapping[str, Tensor]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 
 from samseg.data.formats.georaster import RasterFile, gdal
-from samseg.data.formats.vectors import Burner, read_vectors
+from samseg.data.formats.vectors import Burner, read_areas
 from samseg.errors import InputError
 from samseg.maps.options import MapOptions
 from samseg.maps.parts.plan import Box
@@ -26,13 +26,10 @@ def wanted(path: Path, options: MapOptions) -> Callable[[Box], np.ndarray] | Non
     if options.bounds is not None:
         areas = np.array([shapely.box(*options.bounds)])
     else:
-        vectors = read_vectors(options.area, place.get("crs"))
-        if vectors.mended:
-            warnings.warn(f"{options.area}: {vectors.mended} invalid geometries were mended", stacklevel=2)
+        vectors = read_areas(options.area, place.get("crs"))
+        for note in vectors.notes:
+            warnings.warn(note, stacklevel=2)
         areas = vectors.geometries
-        areas = areas[shapely.get_dimensions(areas) == 2]
-        if not len(areas):
-            raise InputError(f"{options.area} holds no polygons, only lines or points, which have no inside")
     burner = Burner(areas, np.ones(len(areas)), place["transform"])
     if not len(burner.touching(0, 0, *raster.shape)):
         raise InputError(f"{options.area or f'--bounds {options.bounds}'} does not touch {path}")

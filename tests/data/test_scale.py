@@ -53,6 +53,35 @@ def test_a_constant_band_and_one_without_data(tmp_path):
         measured_scale(config(tmp_path, scale="percentile"))
 
 
+@pytest.mark.parametrize(
+    "values, dtype, sentinel",
+    [
+        ((0, 0.97), np.float32, np.finfo(np.float32).min),
+        ((0, 0.97), np.float32, 1e20),
+        ((200, 3000), np.int16, -9999),
+        ((0, 10_000), np.uint16, 0),  # black is black
+        ((0, 10_000), np.uint16, None),
+    ],
+)
+def test_a_value_far_from_all_others_is_asked_about(tmp_path, values, dtype, sentinel):
+    pixels = np.random.default_rng(0).uniform(*values, (40, 50, 3)).astype(dtype)
+    write(tmp_path, "train", "a", pixels)
+    if sentinel is not None:
+        pixels[:8] = sentinel
+    write(tmp_path, "train", "b", pixels)
+    data = config(tmp_path, scale="percentile")
+    if not sentinel:
+        assert len(measured_scale(data)) == 3
+        return
+    with pytest.raises(
+        InputError, match=r"10 % of the pixels hold .* \(band 1 of those used, as in .*b.tif\)"
+    ) as error:
+        measured_scale(data)
+    assert f"(gdal_edit -a_nodata {sentinel:g})" in str(error.value) and "\n" not in str(error.value)
+    write(tmp_path, "train", "b", pixels, nodata=str(sentinel))
+    assert measured_scale(data)[1] == pytest.approx(values, rel=0.1, abs=0.1 * values[1])
+
+
 def test_pixels_without_data_count_as_ignored(tmp_path):
     pixels = np.random.default_rng(0).integers(1, 99, (10, 10, 3)).astype(np.uint16)
     pixels[:3] = 0

@@ -112,6 +112,14 @@ def test_unet_takes_any_size(encoder):
         assert model(torch.randn(1, 3, 67, 71)).shape == (1, 1, 67, 71)
 
 
+def test_other_decoders_are_held_to_multiples_of_32_by_smp():
+    """As README.md says: a check of SMP's that no encoder can change."""
+    for name in (SMALL, "resnet18"):
+        model = smp.FPN(name, encoder_weights=None).eval()
+        with torch.no_grad(), pytest.raises(RuntimeError, match="Wrong input shape"):
+            model(torch.randn(1, 3, 67, 71))
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4, 6])
 def test_other_channels_keep_the_rgb_filters(channels, tmp_path):
     rgb = get_encoder(SMALL).eval()

@@ -127,6 +127,40 @@ def test_shapes_are_segment_anythings(name):
     assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in expected.items()}
 
 
+def test_positions_of_another_size_are_resampled(tmp_path):
+    """As of an encoder that was fine-tuned at half the size: at that size it gives its numbers, but for resampling."""
+    theirs = segment_anything_encoder(**SMALL_ARGUMENTS | dict(image_size=64))
+    with torch.no_grad():
+        for name, table in theirs.named_parameters():  # smooth, as trained ones are
+            if name == "pos_embed":
+                table.copy_(torch.linspace(0, 1, 4)[:, None] * torch.linspace(-1, 1, 32) * torch.ones(1, 4, 4, 1))
+            elif "rel_pos" in name and len(table) == 7:
+                table.copy_(torch.linspace(-1, 1, 7)[:, None] * torch.linspace(-0.3, 0.3, 16))
+    torch.save(prefixed(theirs.state_dict(), "image_encoder."), tmp_path / "half.pth")
+    encoder = smp.encoders.get_encoder(SMALL, weights=None).eval()
+    samseg.load_sam_weights(encoder, tmp_path / "half.pth")
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert relative_error(encoder.image_embedding(x), theirs(x)) < 0.05
+        for name, table in encoder.named_parameters():
+            if name.endswith(("pos_embed", "rel_pos_h", "rel_pos_w")):
+                table.zero_()
+        assert relative_error(encoder.image_embedding(x), theirs(x)) > 0.1
+
+
+@pytest.mark.parametrize("nesting", [["state_dict_ema"], ["student", "backbone"]])
+def test_the_only_encoder_in_any_dictionary_is_found(nesting, reference, siblings, tmp_path):
+    content = prefixed(reference.state_dict(), "image_encoder.") | siblings
+    for key in reversed(nesting):
+        content = {key: content, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}}}
+    torch.save(content, tmp_path / "a.pth")
+    encoder = smp.encoders.get_encoder(SMALL, weights=None)
+    samseg.load_sam_weights(encoder, tmp_path / "a.pth")
+    assert torch.equal(encoder.trunk.pos_embed, reference.pos_embed)
+    torch.save({"ema": content} | content, tmp_path / "two.pth")
+    assert "holds several models (ema." in refusal(tmp_path / "two.pth")
+
+
 def refusal(source, encoder_name: str = SMALL) -> str:
     encoder = smp.encoders.get_encoder(encoder_name, weights=None)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -157,9 +191,9 @@ def test_refuses_other_variants_and_names_the_right_one(reference, tmp_path):
     file = saved(state, tmp_path / "small.pth")
     message = refusal(file, "sam-vit_t")
     assert SMALL in message and "sam-vit_t" in message
-    other = segment_anything_encoder(**SMALL_ARGUMENTS | dict(image_size=64))
+    other = segment_anything_encoder(**SMALL_ARGUMENTS | dict(window=2))
     message = refusal(saved(prefixed(other.state_dict(), "image_encoder."), tmp_path / "tables.pth"))
-    assert "pos_embed has shape (1, 4, 4, 32), expected (1, 8, 8, 32)" in message
+    assert "blocks.0.attn.rel_pos_h has shape (3, 16), expected (5, 16)" in message
 
 
 def test_refuses_what_is_no_checkpoint(reference, tmp_path):

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -18,10 +17,10 @@ try:
     import rasterio
     from rasterio.enums import ColorInterp, MaskFlags, Resampling
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
-    from rasterio.io import MemoryFile
-    from rasterio.shutil import copy as copy_raster
     from rasterio.vrt import WarpedVRT
     from rasterio.windows import Window
+
+    from samseg.data.formats.palettes import as_seen
 except ImportError as error:
     raise InputError(f"maps need rasterio ({error}): pip install 'samseg-smp[maps]'") from None
 
@@ -60,7 +59,7 @@ class RasterFile:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                self._source = self._dataset = _as_seen(rasterio.open(path))
+                self._source = self._dataset = as_seen(rasterio.open(path))
         except RasterioError as error:
             raise InputError(f"{path} cannot be opened as a raster: {_reason(error)}") from None
         self.bands = list(bands) if bands else self.colour_bands
@@ -231,51 +230,6 @@ class RasterFile:
             resampling=Resampling.average if resolution > max(across, down) else Resampling.bilinear,
             add_alpha=masked,  # so that the corners of a rotated raster are told from its pixels
         )
-
-
-def _as_seen(source: Any) -> Any:
-    """A raster as photos are read: colours for a palette's numbers, 8 bits of grey, black at 0; others as they are.
-
-    GDAL translates while it reads, so windows, masks, resampling and the place on Earth are those of any raster.
-    """
-    if source.count != 1 or source.dtypes[0] != "uint8":
-        return source
-    structure = source.tags(ns="IMAGE_STRUCTURE") | source.tags(1, ns="IMAGE_STRUCTURE")
-    bits = int(structure.get("NBITS", 8))
-    step = 255 // (2**bits - 1)
-    if structure.get("MINISWHITE") == "YES":
-        bands = [("Gray", {"ScaleOffset": 255, "ScaleRatio": -step})]
-    elif source.colorinterp[0] == ColorInterp.palette:
-        names = ("Red", "Green", "Blue")
-        bands = [(name, {"ColorTableComponent": number}) for number, name in enumerate(names, start=1)]
-        if bits == 1 and all(len(set(colour[:3])) == 1 for colour in source.colormap(1).values()):
-            bands = [("Gray", {"ColorTableComponent": 1})]
-    elif bits < 8:
-        bands = [("Gray", {"ScaleOffset": 0, "ScaleRatio": step})]
-    else:
-        return source
-    with MemoryFile(ext=".vrt") as memory:
-        copy_raster(source, memory.name, driver="VRT")
-        tree = ElementTree.fromstring(memory.read())
-    plain = tree.find("VRTRasterBand")
-    tree.remove(plain)
-    place = plain.find("*/SourceFilename")
-    for number, (name, translation) in enumerate(bands, start=1):
-        band = ElementTree.SubElement(tree, "VRTRasterBand", dataType="Byte", band=str(number))
-        ElementTree.SubElement(band, "ColorInterp").text = name
-        translated = ElementTree.SubElement(band, "ComplexSource")
-        translated.append(place)
-        ElementTree.SubElement(translated, "SourceBand").text = "1"
-        for key, value in translation.items():
-            ElementTree.SubElement(translated, key).text = str(value)
-    if tree.find("MaskBand") is None and source.mask_flag_enums[0] != [MaskFlags.all_valid]:
-        mask = ElementTree.SubElement(ElementTree.SubElement(tree, "MaskBand"), "VRTRasterBand", dataType="Byte")
-        shown = ElementTree.SubElement(mask, "SimpleSource")
-        shown.append(place)
-        ElementTree.SubElement(shown, "SourceBand").text = "mask,1"
-    seen = rasterio.open(ElementTree.tostring(tree, encoding="unicode"))
-    source.close()
-    return seen
 
 
 def pixel_metres(dataset: Any) -> tuple[float, float] | tuple[None, None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
@@ -16,6 +16,7 @@ from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.formats.vectors import Burner, read_vectors, widened
 from samseg.data.raster import Window
 from samseg.data.sources.maps_config import MapsConfig
+from samseg.data.sources.source import UNLABELLED
 from samseg.errors import InputError
 
 ALL = "object"  # the category of labels whose attribute is not asked for
@@ -56,10 +57,8 @@ class VectorLabels(Labels):
             raise InputError(
                 f"{image} has no geotransform, so no labels can be laid over it; assign it, or gdalwarp it"
             )
-        vectors = read_vectors(path, place.get("crs"))
-        self.path, self.notes = path, []
-        if vectors.mended:
-            self.notes.append(f"{path}: {vectors.mended} invalid geometries were mended")
+        vectors = read_vectors(path, place.get("crs"), settings.layer)
+        self.path, self.notes = path, vectors.notes
         count = len(vectors.geometries)
         values = np.full(count, ALL) if settings.attribute is None else vectors.column(settings.attribute)
         geometries = widened(vectors.geometries, place["crs"], settings.line_width, settings.point_radius)
@@ -87,7 +86,10 @@ class VectorLabels(Labels):
 
 
 class RasterLabels(Labels):
-    """A raster of class values, brought onto the map's pixels by nearest neighbour. Values are categories."""
+    """A raster of class values, brought onto the map's pixels by nearest neighbour. Values are categories.
+
+    What it does not cover, and where it holds its nodata value or is masked, is `UNLABELLED`.
+    """
 
     def __init__(self, image: Path, path: Path, settings: MapsConfig):
         self.path, self.notes, self.counts = path, [], Counter()
@@ -95,8 +97,7 @@ class RasterLabels(Labels):
             self._grid = raster.georeference | dict(zip(("height", "width"), raster.shape))
         if "crs" not in self._grid or "transform" not in self._grid:
             raise InputError(f"{image} has no place on Earth, so labels cannot be laid over it; assign it (gdal_edit)")
-        box = (0, 0, self._grid["height"], self._grid["width"])
-        if not self._touches(box):
+        if not self._touches((0, 0, self._grid["height"], self._grid["width"])):
             raise InputError(f"{path} does not overlap {image}: is its coordinate system the right one?")
 
     def number(self, categories: list[str]) -> None:
@@ -107,10 +108,16 @@ class RasterLabels(Labels):
             self._numbers[int(name)] = number
 
     def burnt(self, box: Window) -> np.ndarray:
-        values = self._read(box).astype(np.int64)
-        if values.min(initial=0) < 0 or values.max(initial=0) >= 2**16:
-            raise InputError(f"{self.path} holds values that are not whole numbers from 0 to 65535")
-        numbers = self._numbers[values]
+        values, known = self._read(box)
+        known &= values == values  # NaN is none
+        wrong = values[known & ~((values >= 0) & (values < 2**16) & (values == np.floor(values)))]
+        if len(wrong):
+            raise InputError(
+                f"{self.path} holds the value {wrong[0]:g}, and labels are whole numbers from 0 to 65535; write it as "
+                "whole numbers, or name the value as nodata (gdal_edit -a_nodata)"
+            )
+        values = np.where(known, values, 0).astype(np.int64)
+        numbers = np.where(known, self._numbers[values], np.uint16(UNLABELLED))
         unlisted = np.unique(values[(numbers == 0) & (values != 0)])
         if len(unlisted):
             count = int((values == unlisted[0]).sum())
@@ -120,12 +127,17 @@ class RasterLabels(Labels):
             )
         return numbers
 
-    def _read(self, box: Window) -> np.ndarray:
+    def _read(self, box: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Values (h, w), and where there are any (h, w) bool."""
         top, left, height, width = box
+        window = RasterWindow(left, top, width, height)
         try:
             with gdal(), rasterio.open(self.path) as source:
-                with WarpedVRT(source, resampling=Resampling.nearest, **self._warp()) as laid:
-                    return laid.read(1, window=RasterWindow(left, top, width, height))
+                told = source.nodata is not None or ColorInterp.alpha in source.colorinterp
+                options = self._warp() if told else self._warp() | {"add_alpha": True}
+                with WarpedVRT(source, resampling=Resampling.nearest, **options) as laid:
+                    known = laid.dataset_mask(window=window) if told else laid.read(laid.count, window=window)
+                    return laid.read(1, window=window), known > 0
         except RasterioError as error:
             raise InputError(f"{self.path} cannot be read: {str(error).splitlines()[0]}") from None
 
@@ -139,6 +151,17 @@ class RasterLabels(Labels):
             with gdal(), rasterio.open(self.path) as source:
                 if source.crs is None:
                     raise InputError(f"{self.path} has no coordinate system; assign one (gdal_edit -a_srs)")
+                bands = source.count - (ColorInterp.alpha in source.colorinterp)
+                if bands != 1:
+                    raise InputError(
+                        f"{self.path} has {bands} bands, and a raster of labels has one, of class values: choose it "
+                        "(gdal_translate -b 1), or make numbers of its colours (rgb2pct.py)"
+                    )
+                if source.nodata is not None:
+                    self.notes.append(
+                        f"{self.path}: its nodata value {source.nodata:g} is no class, but ignored "
+                        "(gdal_edit -unsetnodata makes it one)"
+                    )
                 left, bottom, right, top = transform_bounds(source.crs, self._grid["crs"], *source.bounds)
         except RasterioError as error:
             raise InputError(f"{self.path} cannot be read: {str(error).splitlines()[0]}") from None

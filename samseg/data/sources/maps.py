@@ -147,13 +147,13 @@ class MapsSource(Source):
 
     def _opened(self, path: Path, area: Path | None, labels: "Labels | None") -> MapFile:
         from samseg.data.formats.georaster import RasterFile, gdal
-        from samseg.data.formats.vectors import Burner, read_vectors
+        from samseg.data.formats.vectors import Burner, read_areas
 
         with gdal(), RasterFile(path, resolution=self._settings.resolution) as raster:
             place, shape, digest = raster.georeference, raster.shape, raster.digest()
         burner = None
         if area is not None:
-            polygons = read_vectors(area, place.get("crs")).geometries
+            polygons = read_areas(area, place.get("crs")).geometries
             burner = Burner(polygons, np.ones(len(polygons)), place["transform"])
         return MapFile(path, shape, digest, labels, burner)
 
@@ -206,7 +206,7 @@ def _entries(root: str | Path, split: str, settings: MapsConfig) -> list[tuple[P
     found: list[tuple[Path, Path | None, Path | None]] = []
     for entry in entries:
         images = [Path(root) / entry["image"]]
-        if has_magic(str(entry["image"])):
+        if has_magic(str(entry["image"])) and not images[0].exists():
             pattern = images[0]
             images = sorted(Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor))))
             if not images:

@@ -24,6 +24,7 @@ class MapsConfig:
     )
     window: int = 1024  # pixels a side, at most, of the windows that maps are cut into; each is an image
     gap: int = 32  # with split: blocks, pixels that are left out between two windows
+    layer: str | None = None  # of label files that hold several, such as a GeoPackage
     attribute: str | None = None  # of the labels, whose values data.classes names; null: all are the category "object"
     order: list[str] | None = None  # where categories overlap, from the lowest to the topmost; null: as in data.classes
     line_width: float | None = None  # metres, of lines

@@ -10,6 +10,8 @@ import numpy as np
 from samseg.data.raster import Raster, Window
 from samseg.errors import InputError
 
+UNLABELLED = 2**16 - 1  # in the labels of `named` sources: nobody said what is there
+
 
 class Georeference(NamedTuple):
     """Where an image lies on Earth: its coordinate system as WKT, and what makes (column, row) into (x, y) there."""
@@ -50,7 +52,7 @@ class Source(ABC):
         split: train, val, test ...
         names: of the images, sorted, each once.
         categories: of a ``named`` source: how many objects each has in the split, in the order of the numbers that
-            stand for them in labels, from 1; 0 is where there is no object.
+            stand for them in labels, from 1; 0 is where there is no object, `UNLABELLED` where nobody looked.
         wrong: what keeps an image from being used, such as a mask that is missing, by its name, which is not among
             `names`. All of it is told when data are checked, and training refuses such data.
         notes: what a reader should know of the split, such as images without labels; shown when data are checked.

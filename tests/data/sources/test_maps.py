@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rasterio")
+import pyogrio
+import pyproj
 import rasterio
+import rasterio.features
 import shapely
 import yaml
 from rasterio.warp import transform_geom
@@ -126,6 +129,49 @@ def test_raster_labels_are_laid_onto_the_map(root):
     write_raster(root / "labels.tif", values, transform=coarse)
     with pytest.raises(InputError, match="labels.tif holds the value 9 .4 pixels in a window., not declared"):
         MapsSource(root, "train", settings(**changes)).label("a_000_000")
+
+
+VALUES = np.zeros((1, 60, 120), np.uint8)  # two thirds of the map
+VALUES[0, 10:20, 30:60], VALUES[0, 40:50, 30:60] = 7, 2
+
+
+def raster_classes(root: Path, values: np.ndarray, ignore=(), **options) -> tuple[np.ndarray, list[str]]:
+    """Class indices of the map whose labels are a raster of ``values``: none 0, seven 1, ignored 255."""
+    write_raster(root / "labels.tif", values, **options)
+    maps = settings(train=[{"image": "a.tif", "labels": "labels.tif"}], window=200, attribute=None)
+    data = DataConfig("maps", str(root), classes={"none": None, "seven": "7"}, ignore=list(ignore), maps=maps)
+    complete_data(data)
+    source = open_source(data, "train")
+    return class_target(data, source)(source, "a_000_000"), source.notes
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_where_a_raster_of_labels_says_nothing_nothing_counts(root, dtype):
+    expected = np.full((HEIGHT, WIDTH), 255)
+    expected[:60] = np.where(VALUES[0] == 2, 255, VALUES[0] == 7)
+    classes, notes = raster_classes(root, VALUES.astype(dtype), ignore=["2"])
+    np.testing.assert_array_equal(classes, expected)
+    assert not notes
+    nodata = -9999 if dtype == "int16" else 200 if dtype == "uint8" else np.nan
+    values = VALUES.astype(dtype)
+    values[0, 5:9, 5:9] = nodata
+    expected[5:9, 5:9] = 255
+    classes, notes = raster_classes(root, values, ignore=["2"], nodata=nodata)
+    np.testing.assert_array_equal(classes, expected)
+    assert len(notes) == 1 and "is no class, but ignored (gdal_edit -unsetnodata makes it one)" in notes[0]
+
+
+def test_rasters_that_are_no_labels_are_one_line(root):
+    with pytest.raises(InputError, match="holds the value 2 .300 pixels in a window., not declared; add it in quotes"):
+        raster_classes(root, VALUES)
+    with pytest.raises(
+        InputError, match="labels.tif holds the value 0.6, and labels are whole numbers from 0 to 65535"
+    ):
+        raster_classes(root, np.where(VALUES == 2, np.float32(0.6), VALUES))
+    with pytest.raises(InputError, match="labels.tif holds the value -9999, and labels .*nodata .gdal_edit -a_nodata"):
+        raster_classes(root, np.where(VALUES == 2, np.int16(-9999), VALUES))
+    with pytest.raises(InputError, match="labels.tif has 3 bands, and a raster of labels has one"):
+        raster_classes(root, np.repeat(VALUES, 3, axis=0))
 
 
 def test_resolution_resamples_map_and_labels_alike(root):
@@ -262,6 +308,111 @@ def test_what_is_wrong_with_a_map_of_two_splits_is_told_once(root, tmp_path, com
         f"  train, val: {root / 'a.geojson'} has no attribute 'sort'; it has kind, height"
     ]
     assert "share of pixels" not in out  # a table of nothing
+
+
+def write_features(path: Path, features: list[tuple[dict, dict | None]]) -> None:
+    """GeoJSON of (attributes, geometry) in the coordinates of the map."""
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32616"}}
+    features = [{"type": "Feature", "properties": kinds, "geometry": geometry} for kinds, geometry in features]
+    path.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}))
+
+
+def test_whole_numbers_are_written_alike_in_all_files_and_null_is_no_value(root):
+    square = box(5, 5, 10, 10)
+    for values, names in (
+        ([1, 2, None], {"1", "2", "no kind"}),
+        ([1.0, 2, None], {"1", "2", "no kind"}),
+        ([1, 2, 2.5], {"1", "2", "2.5"}),
+        ([True, False, None], {"True", "False", "no kind"}),
+        (["1", None], {"1", "no kind"}),
+    ):
+        write_features(root / "a.geojson", [({"kind": value}, square) for value in values])
+        assert set(MapsSource(root, "train", settings()).categories) == names
+    data = DataConfig("maps", str(root), classes={"ground": None, "house": "1"}, maps=settings())
+    complete_data(data)
+    with pytest.raises(InputError, match="^train has category no kind .1 object., not declared"):
+        check_dataset(data, ["train"])
+
+
+def test_an_unclosed_ring_is_closed_and_what_has_no_extent_is_counted(root):
+    unclosed = box(10, 20, 30, 50)
+    unclosed["coordinates"][0].pop()
+    flat = {"type": "Polygon", "coordinates": [ground((1, 1), (9, 1), (5, 1), (1, 1))]}
+    write_features(root / "a.geojson", [({"kind": "house"}, one) for one in (unclosed, None, flat)])
+    source = MapsSource(root, "train", settings(window=200))
+    assert (source.label("a_000_000") == 1).sum() == 20 * 30 and source.categories == {"house": 1}
+    assert source.notes == [
+        f"{root / 'a.geojson'}: 1 invalid geometries were mended",
+        f"{root / 'a.geojson'}: 2 features without a geometry that covers something are left out",
+    ]
+
+
+def test_spikes_and_lines_in_collections_are_no_areas(root):
+    spike = {
+        "type": "Polygon",
+        "coordinates": [ground((10, 10), (40, 10), (110, 80), (40, 10), (40, 40), (10, 40), (10, 10))],
+    }
+    write_labels(root / "a.geojson", [("house", spike)])
+    square = rasterio.features.rasterize([box(10, 10, 40, 40)], (HEIGHT, WIDTH), transform=NORTH_UP)
+    np.testing.assert_array_equal(whole_label(root), square)
+    np.testing.assert_array_equal(rasterio.features.rasterize([spike], (HEIGHT, WIDTH), transform=NORTH_UP), square)
+    line = {"type": "LineString", "coordinates": ground((10.5, 60.5), (100.5, 60.5))}
+    inner = {"type": "GeometryCollection", "geometries": [line]}
+    both = {"type": "GeometryCollection", "geometries": [box(10, 10, 40, 40), inner]}
+    write_labels(root / "a.geojson", [("house", both)])
+    with pytest.raises(InputError, match="labels hold 1 lines, which need a size: set data.maps.line_width"):
+        whole_label(root)
+    label = whole_label(root, line_width=1.5)  # three pixels
+    square[59:62, 10:101] = 1
+    assert (label != square).sum() <= 2 * 3, "but for its round ends"
+    source = MapsSource(root, "train", settings(window=200, line_width=1.5))
+    assert np.unique(source.instances("a_000_000")).tolist() == [0, 1] and source.categories == {"house": 1}
+    train = [{"image": "a.tif", "labels": "a.geojson", "area": "a.geojson"}]
+    source = MapsSource(root, "val", settings(window=200, line_width=1.5, val=train))
+    assert source.image("a_000_000").valid.sum() == 30 * 30
+    write_labels(root / "line.geojson", [("house", line)])
+    with pytest.raises(InputError, match="line.geojson holds no polygons, only lines or points"):
+        MapsSource(root, "train", settings(line_width=1.5, train=[train[0] | {"area": "line.geojson"}]))
+
+
+def test_a_layer_of_several_is_named(root):
+    for number, layer in enumerate(("houses", "ponds")):
+        square = np.array([shapely.geometry.shape(LABELS[number][1])])
+        write = dict(layer=layer, driver="GPKG", geometry_type="Polygon", crs="EPSG:32616", append=number > 0)
+        pyogrio.raw.write(root / "a.gpkg", shapely.to_wkb(square), [np.array([layer])], ["kind"], **write)
+    train = [{"image": "a.tif", "labels": "a.gpkg"}]
+    with pytest.raises(
+        InputError, match=r"a.gpkg holds 2 layers .houses, ponds.: name that of labels with data.maps.l"
+    ):
+        MapsSource(root, "train", settings(train=train))
+    assert MapsSource(root, "train", settings(train=train, layer="ponds")).categories == {"ponds": 1}
+    with pytest.raises(InputError, match="a.gpkg has no layer 'pond'; it has houses, ponds; did you mean 'ponds'"):
+        MapsSource(root, "train", settings(train=train, layer="pond"))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32616", "EPSG:4326"])
+def test_geoparquet_is_read_as_any_vector_file(root, crs):
+    import pyarrow
+    from pyarrow import parquet
+
+    write_labels(root / "a.geojson", LABELS, crs)
+    meta, _, wkb, columns = pyogrio.raw.read(root / "a.geojson")
+    place = {} if crs == "EPSG:4326" else {"crs": json.loads(pyproj.CRS(crs).to_json())}
+    about = {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": {"encoding": "WKB"} | place}}
+    table = pyarrow.table({"kind": columns[0].tolist(), "height": [3, None, 3], "geometry": wkb.tolist()})
+    parquet.write_table(table.replace_schema_metadata({"geo": json.dumps(about)}), root / "a.parquet")
+    train = [{"image": "a.tif", "labels": "a.parquet"}]
+    np.testing.assert_array_equal(whole_label(root, train=train), whole_label(root))
+    assert MapsSource(root, "train", settings(train=train, attribute="height")).categories == {"3": 2, "no height": 1}
+    parquet.write_table(table, root / "a.parquet")
+    with pytest.raises(InputError, match="a.parquet holds a table without geometries"):
+        MapsSource(root, "train", settings(train=train))
+
+
+def test_a_map_that_exists_is_no_pattern(root):
+    (root / "a.tif").rename(root / "scene [1].tif")
+    train = [{"image": "scene [1].tif", "labels": "a.geojson"}]
+    assert MapsSource(root, "train", settings(train=train, window=200)).names == ["scene [1]_000_000"]
 
 
 def test_polygons_of_several_parts_are_one_object(root):
