@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  samseg check my/data                               a folder: what it holds, in which layout and with which classes
+  samseg check my/data                               a folder or an export: what it holds, and how to train it
   samseg check my/data data.source=coco              what is not found out rightly can be said
   samseg check my.yaml data.root=/my/images          what samseg train my.yaml data.root=/my/images would say
   samseg check buildings                             a shipped configuration
