@@ -122,12 +122,20 @@ def test_a_run_killed_within_an_epoch_is_resumed_to_the_same_end(tiny_config, tm
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
-def test_ctrl_c_is_no_failure(tiny_config, tmp_path):
-    process = start(main, ["train", str(tiny_config), "train.epochs=10000"], folder=tmp_path)
+def train_in_a_group(arguments: list[str]) -> None:
+    os.setpgrp()
+    main(["train", *arguments])
+
+
+@pytest.mark.parametrize("sent, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_is_sent_to_run_and_readers_alike_is_no_failure(tiny_config, tmp_path, sent, code):
+    """Ctrl-C, and what a cluster sends to all processes of a job: the readers go on until the state is saved."""
+    given = [str(tiny_config), "train.epochs=10000", "train.workers=1"]
+    process = start(train_in_a_group, given, folder=tmp_path)
     wait_until((tmp_path / "runs" / "tiny" / "state.pt").exists, process)
-    os.kill(process.pid, signal.SIGINT)
+    os.killpg(process.pid, sent)
     process.join(60)
-    assert process.exitcode == 130
+    assert process.exitcode == code
     printed = (tmp_path / "output.txt").read_text()
     assert "train.resume=true goes on" in printed and "Traceback" not in printed
 
