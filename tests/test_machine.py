@@ -1,34 +1,31 @@
 """What kind of CPU this is, and what the commands do to their process for the machine's sake."""
 
 import platform
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 from samseg import machine
+from samseg.cli.main import main
 from samseg.errors import InputError
 from tests.kinds import KINDS
+from tests.processes import start
 from tests.random_run import write_run
 
-# A tensor of 64 MB, which glibc would give back to the system, is made several times: in the end its pages are there.
-FAULTS = """
-import resource, sys
-from samseg.cli.main import main
-try:
-    main(sys.argv[1:])
-except SystemExit as end:
-    assert not end.code, end.code
-import torch
-for _ in range(4):
+
+def count_faults(arguments: list[str]) -> None:
+    """A tensor of 64 MB, which glibc would give back to the system, is made several times: its pages are to stay."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert not end.value.code
+    import resource  # not on Windows
+
+    for _ in range(4):
+        torch.ones(2**24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(2**24)
-print("faults", resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
+    print("faults", resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for glibc's malloc")
@@ -36,10 +33,12 @@ print("faults", resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_prediction_keeps_the_memory_that_it_frees(tmp_path):
     run = write_run(tmp_path / "run")
     Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
-    command = [sys.executable, "-c", FAULTS, "infer", run, tmp_path / "photo.png", "--out", tmp_path / "out"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.rsplit("faults", 1)[1]) < 1000  # of 16384 pages
+    arguments = ["infer", str(run), str(tmp_path / "photo.png"), "--out", str(tmp_path / "out")]
+    process = start(count_faults, arguments, folder=tmp_path)
+    process.join(60)
+    printed = (tmp_path / "output.txt").read_text()
+    assert process.exitcode == 0, printed
+    assert int(printed.rsplit("faults", 1)[1]) < 1000  # of 16384 pages
 
 
 @pytest.mark.parametrize("kind", KINDS)

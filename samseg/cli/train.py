@@ -45,6 +45,10 @@ def run(args: Namespace) -> None:
         path = find_config(args.config)
         name, config = path.stem, load_config(path, args.overrides)
 
+    from samseg.data.workers import expect_workers
+
+    expect_workers(config.train.workers)
+
     from samseg.training.processes import prepare_process, processes
     from samseg.training.rehearsal import rehearse
     from samseg.training.run import train

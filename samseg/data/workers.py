@@ -22,11 +22,19 @@ def in_workers(workers: int) -> dict[str, Any]:
     """
     options = {"num_workers": workers, "worker_init_fn": _prepare}
     if workers and LINUX:
-        from samseg.data.fork_server import SERVER, Context
+        from samseg.data.fork_server import Context
 
-        SERVER.ensure_running()
+        expect_workers(workers)
         options["multiprocessing_context"] = Context()
     return options
+
+
+def expect_workers(workers: int) -> None:
+    """Start the server if there will be ``workers``, so that it imports what they need while this process is busy."""
+    if workers and LINUX:
+        from samseg.data.fork_server import SERVER
+
+        SERVER.ensure_running()
 
 
 def single_threaded() -> None:

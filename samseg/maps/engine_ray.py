@@ -107,7 +107,7 @@ def spread(workers: list[Any], shares: Iterable[Share]) -> Iterator[Done]:
 
     InputError for a run that a worker cannot have, and when workers die again and again.
     """
-    try:
+    try:  # waits as long as the cluster is busy with others
         yield from ActorPool(workers).map_unordered(lambda worker, share: worker.do.remote(share), list(shares))
     except RayActorError as error:
         raise InputError(

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from samseg.config.load import task_of
 from samseg.data.config import DataConfig
-from samseg.data.workers import in_workers
+from samseg.data.workers import expect_workers, in_workers
 from samseg.errors import InputError
 from samseg.inference.object_files import ObjectFinder
 from samseg.inference.object_scores import PhotoScores
@@ -122,6 +122,7 @@ def evaluate_run(
     that is no run and for data that are not as they should be.
     """
     config = read_run_config(folder)
+    expect_workers(config.train.workers)
     if root is not None:
         config = replace(config, data=replace(config.data, root=root))
     task = task_of(config)

@@ -223,6 +223,7 @@ def test_compiles_as_one_graph(small, image):
 
 
 @torch.no_grad()
+@pytest.mark.slow  # test_encoder.py exports it with what follows it
 def test_onnx(small, image, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

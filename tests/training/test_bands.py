@@ -19,6 +19,8 @@ from samseg.runs.load import load_run
 from samseg.training.run import train
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.usefixtures("small_pictures")
+
 
 @pytest.fixture
 def config_file(tmp_path, monkeypatch) -> Path:

@@ -11,6 +11,8 @@ from samseg.errors import ConfigError, InputError
 from samseg.runs.state import load_state
 from samseg.training.run import train
 
+pytestmark = pytest.mark.usefixtures("small_pictures")
+
 
 @pytest.fixture
 def run(scenes, tiny_config, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from samseg.training import trainer
 from samseg.training.run import train
 from tests.training.test_trainer import sigterm_in
 
+pytestmark = pytest.mark.usefixtures("small_pictures")
 BLOCK = 32768  # bytes, of a LevelDB log
 BOTH = "train.trackers=[mlflow,wandb]"
 
