@@ -36,8 +36,9 @@ class DataConfig:
     split_seed: int = 0  # another draws other splits
     group: str | None = None  # "(patient\\d+)_.*": what the brackets capture of a name is drawn together
     # name: mask value, list of values, or for RGB masks a colour as [r, g, b] or "#rrggbb", or a list of colours. The
-    # order gives the class index. Entries that are all lists of three numbers are colours. With source: coco or labelme
-    # the name of a category or a list of names, and null where there is no object: {background: null, cell: cell}.
+    # order gives the class index. Entries that are all lists of three numbers are colours. Where labels have names, as
+    # with source: coco, yolo, label-studio and labelme: a name or a list of names, and null where there is no object:
+    # {background: null, cell: cell}.
     classes: dict[str, Any] = field(default_factory=dict)
     ignore: list[Any] = field(default_factory=list)  # mask values (or colours) that count neither in loss nor metrics
     bands: list[int] | None = None  # the image's bands that are used, from 1; null: the first three, or one thrice

@@ -14,12 +14,10 @@ class FoldersConfig:
     is images: "leftImg8bit/{split}/**/{name}_leftImg8bit.png", masks: "gtFine/{split}/**/{name}_gtFine_labelIds.png".
     """
 
-    images: str = "{split}/images/{name}"
+    images: str = "{split}/images/{name}"  # {name}: what an image and its mask share; **/{name}: also in folders inside
     masks: str | None = "{split}/masks/{name}"  # null: there are instances alone
     instances: str | None = "{split}/instances/{name}"  # files that number the objects; used where the folder is there
-    names: str | None = (
-        None  # a text file of the names that are used, one a line, as ImageSets/Segmentation/{split}.txt
-    )
+    names: str | None = None  # a text file of those names that are used, one a line; null: all are
 
 
 def patterns_of(settings: FoldersConfig) -> dict[str, Pattern]:
