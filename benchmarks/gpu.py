@@ -94,7 +94,7 @@ def resumed(place: Place) -> dict[str, Any]:
     """A run that SIGTERM stops after its first epoch and that is resumed, beside one that is not stopped."""
     from safetensors.torch import load_file
 
-    settings = ["train.epochs=6", "train.resume=true"]
+    settings = ["train.epochs=4", "train.resume=true"]
     trained(place, "whole", *settings)
     command = [sys.executable, "-m", "samseg", "train", write_configuration(place, "stopped", *settings)]
     stopped = Path(place.folder) / "stopped"
