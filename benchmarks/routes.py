@@ -16,6 +16,7 @@ from samseg.encoders.ops.dispatch import kernels_of
 from samseg.machine import cpu_has_bfloat16, cpu_kind
 
 SHAPES = ((1024, 768, 3072), (4096, 768, 3072), (4096, 3072, 768))  # tokens, channels in, channels out
+SIDE, WIDTH = 64, 64  # of the map that attention is over, in tokens; of a head
 SECONDS = 0.5  # for a figure
 
 
@@ -62,10 +63,11 @@ def _products(dtype: torch.dtype) -> Iterator[dict]:
 
 
 def _attention(dtype: torch.dtype) -> Iterator[dict]:
-    """Of ViT-B's heads over 64 x 64 tokens, forward and backward, where positions are added."""
+    """Of ViT-B's heads over a map of tokens, forward and backward, where positions are added."""
     kernels, heads = replace(kernels_of(dtype), flash=False), torch.get_num_threads()
-    inputs = [t.to(dtype).requires_grad_() for t in torch.randn(5, heads, 4096, 64)]  # q, k, v, row, col
-    d_out = torch.randn(heads, 4096, 64).to(dtype)
+    tensors = [torch.randn(heads, SIDE**2, width) for width in (WIDTH, WIDTH, WIDTH, SIDE, SIDE)]  # q, k, v, row, col
+    inputs = [tensor.to(dtype).requires_grad_() for tensor in tensors]
+    d_out = torch.randn(heads, SIDE**2, WIDTH).to(dtype)
 
     def backward(kernels: Kernels) -> None:
         torch.autograd.grad(chunked_attention(*inputs, kernels=kernels), inputs, d_out)
@@ -84,7 +86,7 @@ def _attention(dtype: torch.dtype) -> Iterator[dict]:
             ways = {f"2^{size}": replace(kernels, **settings, map_logits=2**size) for size in (19, 20, 21, 22)}
             now = next((size for size, way in ways.items() if way == kernels), None)
             calls = {size: partial(call, way) for size, way in ways.items()}
-            yield _row(dtype, f"{what}, {name}", calls, count * 2 * heads * 4096**2 * 64, now)
+            yield _row(dtype, f"{what}, {name}", calls, count * 2 * heads * SIDE**4 * WIDTH, now)
 
 
 def _row(dtype: torch.dtype, what: str, calls: dict[str, Callable[[], object]], flops: int, taken: str | None) -> dict:

@@ -233,6 +233,8 @@ def run_command(line: str, where: str, done: set[str], monkeypatch, capsys) -> N
     monkeypatch.setattr(sys, "argv", words)
     for benchmark in ("encoder", "train"):  # whose processes would import everything anew
         monkeypatch.setattr(f"benchmarks.{benchmark}.get_context", lambda kind: forked())
+    monkeypatch.setattr("benchmarks.routes.SHAPES", ((64, 32, 48),))
+    monkeypatch.setattr("benchmarks.routes.SIDE", 8)
     with pytest.raises(SystemExit) as end:
         main(words[1:]) if words[0] == "samseg" else runpy.run_path(words[0], run_name="__main__")
     assert not end.value.code, f"{where}: {line} ended with {end.value.code}: {capsys.readouterr().err}"
