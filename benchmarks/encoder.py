@@ -14,7 +14,7 @@ from benchmarks.peers import PEERS, RUNTIMES, peers_of, with_lora
 from benchmarks.table import gflop
 from benchmarks.timed import timed
 from samseg.encoders.ops.cpu.products import linear_by_convolution
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from samseg.encoders.vit import SamViT
 from samseg.errors import InputError
 
@@ -23,7 +23,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--variant", default="sam-vit_b", choices=list(VARIANTS))
+    parser.add_argument("--variant", default="sam-vit_b", choices=list(ROWS))
     parser.add_argument("--size", type=int, nargs="+", default=[1024], help="pixels a side (1024)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="images at a time (1)")
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
@@ -36,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     """`compare` at each size, batch and dtype, printed as it is found."""
-    there = peers_of(VARIANTS[args.variant].trunk)
+    there = peers_of(ROWS[args.variant].trunk)
     peers = [name for name in USUAL if name in there] if args.peers is None else args.peers
     for kind, side, images in product(args.dtype, args.size, args.batch):
         found = compare(args.variant, images, side, kind, args.train, peers, args.repeats, args.lora)
@@ -98,7 +98,7 @@ def compare(
 
 def _ours(variant: str) -> nn.Module:
     torch.manual_seed(0)
-    row = VARIANTS[variant]
+    row = ROWS[variant]
     if row.trunk is SamViT:
         with torch.device("meta"):  # its own initialisation takes longer than a run
             ours = row.build()
@@ -116,7 +116,7 @@ def _network(name: str, variant: str, size: int, dtype: torch.dtype, train: bool
     """An implementation by name, of the same numbers as all others."""
     if name in RUNTIMES and (train or lora):
         raise InputError(f"{name} is for inference alone")
-    row, network = VARIANTS[variant], _ours(variant)
+    row, network = ROWS[variant], _ours(variant)
     if name != "samseg":
         there = peers_of(row.trunk)
         if name not in there:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from samseg.encoders.vit import PATCH, SamViT
 
 
@@ -21,7 +21,7 @@ def run(args: Namespace) -> None:
 def encoder_table() -> str:
     """Parameters and cost of every registered trunk at 1024 pixels, a line each."""
     lines = []
-    for name, variant in VARIANTS.items():
+    for name, variant in ROWS.items():
         with torch.device("meta"):
             parameters = sum(p.numel() for p in variant.build().parameters())
         lines.append(f"{name:<10} {parameters / 1e6:6.1f} M parameters  {gflop(name, 1024):7.0f} GFLOP at 1024")
@@ -34,7 +34,7 @@ def gflop(variant: str, size: int) -> float:
     For the ViTs the matrix products of the formula, without those of padding tokens, whose q, k and v are the biases;
     for `sam-vit_t` counted on the network itself.
     """
-    row = VARIANTS[variant]
+    row = ROWS[variant]
     if row.trunk is not SamViT:
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
             row.build().eval()(torch.empty(1, 3, size, size))

@@ -82,7 +82,7 @@ def _stored(model: nn.Module, image: Tensor) -> list[Tensor]:
     trunk, (batch, _, size, _) = model.encoder.trunk, image.shape
     return [
         torch.zeros(batch, size // stride, size // stride, channels, dtype=torch.float16, device=image.device)
-        for channels, stride in zip(trunk.tap_channels, trunk.tap_strides)
+        for channels, stride in zip(trunk.channels, trunk.strides)
     ]
 
 

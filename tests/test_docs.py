@@ -21,7 +21,7 @@ from PIL import Image
 from samseg.adapters.methods import METHODS
 from samseg.cli.main import COMMANDS, main, parsed, parser_of
 from samseg.data.sources import SOURCES
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from samseg.machine import cpu_has_bfloat16
 from samseg.sample.write import write_sample
 from samseg.tasks import TASKS
@@ -187,10 +187,10 @@ def done() -> set[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_all_of_it_runs(document, folder, done, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    for registry in (METHODS, SOURCES, TASKS, VARIANTS, smp.encoders.encoders):
+    for registry in (METHODS, SOURCES, TASKS, ROWS, smp.encoders.encoders):
         for name in list(registry):  # a snippet may add rows: they go away again
             monkeypatch.setitem(registry, name, registry[name])
-    before = [(registry, set(registry)) for registry in (METHODS, SOURCES, TASKS, VARIANTS, smp.encoders.encoders)]
+    before = [(registry, set(registry)) for registry in (METHODS, SOURCES, TASKS, ROWS, smp.encoders.encoders)]
     try:
         for piece in pieces(document):
             where = f"{document.name}, line {piece.line}"

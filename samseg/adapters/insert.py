@@ -12,8 +12,9 @@ from torch import nn
 
 from samseg.adapters.adapter import Adapter, InputAdapter
 from samseg.adapters.methods import METHODS, complete_arguments, known_method
-from samseg.encoders import VARIANTS
-from samseg.encoders.vit import SamViT
+from samseg.encoders import ROWS
+from samseg.encoders.encoder import trunk_of
+from samseg.encoders.trunk import Site, Trunk
 from samseg.errors import ConfigError
 
 
@@ -35,16 +36,16 @@ def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None,
         ConfigError: the encoder has no place for adapters or has one already, or an argument is unknown or unfit.
     """
     arguments = complete_arguments(known_method(name), {"blocks": blocks} | arguments, f"{name}: ")
-    trunk = _trunk(model)
+    sites = _sites(model)
     if (found := adapter_name(model)) is not None:
         raise ConfigError(f"the encoder has an adapter already ({found}); take it out first: samseg.remove_adapter")
-    depth = len(trunk.blocks)
+    depth = 1 + max(site.block for site in sites)
     blocks = arguments.pop("blocks")
     blocks = list(range(depth)) if blocks is None else sorted(set(blocks))
     if max(blocks) >= depth:
         raise ConfigError(f"an adapter's blocks must be some of 0 to {depth - 1}, got {blocks}")
-    adapters = _built(METHODS[name], trunk, blocks, arguments)
-    trunk.requires_grad_(False)
+    adapters = _built(METHODS[name], trunk_of(model), blocks, arguments)
+    trunk_of(model).requires_grad_(False)
     for module, adapter in adapters:
         like = next(module.parameters())
         module.adapter = adapter.to(like.device, like.dtype)
@@ -85,7 +86,8 @@ def remove_adapter(model: nn.Module) -> nn.Module:
     Raises:
         ConfigError: there is none.
     """
-    merged = [module for module in _trunk(model).modules() if hasattr(module, "unmerged_weight")]
+    _sites(model)
+    merged = [module for module in trunk_of(model).modules() if hasattr(module, "unmerged_weight")]
     if not merged and adapter_name(model) is None:
         raise ConfigError("there is no adapter to remove")
     for module in _adapted(model):
@@ -98,7 +100,7 @@ def remove_adapter(model: nn.Module) -> nn.Module:
 
 def adaptable_encoders() -> list[str]:
     """The names of the encoders that take adapters."""
-    return [name for name, row in VARIANTS.items() if row.trunk is SamViT]
+    return [name for name, row in ROWS.items() if row.outline.adapter_sites()]
 
 
 def adapter_name(model: nn.Module) -> str | None:
@@ -124,27 +126,30 @@ def adapter_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def _built(
-    method: type[Adapter] | type[InputAdapter], trunk: SamViT, blocks: list[int], arguments: dict[str, Any]
+    method: type[Adapter] | type[InputAdapter], trunk: Trunk, blocks: list[int], arguments: dict[str, Any]
 ) -> list[tuple[nn.Module, nn.Module]]:
-    """The adapters of a method, each with the module that it goes to."""
-    width = trunk.tap_channels[0]
+    """The adapters of a method, each with the module that it goes to.
+
+    Raises ConfigError where the trunk has no place for the method.
+    """
+    sites, places = trunk.adapter_sites(), {"input": {}} if issubclass(method, InputAdapter) else method.places
+    chosen = [site for site in sites if site.kind in places and site.block in (*blocks, -1)]
+    if missing := set(places) - {site.kind for site in chosen}:
+        raise ConfigError(f"{method.__name__} goes to {', '.join(sorted(missing))}, a place that this encoder has not")
     if issubclass(method, InputAdapter):
-        channels = trunk.patch_embed.proj.in_channels
-        return [(trunk, method(width, channels, trunk.patch_stride, blocks, **arguments))]
-    return [
-        (trunk.blocks[block].get_submodule(place), method(width, **of_place, **arguments))
-        for block in blocks
-        for place, of_place in method.places.items()
-    ]
+        [site], first = chosen, trunk.first_convolution()
+        return [(site.module, method(site.width, first.in_channels, first.kernel_size[0], blocks, **arguments))]
+    return [(site.module, method(site.width, **places[site.kind], **arguments)) for site in chosen]
 
 
-def _trunk(model: nn.Module) -> SamViT:
-    encoder = getattr(model, "encoder", model)
-    trunk = getattr(encoder, "trunk", None)
-    if not isinstance(trunk, SamViT):
+def _sites(model: nn.Module) -> list[Site]:
+    trunk = trunk_of(model)
+    sites = [] if trunk is None else trunk.adapter_sites()
+    if not sites:
+        encoder = getattr(model, "encoder", model)
         found = getattr(encoder, "variant", type(encoder).__name__)
         raise ConfigError(f"{found} takes no adapter; {', '.join(adaptable_encoders())} do")
-    return trunk
+    return sites
 
 
 def _adapted(model: nn.Module) -> list[nn.Module]:

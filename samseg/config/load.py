@@ -12,7 +12,7 @@ from samseg.config import typed_yaml
 from samseg.config.schema import RunConfig
 from samseg.data.config import complete_data
 from samseg.data.recognise import recognise
-from samseg.encoders import VARIANTS
+from samseg.encoders import ROWS
 from samseg.errors import ConfigError, require
 from samseg.features.store import DTYPES
 from samseg.files import written_whole
@@ -88,12 +88,12 @@ def _check_other_tasks(config: RunConfig) -> None:
 
 
 def _check_size(config: RunConfig) -> None:
-    """SAM's encoders take what their patches divide; what others need is asked of the model when it is built."""
-    size, encoder = config.data.image_size, VARIANTS.get(config.model.encoder)
-    patch = encoder.trunk.patch_stride if encoder else 1
-    nearest = max(patch, (size + patch // 2) // patch * patch)
+    """A trunk says which sizes it takes; what other encoders need is asked of the model when it is built."""
+    size, row = config.data.image_size, ROWS.get(config.model.encoder)
+    multiple = row.outline.multiple if row else 1
+    nearest = max(multiple, (size + multiple // 2) // multiple * multiple)
     if size != nearest:
-        wanted = f"a multiple of {patch}" if encoder else "at least 1"
+        wanted = f"a multiple of {multiple}" if row else "at least 1"
         raise ConfigError(f"data.image_size must be {wanted}, got {size}; try {nearest}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from segment_anything.modeling import Sam
 
 from samseg.data.config import open_source
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from samseg.errors import InputError, did_you_mean
 from samseg.inference.predictor import Predictor, find_device
 from samseg.runs.folder import newest_run
@@ -90,10 +90,10 @@ def _shown(runs: list[Path], weights: str | None, device: str | None, cache: Pat
 
 def _clicked(weights: str) -> Sam:
     """SAM from what --weights says."""
-    if weights in VARIANTS:
+    if weights in ROWS:
         return sam_of("sa-1b", weights)
     if hub_name(weights) is None and not Path(weights).exists():
-        hint = did_you_mean(weights, VARIANTS) or f" and none of {', '.join(VARIANTS)}"
+        hint = did_you_mean(weights, ROWS) or f" and none of {', '.join(ROWS)}"
         raise InputError(f"--weights {weights}: no such file{hint}")
     return sam_of(weights)
 

@@ -1,16 +1,17 @@
-"""SAM's image encoders, registered with segmentation-models-pytorch on import."""
+"""Encoders with a pretrained trunk, registered with segmentation-models-pytorch on import."""
 
 import segmentation_models_pytorch as smp
 
-from samseg.encoders.encoder import SamEncoder
-from samseg.encoders.registry import MEAN, STD, VARIANTS
+from samseg.encoders.encoder import SmpEncoder
+from samseg.encoders.registry import ROWS, Row
 
 
-def register(name: str) -> None:
-    """Put the variant `name` into SMP's registry. "imagenet", SMP's default everywhere, means SA-1B here."""
-    weights = {"repo_id": VARIANTS[name].sources[0].place, "revision": "main"}
+def register(name: str, row: Row) -> None:
+    """Make an encoder known by a name, to samseg and to SMP. "imagenet", SMP's default, means the row's weights."""
+    ROWS[name] = row
+    weights = {"repo_id": row.sources[0].place, "revision": "main"}
     smp.encoders.encoders[name] = {
-        "encoder": SamEncoder,
+        "encoder": SmpEncoder,
         "params": {"variant": name},
         "pretrained_settings": {"sa-1b": weights, "imagenet": weights},
     }
@@ -23,16 +24,17 @@ def _answer_preprocessing_offline() -> None:
         return
 
     def get_preprocessing_params(encoder_name: str, pretrained: str = "imagenet") -> dict:
-        if encoder_name not in VARIANTS:
+        row = ROWS.get(encoder_name)
+        if row is None:
             return ask_smp(encoder_name, pretrained)
         available = smp.encoders.encoders[encoder_name]["pretrained_settings"].keys()
         if pretrained not in available:
             raise ValueError(f"Available pretrained options {available}")
-        return {"input_space": "RGB", "input_range": [0, 1], "mean": list(MEAN), "std": list(STD)}
+        return {"input_space": "RGB", "input_range": [0, 1], "mean": list(row.mean), "std": list(row.std)}
 
     smp.encoders.get_preprocessing_params = get_preprocessing_params
 
 
-for _name in VARIANTS:
-    register(_name)
+for _name, _row in ROWS.items():
+    register(_name, _row)
 _answer_preprocessing_offline()

@@ -11,14 +11,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import build_hf_headers
 
 from samseg.download import DownloadError, download, file_digest
-from samseg.encoders.registry import VARIANTS, Source
-from samseg.encoders.trunk import TrunkEncoder
+from samseg.encoders.encoder import TrunkEncoder
+from samseg.encoders.registry import ROWS, Source
 from samseg.encoders.weights import Contents, contents, read_checkpoint, trunk_state
 from samseg.errors import WeightsError, suggestion
 from samseg.files import written_whole
@@ -132,14 +131,13 @@ def put(file: Path, variant: str | None = None) -> Placed:
     state = read_checkpoint(file)
     try:
         found = contents(state)
-        with torch.device("meta"):
-            trunk_state(state, found.variant, VARIANTS[found.variant].build())  # which refuses what is not complete
+        trunk_state(state, found.variant, ROWS[found.variant].outline)  # which refuses what is not complete
     except WeightsError as error:
         raise WeightsError(f"{file}: {error}") from None
     if variant is not None and found.variant != variant:
         raise WeightsError(f"{file} holds weights of {found.variant}, not of {variant}; samseg weights {found.variant}")
     digest = file_digest(file)
-    known = {source.sha256: source for source in VARIANTS[found.variant].sources if source.sha256}
+    known = {source.sha256: source for source in ROWS[found.variant].sources if source.sha256}
     suffix = ".safetensors" if file.suffix == ".safetensors" else ".pth"
     target = weights_folder() / found.variant / (("model" if found.whole else "encoder") + suffix)
     if not (target.exists() and target.samefile(file)):
@@ -153,7 +151,7 @@ def put(file: Path, variant: str | None = None) -> Placed:
 def listed() -> str:
     """A table for people: every variant, the file that is here, and who publishes it, in the order of asking."""
     rows = [("encoder", "source", "size", "holds", "license")]
-    for name, variant in VARIANTS.items():
+    for name, variant in ROWS.items():
         for number, source in enumerate(variant.sources):
             held = "all of SAM" if source.whole else "encoder"
             rows.append((name if number == 0 else "", str(source), f"{source.megabytes} MB", held, variant.license))
@@ -166,13 +164,13 @@ def listed() -> str:
 
 def known_variant(name: str) -> str:
     """``name``, if it is one of a variant; else WeightsError."""
-    if name not in VARIANTS:
-        raise WeightsError(f"no encoder {name!r}{suggestion(name, VARIANTS)}")
+    if name not in ROWS:
+        raise WeightsError(f"no encoder {name!r}{suggestion(name, ROWS)}")
     return name
 
 
 def _sources(variant: str, whole: bool) -> list[Source]:
-    return [source for source in VARIANTS[variant].sources if source.whole or not whole]
+    return [source for source in ROWS[variant].sources if source.whole or not whole]
 
 
 def _address(source: Source) -> tuple[str, str, dict[str, str]]:

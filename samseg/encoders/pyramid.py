@@ -1,6 +1,6 @@
-"""From token maps to the feature maps that SMP's decoders want: strides 2, 4, 8, 16 and 32.
+"""From a trunk's maps to the feature maps that SMP's decoders want: strides 2, 4, 8, 16 and 32.
 
-All that is not SAM's own lives here, is born random and is always trained.
+All that was not pretrained lives here, is born random and is always trained.
 """
 
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ HIDDEN = 256  # channels of a coarse tap before it is spread over a finer grid
 
 
 class Projection(nn.Conv2d):
-    """A 1x1 convolution without bias of maps whose memory is channels last, as SAM's taps are, computed as a product.
+    """A 1x1 convolution without bias of maps whose memory is channels last, as a trunk's are, computed as a product.
 
     Memory layout is half of the pyramid's cost on a CPU. So products, which are best on channels-last memory, take the
     place of 1x1 convolutions, and the decoder's convolutions are given the layout of `ops.map_layout`.
@@ -68,18 +68,19 @@ class Merge(nn.Conv2d):
 
 
 class Level(nn.Module):
-    """One feature map: its own tap's detail, SAM's embedding as context and the next finer level, added and normalised.
+    """One feature map: its own tap's detail, the trunk's last map as context and the next finer level, added and
+    normalised.
 
     - detail: a tap coarser than the level is projected first, then its channels are spread over the finer grid (depth
-      to space), so that each token says what lies where inside its patch;
-    - context: projected, then enlarged bilinearly (the two commute, and this order is the cheap one);
+      to space), so that each token says what lies where inside its patch; a finer one is projected and averaged;
+    - context: projected, then resampled (the two commute, and this order is the cheap one);
     - finer: its pixels merged. Through it the deepest level depends on every parameter of the pyramid, and all of
       them get a gradient in the decoders that look at the deepest level alone.
     """
 
-    def __init__(self, tap_channels: int, spread: int, embedding: int, finer_channels: int, channels: int):
+    def __init__(self, tap_channels: int, spread: int, context: int, finer_channels: int, channels: int):
         super().__init__()
-        if spread == 1:
+        if spread <= 1:
             self.detail = Projection(tap_channels, channels)
         else:
             self.detail = nn.Sequential(
@@ -88,39 +89,35 @@ class Level(nn.Module):
                 nn.GELU(),
                 Spread(HIDDEN, channels, spread),
             )
-        self.context = Projection(embedding, channels)
+        self.context = Projection(context, channels)
         self.finer = Merge(finer_channels, channels) if finer_channels > 0 else nn.Identity()
         self.norm = LayerNorm2d(channels)
-        self.scale = 1  # of the level's grid to the embedding's; set with the pyramid's output stride
 
-    def forward(self, tap: Tensor, embedding: Tensor, finer: Tensor | None) -> Tensor:
-        size = [embedding.shape[2] * self.scale, embedding.shape[3] * self.scale]
-        x = _resize(self.detail(tap), size) + _resize(self.context(embedding), size)
+    def forward(self, tap: Tensor, context: Tensor, finer: Tensor | None, size: list[int]) -> Tensor:
+        x = _resize(self.detail(tap), size) + _resize(self.context(context), size)
         if finer is not None:
             x = x + self.finer(F.gelu(finer))
         return self.norm(x)
 
 
 class Pyramid(nn.Module):
-    """Feature maps at strides 2 to 2**depth from SAM's taps.
+    """Feature maps at strides 2 to 2**depth from a trunk's maps.
 
     Args:
-        tap_channels, tap_strides: of the trunk's taps, finest first; the last is the image embedding, at the stride of
-            the patches, and the first four feed the levels at strides 2, 4, 8 and 16.
+        channels, strides: of the trunk's maps, the last of which is the context.
         depth: number of levels, 1 to 5.
         output_stride: 8, 16 or 32; levels that would be coarser stay at this stride.
     """
 
-    def __init__(self, tap_channels: list[int], tap_strides: list[int], depth: int, output_stride: int):
+    def __init__(self, channels: list[int], strides: list[int], depth: int, output_stride: int):
         super().__init__()
-        self.embedding_stride = tap_strides[-1]
+        self.context_stride = strides[-1]
+        self.taps = details_of_levels(strides)[:depth]
         self.levels = nn.ModuleList()
-        for i in range(min(depth, 4)):
-            stride = 2 ** (i + 1)
+        for i, tap in enumerate(self.taps):
             finer_channels = LEVEL_CHANNELS[i - 1] if i > 0 else 0
-            self.levels.append(
-                Level(tap_channels[i], tap_strides[i] // stride, tap_channels[-1], finer_channels, LEVEL_CHANNELS[i])
-            )
+            spread = strides[tap] // 2 ** (i + 1)
+            self.levels.append(Level(channels[tap], spread, channels[-1], finer_channels, LEVEL_CHANNELS[i]))
         if depth == 5:
             self.deepest = nn.Sequential(
                 nn.GELU(), Merge(LEVEL_CHANNELS[3], LEVEL_CHANNELS[4]), LayerNorm2d(LEVEL_CHANNELS[4])
@@ -131,27 +128,45 @@ class Pyramid(nn.Module):
 
     def set_output_stride(self, output_stride: int) -> None:
         """Keep every level at this stride or finer. Parameters stay as they are: only steps between levels change."""
-        for i, level in enumerate(self.levels):
-            stride = min(2 ** (i + 1), output_stride)
-            level.scale = self.embedding_stride // stride
-            if i > 0:
-                level.finer.step = stride // min(2**i, output_stride)
+        self.strides = [min(2 ** (i + 1), output_stride) for i in range(len(self.levels))]
+        for i, level in enumerate(self.levels[1:], 1):
+            level.finer.step = self.strides[i] // self.strides[i - 1]
         if self.deepest is not None:
-            self.deepest[1].step = output_stride // min(2 ** len(self.levels), output_stride)
+            self.deepest[1].step = output_stride // self.strides[-1]
 
     def forward(self, taps: list[Tensor]) -> list[Tensor]:
         """The taps -> maps (B, C_i, H / stride_i, W / stride_i), finest first; H and W as the trunk was given them."""
         maps: list[Tensor] = []
-        finer: Tensor | None = None
-        for i, level in enumerate(self.levels):
-            finer = level(taps[i], taps[-1], finer)
+        context, finer = taps[-1], None
+        for level, tap, stride in zip(self.levels, self.taps, self.strides):
+            size = [-(-side * self.context_stride // stride) for side in context.shape[2:]]
+            finer = level(taps[tap], context, finer, size)
             maps.append(finer)
         if self.deepest is not None:
             maps.append(self.deepest(maps[-1]))
         return [ops.map_layout(x) for x in maps]
 
 
+def details_of_levels(strides: list[int]) -> list[int]:
+    """Which of the maps but the last, by index, is the detail of each level at strides 2, 4, 8 and 16.
+
+    One of the level's own stride, or else of the next coarser one, or of the coarsest there is. Levels that share a
+    stride share its maps in order: the finer level has the earlier one. So the four maps of a plain ViT at stride 16
+    are a level's each, and maps at 4, 8 and 16 serve levels 2 and 4, 8, and 16.
+    """
+    details = strides[:-1]
+    wanted = [min((s for s in details if s >= level), default=max(details)) for level in (2, 4, 8, 16)]
+    found = []
+    for i, stride in enumerate(wanted):
+        maps = [index for index, s in enumerate(details) if s == stride]
+        rank, sharing = i - wanted.index(stride), wanted.count(stride)
+        found.append(maps[max(0, rank + len(maps) - sharing)])
+    return found
+
+
 def _resize(x: Tensor, size: list[int]) -> Tensor:
     if x.shape[2] == size[0] and x.shape[3] == size[1]:
         return x
+    if x.shape[2] > size[0]:
+        return F.adaptive_avg_pool2d(x, size)
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -1,21 +1,25 @@
-"""The one table of SAM's encoders: a row a variant, with the places that publish its weights."""
+"""The one table of encoders: a row a name, with the places that publish its weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from torch import nn
+import torch
 
+from samseg.encoders.layouts import MOBILE_SAM, OWN, SAM, Layout
 from samseg.encoders.tinyvit import TinyViT
+from samseg.encoders.trunk import Trunk
 from samseg.encoders.vit import SamViT
 
-MEAN = [0.485, 0.456, 0.406]  # SAM's 123.675, 116.28, 103.53 and 58.395, 57.12, 57.375 on 0..255
-STD = [0.229, 0.224, 0.225]
+MEAN = (0.485, 0.456, 0.406)  # SAM's 123.675, 116.28, 103.53 and 58.395, 57.12, 57.375 on 0..255
+STD = (0.229, 0.224, 0.225)
 META = "https://dl.fbaipublicfiles.com/segment_anything/"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A published file with a variant's weights.
+    """A published file with an encoder's weights.
 
     Attributes:
         place: a repository of the Hugging Face hub, which holds `model.safetensors`, or an address (https://...).
@@ -38,25 +42,41 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """An encoder's trunk with its arguments, and who publishes its weights, in the order in which they are asked.
+class Row:
+    """What is known of an encoder by its name.
 
-    The first source is a repository of the hub: the one that SMP itself reads.
+    Attributes:
+        trunk: its network, with what that is built with.
+        arguments: of the network.
+        sources: who publishes its weights, in the order in which they are asked; the first is a repository of the hub,
+            the one that SMP itself reads.
+        layouts: names under which publishers file its tensors (`layouts.py`).
+        license: of the weights.
+        mean, std: of the images that it was trained on, RGB in 0..1.
     """
 
-    trunk: type[nn.Module]
+    trunk: Callable[..., Trunk]
     sources: tuple[Source, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
+    layouts: tuple[Layout, ...] = (OWN,)
     license: str = "Apache-2.0"
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
 
-    def build(self) -> nn.Module:
+    def build(self) -> Trunk:
         return self.trunk(**self.arguments)
+
+    @cached_property
+    def outline(self) -> Trunk:
+        """The trunk without memory for its tensors: for what it says of itself, and its tensors' names and shapes."""
+        with torch.device("meta"):
+            return self.build()
 
 
 # The digits in the names of segment-anything's files begin their MD5; the SHA-256 are those that micro-sam and 3D
 # Slicer check for the same files.
-VARIANTS: dict[str, Variant] = {
-    "sam-vit_b": Variant(
+ROWS: dict[str, Row] = {
+    "sam-vit_b": Row(
         SamViT,
         (
             Source("timm/samvit_base_patch16.sa1b", 359, whole=False),
@@ -68,8 +88,9 @@ VARIANTS: dict[str, Variant] = {
             ),
         ),
         dict(width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11)),
+        SAM,
     ),
-    "sam-vit_l": Variant(
+    "sam-vit_l": Row(
         SamViT,
         (
             Source("timm/samvit_large_patch16.sa1b", 1233, whole=False),
@@ -81,8 +102,9 @@ VARIANTS: dict[str, Variant] = {
             ),
         ),
         dict(width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
+        SAM,
     ),
-    "sam-vit_h": Variant(
+    "sam-vit_h": Row(
         SamViT,
         (
             Source("timm/samvit_huge_patch16.sa1b", 2548, whole=False),
@@ -94,8 +116,9 @@ VARIANTS: dict[str, Variant] = {
             ),
         ),
         dict(width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
+        SAM,
     ),
-    "sam-vit_t": Variant(
+    "sam-vit_t": Row(
         TinyViT,
         (
             Source("nielsr/mobilesam", 41),
@@ -105,5 +128,6 @@ VARIANTS: dict[str, Variant] = {
                 sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
             ),
         ),
+        layouts=MOBILE_SAM,
     ),
 }

@@ -17,14 +17,15 @@ from torch.utils.checkpoint import checkpoint
 from samseg.encoders import ops
 from samseg.encoders.lookup import lookup
 from samseg.encoders.norm import LayerNorm2d
+from samseg.encoders.trunk import Trunk
 
 
-class TinyViT(nn.Module):
+class TinyViT(Trunk):
     """A stage of convolutions and three of windowed attention, at strides 4, 8, 16 and 16, then SAM's neck.
 
     There is no position table: positions enter through convolutions and each window's biases, so every size divisible
-    by `patch_stride` goes through the same weights. State-dict keys are MobileSAM's without `image_encoder.`; its
-    checkpoints load strictly once `UNUSED_KEYS` are dropped, and nothing else may be.
+    by 16 goes through the same weights. State-dict keys are MobileSAM's without `image_encoder.`; its
+    checkpoints load strictly once `unused_tensors` are dropped, and nothing else may be.
 
     Args:
         embed_dims: channels of the four stages; the stem's first convolution has half of the first.
@@ -35,14 +36,17 @@ class TinyViT(nn.Module):
         in_channels: channels of the image.
 
     Attributes:
-        tap_channels, tap_strides: of what `forward` returns, in order.
-        gradient_checkpointing: when training, recompute the blocks in the backward pass instead of keeping their
-            activations: less memory, the same results. Left to torch.compile's own judgement in compiled code.
+        gradient_checkpointing: as `Trunk` says; left to torch.compile's own judgement in compiled code.
     """
 
-    patch_stride = 16
-    # TinyViT's ImageNet classifier: MobileSAM never calls it, yet its checkpoints hold it.
-    UNUSED_KEYS = ("norm_head.weight", "norm_head.bias", "head.weight", "head.bias")
+    multiple = 16
+    sam_decoders = frozenset({"sam"})
+    unused_tensors = {  # TinyViT's ImageNet classifier: MobileSAM never calls it, yet its checkpoints hold it
+        "norm_head.weight": (320,),
+        "norm_head.bias": (320,),
+        "head.weight": (1000, 320),
+        "head.bias": (1000,),
+    }
 
     def __init__(
         self,
@@ -55,8 +59,8 @@ class TinyViT(nn.Module):
     ) -> None:
         super().__init__()
         half = embed_dims[0] // 2
-        self.tap_channels = [half, *embed_dims[:3], out_channels]
-        self.tap_strides = [2, 4, 8, 16, 16]
+        self.channels = [half, *embed_dims[:3], out_channels]
+        self.strides = [2, 4, 8, 16, 16]
         self.gradient_checkpointing = False
 
         stem = nn.Sequential(
@@ -97,6 +101,9 @@ class TinyViT(nn.Module):
             x = stage.downsample(x)
         taps[-1] = self.neck(x)
         return taps
+
+    def first_convolution(self) -> nn.Conv2d:
+        return self.patch_embed.seq[0].c
 
 
 class MBConv(nn.Module):

@@ -4,6 +4,8 @@ Reference code: `ImageEncoderViT` in segment-anything. The numbers are the same;
 by 16 is taken, and that the outputs of chosen blocks ("taps") are returned beside the neck's.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from samseg.encoders import ops
 from samseg.encoders.attention import Attention
 from samseg.encoders.linear import Linear, is_tokenwise
 from samseg.encoders.norm import LayerNorm2d
+from samseg.encoders.trunk import Site, Trunk
 
 PATCH = 16
 
@@ -96,7 +99,7 @@ class Block(nn.Module):
         return out
 
 
-class SamViT(nn.Module):
+class SamViT(Trunk):
     """SAM's ViT and neck.
 
     Args:
@@ -110,13 +113,13 @@ class SamViT(nn.Module):
         embedding: channels of the neck.
 
     Attributes:
-        gradient_checkpointing: when training, recompute the blocks in the backward pass instead of keeping their
-            activations: less memory, the same results. Left to torch.compile's own judgement in compiled code.
+        gradient_checkpointing: as `Trunk` says; left to torch.compile's own judgement in compiled code.
         adapter: None, or a module that is given the image and its embedded patches, and whose `addition` goes to the
             input of each block.
     """
 
-    patch_stride = PATCH
+    multiple = PATCH
+    sam_decoders = frozenset({"sam", "sam-hq"})
 
     def __init__(
         self,
@@ -133,8 +136,9 @@ class SamViT(nn.Module):
         self.gradient_checkpointing = False
         self.adapter = None
         self.global_blocks = list(global_blocks)
-        self.tap_channels = [width] * len(global_blocks) + [embedding]
-        self.tap_strides = [PATCH] * (len(global_blocks) + 1)
+        self.channels = [width] * len(global_blocks) + [embedding]
+        self.strides = [PATCH] * (len(global_blocks) + 1)
+        self.top_layer = depth + 1
         self.patch_embed = PatchEmbed(width)
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, tokens, width))
         self.blocks = nn.ModuleList(
@@ -170,6 +174,49 @@ class SamViT(nn.Module):
                 taps.append(x.permute(0, 3, 1, 2))
         taps.append(self.neck(x.permute(0, 3, 1, 2)))
         return taps
+
+    def first_convolution(self) -> nn.Conv2d:
+        return self.patch_embed.proj
+
+    def layer_of(self, name: str) -> int:
+        """As BEiT and timm count: patches and positions at the bottom, the blocks, the neck on top."""
+        if name.startswith("blocks."):
+            return int(name.split(".")[1]) + 1
+        return self.top_layer if name.startswith("neck.") else 0
+
+    def at_own_size(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        own, wanted = tensors.get("pos_embed"), self.pos_embed.shape
+        if own is None or own.ndim != 4 or own.shape[3] != wanted[3] or own.shape == wanted:
+            return tensors
+        table = own.float().permute(0, 3, 1, 2)
+        table = F.interpolate(table, size=list(wanted[1:3]), mode="bicubic", antialias=True).permute(0, 2, 3, 1)
+        resampled, expected = {"pos_embed": table.to(own.dtype)}, self.state_dict()
+        for key, value in tensors.items():
+            side = {"rel_pos_h": own.shape[1], "rel_pos_w": own.shape[2]}.get(key.rpartition(".")[2])
+            if side is not None and key in expected and len(value) == 2 * side - 1:  # a block that looks at all of it
+                row = F.interpolate(value.float().t()[None], size=len(expected[key]), mode="linear")
+                resampled[key] = row[0].t().to(value.dtype)
+        return tensors | resampled
+
+    def adapter_sites(self) -> list[Site]:
+        width = self.channels[0]
+        sites = [Site(self, "input", width, -1)]
+        for i, block in enumerate(self.blocks):
+            modules = {"attn.qkv": block.attn.qkv, "attn": block.attn, "mlp": block.mlp}
+            sites += [Site(module, kind, width, i) for kind, module in modules.items()]
+        return sites
+
+    def transformers_config(self) -> dict[str, Any]:
+        return {
+            "model_type": "sam_vision_model",
+            "hidden_size": self.channels[0],
+            "mlp_dim": 4 * self.channels[0],
+            "num_hidden_layers": len(self.blocks),
+            "num_attention_heads": self.blocks[0].attn.heads,
+            "global_attn_indexes": self.global_blocks,
+            "window_size": next((block.attn.window for block in self.blocks if block.attn.window), 0),
+            "image_size": self.pos_embed.shape[1] * PATCH,
+        }
 
     def positions(self, H: int, W: int) -> Tensor:
         """The (1, H, W, width) absolute positions: the table itself at its own size, else resampled as timm does."""

@@ -1,11 +1,4 @@
-"""SAM checkpoints: read, recognised, and brought to the trunk's names.
-
-The same encoder is published in several layouts; the network here has segment-anything's names:
-
-    segment-anything, MobileSAM, fine-tunes   image_encoder.blocks.0.mlp.lin1.weight   beside mask_decoder.*, ...
-    timm                                      blocks.0.mlp.fc1.weight
-    transformers                              vision_encoder.layers.0.mlp.lin1.weight  beside mask_decoder.*, ...
-"""
+"""Checkpoints: read, recognised by their names and shapes, and brought to the trunk's names."""
 
 import errno
 import pickle
@@ -17,33 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.layouts import Layout
+from samseg.encoders.registry import ROWS
+from samseg.encoders.trunk import Trunk
 from samseg.errors import WeightsError
 
 CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict")  # under which training scripts file the weights
 PICKLED = re.compile("GLOBAL|Unsupported (global|class)")  # in the words of torch's unpickler
 PICKLED_NAME = re.compile(r"GLOBAL ([\w.]+)")
-FIRST_CONVOLUTION = re.compile(r"(.*?)patch_embed\.(?:proj|projection|seq\.0\.c)\.weight")
-RENAMES = (  # transformers' and timm's names -> segment-anything's
-    (re.compile(r"^patch_embed\.projection\."), "patch_embed.proj."),
-    (re.compile(r"^layers\.(\d+)\.layer_norm([12])\."), r"blocks.\1.norm\2."),
-    (re.compile(r"^layers\.(\d+)\.(attn|mlp)\.(qkv|proj|lin1|lin2|rel_pos_[hw])"), r"blocks.\1.\2.\3"),
-    (re.compile(r"^(blocks\.\d+\.mlp)\.fc([12])\."), r"\1.lin\2."),
-    (re.compile(r"^neck\.conv1\."), "neck.0."),
-    (re.compile(r"^neck\.layer_norm1\."), "neck.1."),
-    (re.compile(r"^neck\.conv2\."), "neck.2."),
-    (re.compile(r"^neck\.layer_norm2\."), "neck.3."),
-)
+# How many of an encoder's tensors, by name and shape, a file must have to be taken for its. A ViT-B of another origin
+# has 0.8 of SAM's, which has relative positions and a neck besides.
+ENOUGH = 0.9
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a checkpoint holds: a variant's encoder, in somebody's layout, and, if it is ``whole``, the rest of SAM."""
+    """What a checkpoint holds: an encoder, in somebody's layout, and, if it is ``whole``, the rest of SAM."""
 
     variant: str
     layout: str
@@ -123,29 +109,26 @@ def not_finite(state: Mapping[str, Tensor]) -> str | None:
     return next((k for k, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
 
 
-def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: nn.Module) -> dict[str, Tensor]:
-    """A checkpoint's image encoder under the names of a variant's ``trunk``, complete and of the right shapes.
+def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: Trunk) -> dict[str, Tensor]:
+    """A checkpoint's tensors under the names of a variant's ``trunk``, complete and of the right shapes.
 
     WeightsError for one that is not.
     """
-    prefix = _encoder_prefix(state)
-    found = {_rename(key.removeprefix(prefix)): value for key, value in state.items() if key.startswith(prefix)}
-    unused = getattr(trunk, "UNUSED_KEYS", ())
-    found = {key: value for key, value in found.items() if key not in unused}
-    expected = trunk.state_dict()
-    other = _variant_of(found)
-    if other is not None and other != variant:
-        raise WeightsError(f'these are weights of {other}, not of {variant}; use the encoder "{other}"')
+    match, other = _match(state, variant), _recognised(state)
+    if other is not None and other.variant != variant:
+        raise WeightsError(f'these are weights of {other.variant}, not of {variant}; use the encoder "{other.variant}"')
+    if match is None:
+        raise WeightsError(f"not a SAM checkpoint: no tensor in it is the first layer of {variant}")
+    found, expected = match.tensors, trunk.state_dict()
     missing = [key for key in expected if key not in found]
     surplus = [key for key in found if key not in expected]
     if missing or surplus:
         parts = [listed("lacks", missing), listed("has the unknown", surplus)]
         raise WeightsError(f"not a checkpoint of {variant}: its image encoder " + " and ".join(filter(None, parts)))
-    found = _resampled(found, expected)
-    first = trunk.get_parameter(next(key for key in expected if FIRST_CONVOLUTION.fullmatch(key)))
+    first = _first(trunk)
+    if found[first].shape[1] == 3:
+        found[first] = _rgb_filters_for(found[first], expected[first].shape[1])
     for key, value in found.items():
-        if FIRST_CONVOLUTION.fullmatch(key) and value.shape[1] == 3:
-            value = found[key] = _rgb_filters_for(value, first.shape[1])
         if value.shape != expected[key].shape:
             raise WeightsError(
                 f"not a checkpoint of {variant}: {key} has shape {tuple(value.shape)}, "
@@ -154,68 +137,79 @@ def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: nn.Module) -> 
     return found
 
 
-def _resampled(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Positions of an encoder that was fine-tuned at another size, brought to the published table's size."""
-    own, wanted = found.get("pos_embed"), expected.get("pos_embed")
-    if own is None or wanted is None or own.ndim != 4 or own.shape[3] != wanted.shape[3] or own.shape == wanted.shape:
-        return found
-    table = own.float().permute(0, 3, 1, 2)
-    table = F.interpolate(table, size=list(wanted.shape[1:3]), mode="bicubic", antialias=True).permute(0, 2, 3, 1)
-    resampled = {"pos_embed": table.to(own.dtype)}
-    for key, value in found.items():
-        side = {"rel_pos_h": own.shape[1], "rel_pos_w": own.shape[2]}.get(key.rpartition(".")[2])
-        if side is not None and len(value) == 2 * side - 1:  # of a block that looks at the whole image
-            row = F.interpolate(value.float().t()[None], size=len(expected[key]), mode="linear")
-            resampled[key] = row[0].t().to(value.dtype)
-    return found | resampled
-
-
 def variant_of(state: Mapping[str, Tensor]) -> str:
-    """The registry's name for the image encoder in a checkpoint; WeightsError for what is none of its rows."""
-    prefix = _encoder_prefix(state)
-    variant = _variant_of({_rename(key.removeprefix(prefix)): value for key, value in state.items()})
-    if variant is None:
-        raise WeightsError(f"its image encoder is none of {', '.join(VARIANTS)}")
-    return variant
+    """The registry's name for the encoder in a checkpoint; WeightsError for what is none of its rows."""
+    return contents(state).variant
 
 
 def contents(state: Mapping[str, Tensor]) -> Contents:
-    """What a checkpoint is by its names; WeightsError when its image encoder is none of the registry's."""
-    variant, whole = variant_of(state), any("mask_decoder." in key for key in state)
-    if variant == "sam-vit_t":
-        return Contents(variant, "MobileSAM", whole)
-    if any(".layer_norm1." in key for key in state):
-        return Contents(variant, "transformers", whole)
-    timm = any(".mlp.fc1." in key for key in state)
-    return Contents(variant, "timm" if timm else "segment-anything", whole)
+    """What a checkpoint is by its names and shapes; WeightsError when its encoder is none of the registry's."""
+    match = _recognised(state)
+    if match is None:
+        if all(_match(state, name) is None for name in ROWS):
+            raise WeightsError("not a SAM checkpoint: no tensor in it is the first layer of SAM's image encoder")
+        raise WeightsError(f"its image encoder is none of {', '.join(ROWS)}")
+    return Contents(match.variant, match.layout.publisher, any("mask_decoder." in key for key in state))
 
 
-def _encoder_prefix(state: Mapping[str, Tensor]) -> str:
-    prefixes = {match[1] for key in state if (match := FIRST_CONVOLUTION.fullmatch(key))}
-    if len(prefixes) != 1:
-        raise WeightsError("not a SAM checkpoint: no tensor in it is the first layer of SAM's image encoder")
-    prefix = prefixes.pop()
-    if any(key.startswith(f"{prefix.removesuffix('trunk.')}pyramid.") for key in state):
-        raise WeightsError("a trained samseg model, not a SAM checkpoint; load it with its run, or load_state_dict")
-    return prefix
+@dataclass(frozen=True)
+class _Match:
+    """A checkpoint read as a variant's in one of its layouts.
+
+    Attributes:
+        tensors: under the trunk's names.
+        share: of the tensors that the variant or the checkpoint has, those that both have, of the same shape.
+    """
+
+    variant: str
+    layout: Layout
+    tensors: dict[str, Tensor]
+    share: float
 
 
-def _rename(key: str) -> str:
-    for pattern, replacement in RENAMES:
-        key = pattern.sub(replacement, key)
-    return key
+def _recognised(state: Mapping[str, Tensor]) -> _Match | None:
+    """The encoder that a checkpoint holds, without doubt."""
+    matches = [match for name in ROWS if (match := _match(state, name)) is not None]
+    best = max(matches, key=lambda match: match.share, default=None)
+    return best if best is not None and best.share >= ENOUGH else None
 
 
-def _variant_of(state: Mapping[str, Tensor]) -> str | None:
-    """The registry's name for an encoder of this width and number of blocks, if it has one."""
-    if "patch_embed.seq.0.c.weight" in state:
-        return "sam-vit_t"
-    width = state["patch_embed.proj.weight"].shape[0]
-    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
-    for name, row in VARIANTS.items():
-        if (row.arguments.get("width"), row.arguments.get("depth")) == (width, depth):
-            return name
-    return None
+def _match(state: Mapping[str, Tensor], variant: str) -> _Match | None:
+    """A checkpoint as a variant's, in the layout that fits best; None where no tensor can be its first convolution."""
+    row = ROWS[variant]
+    expected = {name: tensor.shape for name, tensor in row.outline.state_dict().items()}
+    first, best = _first(row.outline), None
+    for layout in row.layouts:
+        prefixes = _prefixes(state, layout, first)
+        if len(prefixes) != 1:
+            continue
+        prefix = prefixes.pop()
+        if any(key.startswith(f"{prefix.removesuffix('trunk.')}pyramid.") for key in state):
+            raise WeightsError("a trained samseg model, not a SAM checkpoint; load it with its run, or load_state_dict")
+        named = ((layout.rename(key[len(prefix) :]), value) for key, value in state.items() if key.startswith(prefix))
+        tensors = row.outline.at_own_size({k: v for k, v in named if k not in row.outline.unused_tensors})
+        there = sum(name == first or expected.get(name) == value.shape for name, value in tensors.items())
+        match = _Match(variant, layout, tensors, there / max(len(expected), len(tensors)))
+        if best is None or match.share > best.share:
+            best = match
+    return best
+
+
+def _prefixes(state: Mapping[str, Tensor], layout: Layout, first: str) -> set[str]:
+    """What stands before the trunk's names in a checkpoint, judged by the name of the first convolution."""
+    found = set()
+    for key, value in state.items():
+        parts = key.split(".") if value.ndim == 4 else []
+        for start in range(len(parts)):
+            if layout.rename(".".join(parts[start:])) == first:
+                found.add("".join(part + "." for part in parts[:start]))
+    return found
+
+
+def _first(trunk: Trunk) -> str:
+    """The name of the first convolution's filters."""
+    convolution = trunk.first_convolution()
+    return next(name for name, module in trunk.named_modules() if module is convolution) + ".weight"
 
 
 def _rgb_filters_for(weight: Tensor, channels: int) -> Tensor:

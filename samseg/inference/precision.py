@@ -14,7 +14,7 @@ from torch import nn
 
 from samseg.data.config import DataConfig
 from samseg.data.raster import Raster, cut
-from samseg.encoders.trunk import TrunkEncoder
+from samseg.encoders.encoder import trunk_of
 from samseg.errors import InputError
 from samseg.machine import cpu_has_bfloat16
 from samseg.predict.rows import AUTOCAST, likeliest, predict_logits
@@ -34,7 +34,7 @@ def check_precision(precision: str | None, model: nn.Module, device: torch.devic
         raise InputError(
             f"precision={precision} is for CPUs, this is the {device}, which computes as trained; leave it out"
         )
-    if precision == "bf16" and not isinstance(getattr(model, "encoder", None), TrunkEncoder):
+    if precision == "bf16" and trunk_of(model) is None:
         raise InputError("precision=bf16 is for SAM's encoders, and this model has another; leave it out")
     if precision == "bf16" and not cpu_has_bfloat16():
         raise InputError("precision=bf16 would be slower here: this CPU has no instructions for it; leave it out")
@@ -46,7 +46,7 @@ def fastest(model: nn.Module, config: DataConfig, image: Raster) -> tuple[nn.Mod
     Both classify the middle of ``image``, of the network's size; bfloat16 must be `LEAST_GAIN` times as fast
     and may change `MOST_DIFFERENT` of the pixels.
     """
-    if not isinstance(getattr(model, "encoder", None), TrunkEncoder) or not cpu_has_bfloat16():
+    if trunk_of(model) is None or not cpu_has_bfloat16():
         return model, "fp32", "bfloat16 is for SAM's encoders on CPUs with instructions for it"
     rounded = deepcopy(model)
     rounded.encoder.round_trunk()

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from samseg.encoders import VARIANTS
-from samseg.encoders.trunk import TrunkEncoder
+from samseg.encoders import ROWS
+from samseg.encoders.encoder import trunk_of
 from samseg.errors import ConfigError
 
 
@@ -21,8 +21,8 @@ def on_taps(model: nn.Module, image_size: int) -> nn.Module:
         ConfigError: another encoder, one whose trunk is trained, be it only in part, or a size the model cannot take.
     """
     way_out = "set train.cache_features=false"
-    if not isinstance(model.encoder, TrunkEncoder):
-        raise ConfigError(f"train.cache_features is for SAM's encoders ({', '.join(VARIANTS)}); take one or {way_out}")
+    if trunk_of(model) is None:
+        raise ConfigError(f"train.cache_features is for SAM's encoders ({', '.join(ROWS)}); take one or {way_out}")
     if any(parameter.requires_grad for parameter in model.encoder.trunk.parameters()):
         raise ConfigError(
             "train.cache_features needs an encoder that stays as it is, but parts of it are trained (adapters or "

@@ -4,26 +4,25 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from samseg.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
-from samseg.encoders import VARIANTS
-from samseg.encoders.trunk import TrunkEncoder
-from samseg.encoders.vit import SamViT
+from samseg.encoders import ROWS
+from samseg.encoders.encoder import trunk_of
 from samseg.errors import ConfigError
 
 POSITIONS = ("pos_embed", "rel_pos", "attention_biases")
 
 
 def pretrained_part(model: nn.Module) -> nn.Module:
-    """The pretrained part of a model: SAM's trunk without the pyramid, or another encoder as a whole."""
-    return model.encoder.trunk if isinstance(model.encoder, TrunkEncoder) else model.encoder
+    """The pretrained part of a model: a trunk without the pyramid, or another library's encoder as a whole."""
+    return trunk_of(model) or model.encoder
 
 
 def freeze_encoder(model: nn.Module) -> None:
-    """Freeze what SAM learned and leave the adapter, the pyramid, the decoder and the head trainable.
+    """Freeze what was pretrained and leave the adapter, the pyramid, the decoder and the head trainable.
 
     The frozen part stays in evaluation mode when the model trains, so its running statistics do not move either. For
-    encoders that are not SAM's this is SMP's own `model.freeze_encoder()`.
+    another library's encoders this is SMP's own `model.freeze_encoder()`.
     """
-    if not isinstance(model.encoder, TrunkEncoder):
+    if trunk_of(model) is None:
         model.freeze_encoder()
         return
     model.unfreeze_encoder()  # SMP's own freezing, if it was called before, holds the pyramid too
@@ -38,11 +37,11 @@ def checkpoint_gradients(model: nn.Module) -> None:
 
     Raises ConfigError for an encoder that cannot.
     """
-    trunk = pretrained_part(model)
-    if not hasattr(trunk, "gradient_checkpointing"):
+    trunk = trunk_of(model)
+    if trunk is None or trunk.gradient_checkpointing is None:
+        able = ", ".join(name for name, row in ROWS.items() if row.outline.gradient_checkpointing is not None)
         raise ConfigError(
-            f"train.gradient_checkpointing: {type(trunk).__name__} cannot compute its blocks again, only "
-            f"{', '.join(VARIANTS)} can; set it to false"
+            f"train.gradient_checkpointing: {_name(model)} cannot compute its blocks again, {able} can; set it to false"
         )
     trunk.gradient_checkpointing = True
 
@@ -53,7 +52,7 @@ def learns_statistics(model: nn.Module) -> bool:
 
 
 def count_parameters(model: nn.Module) -> str:
-    """One line such as "trainable: 3.1 M of 92.7 M parameters (pyramid, decoder, head); frozen: SAM's encoder"."""
+    """One line such as "trainable: 3.1 M of 92.7 M parameters (pyramid, decoder, head); frozen: encoder"."""
     parts = _parts(model)
     trained = [part for part, named in parts.items() if any(p.requires_grad for p in named.values())]
     frozen = [part for part in parts if part not in trained]
@@ -72,20 +71,18 @@ def parameter_groups(
     `pyramid_lr`, all else at `lr`. Norms, biases and positions do not decay. Raises ConfigError for a `layer_decay` of
     an encoder whose layers are not known.
     """
-    trunk = pretrained_part(model)
-    if layer_decay != 1 and not isinstance(trunk, SamViT):
-        known = [name for name, row in VARIANTS.items() if row.trunk is SamViT]
-        raise ConfigError(
-            f"train.layer_decay={layer_decay} is for {', '.join(known)}, not for {type(trunk).__name__}; set it to 1"
-        )
-    rates = {"SAM's encoder": encoder_lr, "encoder": encoder_lr, "pyramid": pyramid_lr}
+    trunk = trunk_of(model)
+    if layer_decay != 1 and (trunk is None or not trunk.top_layer):
+        able = ", ".join(name for name, row in ROWS.items() if row.outline.top_layer)
+        raise ConfigError(f"train.layer_decay={layer_decay} is for {able}, not for {_name(model)}; set it to 1")
+    rates = {"encoder": encoder_lr, "pyramid": pyramid_lr}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for part, named in _parts(model).items():
         for name, parameter in named.items():
             if parameter.requires_grad:
                 rate = rates.get(part, lr)
-                if part == "SAM's encoder" and layer_decay != 1:
-                    rate *= layer_decay ** _layers_above(name.removeprefix("encoder.trunk."), len(trunk.blocks))
+                if part == "encoder" and layer_decay != 1:
+                    rate *= layer_decay ** (trunk.top_layer - trunk.layer_of(name.removeprefix("encoder.trunk.")))
                 decays = (
                     parameter.ndim > 1 and not name.endswith("bias") and not any(kind in name for kind in POSITIONS)
                 )
@@ -95,8 +92,8 @@ def parameter_groups(
 
 def _parts(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
     """A model's parameters by name, under the name of the part of the model they belong to."""
-    sam = isinstance(model.encoder, TrunkEncoder)
-    prefixes = {"encoder.trunk.": "SAM's encoder", "encoder.": "pyramid"} if sam else {"encoder.": "encoder"}
+    with_trunk = trunk_of(model) is not None
+    prefixes = {"encoder.trunk.": "encoder", "encoder.": "pyramid"} if with_trunk else {"encoder.": "encoder"}
     prefixes |= {name + ".": name.replace("_", " ") for name in ("prompt_encoder", "mask_decoder", "class_tokens")}
     prefixes |= {"decoder.": "decoder", "": "head"}
     adapter = adapter_name(model)
@@ -109,12 +106,8 @@ def _parts(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
     return parts
 
 
-def _layers_above(name: str, depth: int) -> int:
-    """Layers over the one that a parameter of a ViT belongs to, counted as BEiT and timm do: the neck is on top, then
-    come the blocks from last to first, and under them the embedding of patches and positions."""
-    if name.startswith("blocks."):
-        return depth - int(name.split(".")[1])
-    return 0 if name.startswith("neck.") else depth + 1
+def _name(model: nn.Module) -> str:
+    return getattr(model.encoder, "variant", type(model.encoder).__name__)
 
 
 def _millions(count: int) -> str:

@@ -14,8 +14,7 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTra
 from torch import Tensor, nn
 
 from samseg.encoders.fetch import PUBLISHED, fetch
-from samseg.encoders.registry import VARIANTS
-from samseg.encoders.vit import SamViT
+from samseg.encoders.registry import ROWS
 from samseg.encoders.weights import listed, read_checkpoint, trunk_state, variant_of
 from samseg.errors import ConfigError, WeightsError, suggestion
 from samseg.models.sam_hq import MaskDecoderHQ
@@ -42,7 +41,7 @@ class ImageEncoder(nn.Module):
         self.variant = variant
         self.img_size = image_size
         self.early = early
-        self.trunk = VARIANTS[variant].build()
+        self.trunk = ROWS[variant].build()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W), H and W multiples of 16 -> the image embedding (B, 256, H/16, W/16).
@@ -91,8 +90,8 @@ def build_sam(
         WeightsError: the weights cannot be had, are of another variant, lack tensors or have some too many, or are not
             SAM-HQ's although `hq_token_only` is asked for.
     """
-    if variant is not None and variant not in VARIANTS:
-        raise ConfigError(f"unknown variant '{variant}'{suggestion(variant, VARIANTS)}")
+    if variant is not None and variant not in ROWS:
+        raise ConfigError(f"unknown variant '{variant}'{suggestion(variant, ROWS)}")
     if image_size < STRIDE or image_size % STRIDE:
         raise ConfigError(f"image_size must be a multiple of {STRIDE}, got {image_size}")
     if str(source) not in PUBLISHED:
@@ -100,7 +99,7 @@ def build_sam(
     elif variant is not None:
         path = fetch(variant, whole=True, way_out="give the file of a whole SAM's checkpoint instead")
     else:
-        raise ConfigError(f'build_sam("{source}") needs a variant: one of {", ".join(VARIANTS)}')
+        raise ConfigError(f'build_sam("{source}") needs a variant: one of {", ".join(ROWS)}')
     state = sam_state(path, variant)
     if hq_token_only and not state.is_hq:
         raise WeightsError(f"{source}: hq_token_only is for weights of SAM-HQ, but these are plain SAM's: no hf_token")
@@ -121,9 +120,9 @@ def sam_of(state: SamState, image_size: int = IMAGE_SIZE, hq_token_only: bool = 
 def empty_sam(variant: str, image_size: int = IMAGE_SIZE, hq: bool = False) -> Sam:
     """SAM, or SAM-HQ, with random weights, in evaluation mode."""
     encoder = ImageEncoder(variant, image_size, early=hq)
-    if hq and not isinstance(encoder.trunk, SamViT):
+    if hq and "sam-hq" not in encoder.trunk.sam_decoders:
         raise WeightsError(f"SAM-HQ's decoder needs a ViT of SAM's, not {variant} (Light HQ-SAM is not supported)")
-    early_channels = encoder.trunk.tap_channels[0] if hq else None
+    early_channels = encoder.trunk.channels[0] if hq else None
     return Sam(encoder, *prompt_and_mask_decoder(image_size, early_channels)).eval()
 
 

@@ -16,10 +16,10 @@ from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from torch import Tensor, nn
 
-from samseg.encoders import VARIANTS
+from samseg.encoders import ROWS
+from samseg.encoders.encoder import TrunkEncoder
 from samseg.encoders.fetch import load_sam_weights
 from samseg.encoders.norm import LayerNorm2d
-from samseg.encoders.trunk import TrunkEncoder
 from samseg.errors import ConfigError
 from samseg.models.class_tokens import ClassTokens, class_logits, enlarged, product
 from samseg.models.sam import EMBEDDING, STRIDE, NoMaskDecoder, SamState, sam_state
@@ -157,11 +157,12 @@ class Detail(nn.Module):
 
 
 def need_sams(encoder_name: str) -> None:
-    """ConfigError for an encoder that is not SAM's."""
-    if encoder_name not in VARIANTS:
+    """ConfigError for an encoder that SAM's mask decoder cannot be put on."""
+    if encoder_name not in ROWS or "sam" not in ROWS[encoder_name].outline.sam_decoders:
+        able = ", ".join(name for name, row in ROWS.items() if "sam" in row.outline.sam_decoders)
         raise ConfigError(
-            f"model.arch=sam is SAM's mask decoder and needs SAM's encoder, not {encoder_name}: take one of "
-            f"{', '.join(VARIANTS)}, or another model.arch, such as unet"
+            f"model.arch=sam is SAM's mask decoder and needs SAM's encoder, not {encoder_name}: take one of {able}, or "
+            "another model.arch, such as unet"
         )
 
 

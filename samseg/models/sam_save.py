@@ -11,18 +11,10 @@ from torch import Tensor, nn
 
 from samseg.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.encoders.registry import MEAN, STD
-from samseg.encoders.tinyvit import TinyViT
 from samseg.errors import InputError
 from samseg.files import written_whole
 from samseg.models.sam_hq import MaskDecoderHQ
 from samseg.models.sam_names import POSITIONS, SHARED_POSITIONS, transformers_name
-
-CLASSIFIER = {  # of TinyViT: nobody runs it, but MobileSAM's model holds it and loads strictly
-    "norm_head.weight": (320,),
-    "norm_head.bias": (320,),
-    "head.weight": (1000, 320),
-    "head.bias": (1000,),
-}
 
 
 def save_sam(model: Sam, path: str | Path) -> None:
@@ -35,8 +27,8 @@ def save_sam(model: Sam, path: str | Path) -> None:
         InputError: the model is no whole SAM, or has an adapter that cannot be merged.
     """
     state = sam_tensors(model)
-    if isinstance(model.image_encoder.trunk, TinyViT):
-        state |= {f"image_encoder.{name}": torch.zeros(shape) for name, shape in CLASSIFIER.items()}
+    unused = model.image_encoder.trunk.unused_tensors
+    state |= {f"image_encoder.{name}": torch.zeros(shape) for name, shape in unused.items()}
     with written_whole(path) as temporary:
         torch.save(state, temporary)
 
@@ -50,8 +42,10 @@ def save_transformers(model: Sam, folder: str | Path) -> None:
     folder = Path(folder)
     if isinstance(model.mask_decoder, MaskDecoderHQ):
         raise InputError("transformers' SamModel has no place for SAM-HQ's tensors: write segment-anything's format")
-    if isinstance(model.image_encoder.trunk, TinyViT):
-        raise InputError("transformers' SamModel has no sam-vit_t (MobileSAM): write segment-anything's format")
+    if model.image_encoder.trunk.transformers_config() is None:
+        raise InputError(
+            f"transformers' SamModel has no place for {model.image_encoder.variant}: write segment-anything's format"
+        )
     state = {transformers_name(name): tensor for name, tensor in sam_tensors(model).items()}
     state[SHARED_POSITIONS] = state[transformers_name(POSITIONS)].clone()
     with written_whole(folder / "model.safetensors") as temporary:
@@ -84,22 +78,12 @@ def sam_tensors(model: Sam) -> dict[str, Tensor]:
 
 def _config(model: Sam) -> dict:
     """The `config.json` of transformers' `SamModel`: what differs from variant to variant."""
-    trunk = model.image_encoder.trunk
-    size = trunk.pos_embed.shape[1] * trunk.patch_stride
+    vision = model.image_encoder.trunk.transformers_config()
     return {
         "architectures": ["SamModel"],
         "model_type": "sam",
-        "vision_config": {
-            "model_type": "sam_vision_model",
-            "hidden_size": trunk.tap_channels[0],
-            "mlp_dim": 4 * trunk.tap_channels[0],
-            "num_hidden_layers": len(trunk.blocks),
-            "num_attention_heads": trunk.blocks[0].attn.heads,
-            "global_attn_indexes": trunk.global_blocks,
-            "window_size": next((block.attn.window for block in trunk.blocks if block.attn.window), 0),
-            "image_size": size,
-        },
-        "prompt_encoder_config": {"model_type": "sam_prompt_encoder", "image_size": size},
+        "vision_config": vision,
+        "prompt_encoder_config": {"model_type": "sam_prompt_encoder", "image_size": vision["image_size"]},
         "mask_decoder_config": {"model_type": "sam_mask_decoder"},
     }
 

@@ -9,7 +9,7 @@ import timm
 from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
-from samseg.encoders import VARIANTS
+from samseg.encoders import ROWS
 from samseg.encoders.fetch import PUBLISHED, WAYS_OUT, fetch, load_sam_weights
 from samseg.encoders.weights import read_checkpoint
 from samseg.errors import ConfigError, WeightsError, did_you_mean, suggestion
@@ -94,7 +94,7 @@ def _network(arch: str, encoder_name: str) -> type[nn.Module]:
     encoders = smp.encoders.get_encoder_names()
     universal = encoder_name.startswith(("tu-", "timm-")) and timm.is_model(encoder_name.split("-", 1)[1].split(".")[0])
     if encoder_name not in encoders and not universal:
-        names = [*VARIANTS, *(name for name in encoders if name not in VARIANTS)]
+        names = [*ROWS, *(name for name in encoders if name not in ROWS)]
         hint = did_you_mean(encoder_name, encoders) or f"; there are {', '.join(names)}, and tu-<timm model>"
         raise ConfigError(f"unknown encoder '{encoder_name}'{hint}")
     return ARCHITECTURES[arch.lower()]
@@ -120,7 +120,7 @@ def _find_weights(
     """Which weights SMP fetches by name, and which file is loaded afterwards; at most one of the two."""
     if weights is None:
         return None, None
-    if encoder_name in VARIANTS:  # before a large network is built for nothing
+    if encoder_name in ROWS:  # before a large network is built for nothing
         return None, fetch(encoder_name, network is SamSegmenter) if weights in PUBLISHED else Path(weights)
     published = ["imagenet"] if encoder_name.startswith(("tu-", "timm-")) else list(_settings(encoder_name))
     if weights in published:
@@ -140,7 +140,7 @@ def _load_file(model: nn.Module, encoder_name: str, file: Path) -> None:
     if isinstance(model, SamSegmenter):
         model.load_sam(file)
         return
-    if encoder_name in VARIANTS:
+    if encoder_name in ROWS:
         load_sam_weights(model.encoder, file)
         return
     try:

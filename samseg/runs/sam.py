@@ -7,7 +7,7 @@ from segment_anything.modeling import Sam
 from torch import nn
 
 from samseg.config.schema import RunConfig
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from samseg.errors import InputError
 from samseg.models.sam import build_sam
 from samseg.runs.folder import is_run
@@ -40,7 +40,7 @@ def base_sam(config: RunConfig) -> Sam | None:
 
     Raises WeightsError if the weights are gone, or hold the image encoder alone.
     """
-    if config.model.encoder not in VARIANTS or config.model.weights is None:
+    if config.model.encoder not in ROWS or config.model.weights is None:
         return None
     sam = build_sam(config.model.weights, config.model.encoder, image_size=config.data.image_size)
     return _normalising_as(sam, config)

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import peers
 from benchmarks.encoder import as_table, compare
 from benchmarks.table import encoder_table, gflop
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from samseg.errors import InputError
 from tests.encoders.reference import segment_anything_encoder
 
@@ -14,7 +14,7 @@ from tests.encoders.reference import segment_anything_encoder
 @pytest.mark.parametrize("name", ["sam-vit_b", "sam-vit_l", "sam-vit_h"])
 def test_counts_what_segment_anything_computes_where_no_window_is_padded(name):
     with torch.device("meta"):
-        reference = segment_anything_encoder(**VARIANTS[name].arguments, image_size=28 * 16, randomised=False)
+        reference = segment_anything_encoder(**ROWS[name].arguments, image_size=28 * 16, randomised=False)
         with FlopCounterMode(display=False) as counter:
             reference(torch.empty(1, 3, 28 * 16, 28 * 16))
     assert gflop(name, 28 * 16) * 1e9 == pytest.approx(counter.get_total_flops(), rel=1e-9)
@@ -22,7 +22,7 @@ def test_counts_what_segment_anything_computes_where_no_window_is_padded(name):
 
 def test_table_has_every_encoder():
     lines = encoder_table().splitlines()
-    assert [line.split()[0] for line in lines] == list(VARIANTS)
+    assert [line.split()[0] for line in lines] == list(ROWS)
     assert "89.7 M" in lines[0]  # as published: 91 M with the decoder
 
 

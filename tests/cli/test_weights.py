@@ -3,13 +3,13 @@
 import torch
 
 from samseg.encoders.fetch import weights_folder
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 
 
 def test_every_encoder_is_listed_and_what_is_here(command, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     _, before, _ = command("weights")
-    assert all(name in before for name in VARIANTS) and "here: " not in before.replace("not here", "")
+    assert all(name in before for name in ROWS) and "here: " not in before.replace("not here", "")
     assert "dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth" in before and "Apache-2.0" in before
     file = weights_folder() / "sam-vit_t" / "model.pth"
     file.parent.mkdir(parents=True)
@@ -20,7 +20,7 @@ def test_every_encoder_is_listed_and_what_is_here(command, tmp_path, monkeypatch
 def test_a_file_is_put_in_place_and_described(command, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     torch.manual_seed(0)
-    torch.save(VARIANTS["sam-vit_t"].build().state_dict(), tmp_path / "download.pt")
+    torch.save(ROWS["sam-vit_t"].build().state_dict(), tmp_path / "download.pt")
     code, out, _ = command("weights", "--from", tmp_path / "download.pt")
     assert code == 0 and "sam-vit_t in MobileSAM's layout, SAM's image encoder alone" in out
     assert "digest is not known" in out

@@ -1,4 +1,4 @@
-"""What a SamEncoder owes SMP, for every decoder and every way of running a model."""
+"""What an SmpEncoder owes SMP, for every decoder and every way of running a model."""
 
 import copy
 import pickle
@@ -9,15 +9,16 @@ import segmentation_models_pytorch as smp
 import torch
 
 import samseg
-from samseg.encoders import VARIANTS, SamEncoder
+from samseg.encoders import ROWS, SmpEncoder
 from tests.encoders.conftest import SMALL, SMALL_TINY
+from tests.encoders.foreign import FOREIGN
 from tests.encoders.reference import randomise
 
-ENCODERS = [SMALL, SMALL_TINY]
+ENCODERS = [SMALL, SMALL_TINY, FOREIGN]
 DECODERS = [name for name in smp.MODEL_ARCHITECTURES_MAPPING if name != "dpt"]
 
 
-def get_encoder(name: str, **arguments) -> SamEncoder:
+def get_encoder(name: str, **arguments) -> SmpEncoder:
     return smp.encoders.get_encoder(name, weights=None, **arguments)
 
 
@@ -250,7 +251,7 @@ def test_smps_freeze_warns_in_training_and_names_ours():
 
 def test_preprocessing_answers_offline():
     for weights in ("sa-1b", "imagenet"):
-        for name in VARIANTS:
+        for name in ROWS:
             parameters = smp.encoders.get_preprocessing_params(name, weights)
             assert [round(255 * value, 3) for value in parameters["mean"]] == [123.675, 116.28, 103.53]
             assert [round(255 * value, 3) for value in parameters["std"]] == [58.395, 57.12, 57.375]

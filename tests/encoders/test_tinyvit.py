@@ -53,7 +53,7 @@ def pair(reference: nn.Module, **arguments) -> tuple[nn.Module, TinyViT]:
     """The reference with random weights, and ours with the same."""
     reference = randomised(reference).eval()
     ours = TinyViT(**arguments).eval()
-    state = {key: value for key, value in reference.state_dict().items() if key not in TinyViT.UNUSED_KEYS}
+    state = {key: value for key, value in reference.state_dict().items() if key not in TinyViT.unused_tensors}
     ours.load_state_dict(state, strict=True)
     return reference, ours
 
@@ -111,8 +111,8 @@ def test_equals_mobilesam_at_other_sizes(mobile_sam, size):
     with torch.no_grad():
         taps = ours(x)
     assert_same(taps, reference_taps(reference, x))
-    assert [tap.shape[1] for tap in taps] == ours.tap_channels
-    assert [(size[0] // tap.shape[2], size[1] // tap.shape[3]) for tap in taps] == [(s, s) for s in ours.tap_strides]
+    assert [tap.shape[1] for tap in taps] == ours.channels
+    assert [(size[0] // tap.shape[2], size[1] // tap.shape[3]) for tap in taps] == [(s, s) for s in ours.strides]
 
 
 def test_training_mode_equals_mobilesam(mobile_sam):
@@ -131,7 +131,7 @@ def test_mobilesam_checkpoint_has_our_tensors_and_the_unused_ones(mobile_sam):
     prefix = "image_encoder."
     published = {k.removeprefix(prefix): v for k, v in build_sam_vit_t().state_dict().items() if k.startswith(prefix)}
     ours = TinyViT().state_dict()
-    assert set(published) - set(ours) == set(TinyViT.UNUSED_KEYS)
+    assert set(published) - set(ours) == set(TinyViT.unused_tensors)
     assert {key: value.shape for key, value in ours.items()} == {key: published[key].shape for key in ours}
 
 

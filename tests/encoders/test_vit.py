@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from samseg.encoders.vit import SamViT
 from tests.encoders.conftest import SMALL_ARGUMENTS
 from tests.encoders.reference import randomise, relative_error, segment_anything_encoder, timm_encoder
 
-SAM = {name: VARIANTS[name].arguments for name in ("sam-vit_b", "sam-vit_l", "sam-vit_h")}
+SAM = {name: ROWS[name].arguments for name in ("sam-vit_b", "sam-vit_l", "sam-vit_h")}
 # At full depth they cost minutes; a windowed block and a global one have all that differs.
 SHORT = {name: arguments | dict(depth=2, global_blocks=(1,)) for name, arguments in SAM.items()}
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import samseg
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from samseg.errors import WeightsError
 from tests.encoders.conftest import SMALL, SMALL_ARGUMENTS
 from tests.encoders.reference import randomise, relative_error, segment_anything_encoder, timm_encoder
@@ -123,7 +123,7 @@ def test_shapes_are_segment_anythings(name):
 
     with torch.device("meta"):
         expected = sam_model_registry[name.removeprefix("sam-")]().image_encoder.state_dict()
-        found = VARIANTS[name].build().state_dict()
+        found = ROWS[name].build().state_dict()
     assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in expected.items()}
 
 

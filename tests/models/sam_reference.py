@@ -11,7 +11,7 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTra
 from segment_anything_hq import modeling as hq
 from torch import nn
 
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from tests.encoders.conftest import SMALL
 from tests.encoders.reference import randomise, segment_anything_encoder
 
@@ -40,7 +40,7 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
 
 def sam_like(variant: str = SMALL, image_size: int | None = None) -> Sam:
     """segment-anything's own model of a variant of the registry (not of sam-vit_t)."""
-    arguments = VARIANTS[variant].arguments
+    arguments = ROWS[variant].arguments
     size = image_size or arguments.get("image_size", 1024)
     prompt_encoder = PromptEncoder(256, (size // 16, size // 16), (size, size), 16)
     transformer = TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8)
@@ -50,7 +50,7 @@ def sam_like(variant: str = SMALL, image_size: int | None = None) -> Sam:
 
 def hq_like(variant: str = SMALL) -> nn.Module:
     """segment-anything-hq's own model of a variant of the registry (not of sam-vit_t)."""
-    arguments = dict(VARIANTS[variant].arguments)
+    arguments = dict(ROWS[variant].arguments)
     size, width = arguments.get("image_size", 1024), arguments["width"]
     encoder = hq.ImageEncoderViT(
         img_size=size,

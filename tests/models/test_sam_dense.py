@@ -5,7 +5,7 @@ import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 
 import samseg
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from samseg.errors import ConfigError, WeightsError
 from samseg.models.cached import TapModel
 from samseg.models.parts import count_parameters, learns_statistics, parameter_groups
@@ -131,12 +131,12 @@ def test_four_bands_take_their_share_of_the_rgb_filters(whole):
 def test_frozen_adapted_and_on_stored_taps():
     model = dense(high_resolution=True)
     samseg.freeze_encoder(model)
-    assert count_parameters(model).endswith("(decoder); frozen: SAM's encoder")
+    assert count_parameters(model).endswith("(decoder); frozen: encoder")
     pixels = image(2, 3, 128, 128)
     with torch.no_grad():
         expected = model(pixels)
         taps = [tap.permute(0, 2, 3, 1) for tap in model.encoder.taps(pixels)]
-        assert [tap.shape[3] for tap in taps] == [VARIANTS[SMALL].arguments["width"], 256]  # no more than it looks at
+        assert [tap.shape[3] for tap in taps] == [ROWS[SMALL].arguments["width"], 256]  # no more than it looks at
         torch.testing.assert_close(TapModel(model, 128)(taps), expected)
         samseg.add_adapter(model, "lora", rank=2)
         torch.testing.assert_close(model(pixels), expected)

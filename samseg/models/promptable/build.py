@@ -4,8 +4,8 @@ from pathlib import Path
 
 from segmentation_models_pytorch.encoders._utils import patch_first_conv
 
+from samseg.encoders.encoder import TrunkEncoder
 from samseg.encoders.fetch import PUBLISHED, fetch
-from samseg.encoders.trunk import TrunkEncoder
 from samseg.encoders.weights import trunk_state
 from samseg.errors import ConfigError, WeightsError, did_you_mean
 from samseg.models.build import Built, check_adapter, ready

@@ -7,7 +7,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from samseg.encoders.trunk import TrunkEncoder
+from samseg.encoders.encoder import TrunkEncoder
 from samseg.errors import InputError
 from samseg.models.class_tokens import ClassTokens, class_logits, enlarged, product
 from samseg.models.promptable.config import PromptConfig

@@ -8,7 +8,7 @@ from jinja2 import Environment
 
 from samseg.config.load import task_of
 from samseg.config.schema import RunConfig
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from samseg.models.pretrained import DIGEST, WEIGHTS
 from samseg.runs.facts import load_facts
 from samseg.tasks import Task
@@ -80,7 +80,7 @@ def card(
     """
     environment = Environment(trim_blocks=False, keep_trailing_newline=True)
     environment.filters["cell"] = _cell
-    task, encoder = task_of(config), VARIANTS.get(config.model.encoder)
+    task, encoder = task_of(config), ROWS.get(config.model.encoder)
     semantic = config.task == "semantic"
     started = config.model.weights and f"; training began from {Path(config.model.weights).name}"
     return environment.from_string(TEMPLATE).render(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from samseg.encoders.trunk import TrunkEncoder
+from samseg.encoders.encoder import TrunkEncoder
 from samseg.models.class_tokens import ClassTokens
 from samseg.models.promptable.config import PromptConfig
 from samseg.models.promptable.model import PromptableModel

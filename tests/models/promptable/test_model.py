@@ -63,7 +63,7 @@ def test_every_trained_parameter_has_a_gradient_in_every_kind_of_step(batch):
 def test_the_prompt_encoder_is_frozen_and_the_frozen_encoder_too():
     model = small(classes=2)
     samseg.freeze_encoder(model)
-    assert count_parameters(model).endswith("(mask decoder, class tokens); frozen: SAM's encoder, prompt encoder")
+    assert count_parameters(model).endswith("(mask decoder, class tokens); frozen: encoder, prompt encoder")
 
 
 def test_of_sam_hq_its_own_part_learns_alone():

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from samseg.config.load import load_config, task_of
-from samseg.encoders.registry import VARIANTS
+from samseg.encoders.registry import ROWS
 from samseg.errors import ConfigError, InputError, WeightsError
 from samseg.inference.predictor import Predictor
 from samseg.models.sam import empty_sam
@@ -46,7 +46,7 @@ def test_a_run_beside_sam_as_it_came(trained, tmp_path, capsys):
     folder = trained(f"model.weights={whole_checkpoint(tmp_path)}", "prompts.none=0.5")
     out = capsys.readouterr().out
     assert "train: 6 objects in 4 images, 1.5 an image, at most 3; 1 of them without objects, which are skipped" in out
-    assert "(mask decoder, class tokens); frozen: SAM's encoder, prompt encoder" in out
+    assert "(mask decoder, class tokens); frozen: encoder, prompt encoder" in out
     assert "as it came" in out and "without prompts:" in out
     figures = json.loads((folder / "metrics.json").read_text())["val"]
     assert figures["objects"] == 2  # of the three, by prompts.objects
@@ -170,7 +170,7 @@ def test_models_that_cannot_be_are_one_line(config_file, tmp_path):
     whole = whole_checkpoint(tmp_path)
     with pytest.raises(WeightsError, match="for weights of SAM-HQ, but these are plain SAM's"):
         build(f"model.weights={whole}", "model.decoder={high_resolution: true}")
-    trunk = {f"image_encoder.{k}": v for k, v in VARIANTS[SMALL].build().state_dict().items()}
+    trunk = {f"image_encoder.{k}": v for k, v in ROWS[SMALL].build().state_dict().items()}
     torch.save(trunk, tmp_path / "encoder.pth")
     with pytest.raises(WeightsError, match="holds no mask decoder, only an image encoder"):
         build(f"model.weights={tmp_path / 'encoder.pth'}")

@@ -1,0 +1,114 @@
+"""A trunk that samseg does not know: patches of 14 pixels, two prefix tokens, widths that grow, no neck."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from samseg.encoders import Row, register
+from samseg.encoders.linear import Linear, is_tokenwise
+from samseg.encoders.registry import Source
+from samseg.encoders.trunk import Site, Trunk
+
+FOREIGN = "foreign-vit"
+PREFIX, PATCH, STRIDE = 2, 14, 16
+
+
+class Layer(nn.Module):
+    """What has an adapter: a function of sequences (B, PREFIX + h * w, C)."""
+
+    def __init__(self, function: nn.Module):
+        super().__init__()
+        self.function = function
+        self.adapter = None
+
+    def forward(self, x: Tensor, size: tuple[int, int], read: Tensor | None = None) -> Tensor:
+        """`read` is what the adapter reads; None: x."""
+        out = self.function(x)
+        if self.adapter is None:
+            return out
+        read = x if read is None else read
+        patches = self.adapter(read[:, PREFIX:].unflatten(1, size)).flatten(1, 2)
+        if is_tokenwise(self.adapter):
+            prefix = self.adapter(read[:, None, :PREFIX]).squeeze(1)
+        else:  # it looks at maps, which the prefix is none of
+            prefix = patches.new_zeros(x.shape[0], PREFIX, patches.shape[-1])
+        return out + torch.cat([prefix, patches], dim=1)
+
+
+class GrowingBlock(nn.Module):
+    """Attention and an MLP, then a wider sequence."""
+
+    def __init__(self, width: int, heads: int, wider: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = Layer(Linear(width, 3 * width))
+        self.attn = Layer(Linear(width, width))
+        self.mlp = Layer(nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width)))
+        self.widen = Linear(width, wider)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        qkv = self.qkv(self.norm1(x), size)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + self.attn(attended, size)
+        return self.widen(x + self.mlp(self.norm2(x), size))
+
+
+class GrowingViT(Trunk):
+    """Blocks of growing widths over a sequence; each one's output is a map.
+
+    Args:
+        widths: of the tokens that each block reads.
+        heads: of attention.
+        positions: side of the map that positions are learnt for, in tokens.
+    """
+
+    multiple = STRIDE
+
+    def __init__(self, widths: tuple[int, ...] = (16, 24, 32, 40), heads: int = 2, positions: int = 8):
+        super().__init__()
+        self.gradient_checkpointing = False
+        self.channels, self.strides = [*widths[1:], widths[-1], widths[-1]], [STRIDE] * (len(widths) + 1)
+        self.top_layer = len(widths) + 1
+        self.patch_embed = nn.Conv2d(3, widths[0], kernel_size=PATCH, stride=PATCH)
+        self.prefix = nn.Parameter(torch.randn(1, PREFIX, widths[0]))
+        self.pos_embed = nn.Parameter(torch.randn(1, widths[0], positions, positions))
+        pairs = zip(widths, [*widths[1:], widths[-1]], strict=True)
+        self.blocks = nn.ModuleList(GrowingBlock(width, heads, wider) for width, wider in pairs)
+        self.norm = nn.LayerNorm(widths[-1])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        size = (x.shape[2] // STRIDE, x.shape[3] // STRIDE)
+        x = F.interpolate(x, size=[side * PATCH for side in size], mode="bilinear")  # tokens now lie at stride 16
+        x = self.patch_embed(x) + F.interpolate(self.pos_embed, size=size, mode="bilinear").to(x.dtype)
+        x = torch.cat([self.prefix.to(x.dtype).expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
+        maps = []
+        for block in self.blocks:
+            if self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
+                x = checkpoint(block, x, size, use_reentrant=False)
+            else:
+                x = block(x, size)
+            maps.append(x)
+        maps.append(self.norm(x))
+        return [one[:, PREFIX:].unflatten(1, size).permute(0, 3, 1, 2) for one in maps]
+
+    def first_convolution(self) -> nn.Conv2d:
+        return self.patch_embed
+
+    def layer_of(self, name: str) -> int:
+        if name.startswith("blocks."):
+            return int(name.split(".")[1]) + 1
+        return self.top_layer if name.startswith("norm.") else 0
+
+    def adapter_sites(self) -> list[Site]:
+        sites = []
+        for i, block in enumerate(self.blocks):
+            modules = {"attn.qkv": block.qkv, "attn": block.attn, "mlp": block.mlp}
+            width = block.norm1.normalized_shape[0]
+            sites += [Site(module, kind, width, i) for kind, module in modules.items()]
+        return sites
+
+
+register(FOREIGN, Row(GrowingViT, (Source("nobody/foreign", 1, whole=False),), license="MIT"))

@@ -1,0 +1,139 @@
+"""A trunk that samseg does not know does all that SAM's do, by what it says of itself."""
+
+import pytest
+import torch
+import yaml
+
+import samseg
+from samseg.adapters.insert import adapter_parameters
+from samseg.encoders import ROWS
+from samseg.encoders.weights import contents, variant_of
+from samseg.errors import ConfigError, WeightsError
+from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
+from samseg.runs.export import export
+from samseg.runs.load import load_run
+from tests.conftest import TINY
+from tests.encoders.foreign import FOREIGN
+
+
+def small_model(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return samseg.create_model("fpn", FOREIGN, None, classes=2, decoder_dropout=0.0)
+
+
+def picture() -> torch.Tensor:
+    return torch.randn(2, 3, 67, 90, generator=torch.Generator().manual_seed(1))
+
+
+def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
+    parameters = [p for p in model.encoder.parameters() if p.requires_grad]
+    return list(torch.autograd.grad(model(torch.randn(2, 3, 64, 96)).square().mean(), parameters))
+
+
+@pytest.mark.parametrize("method", ["lora", "conv_lora", "adapter"])
+def test_an_adapter_starts_as_the_identity_learns_everywhere_and_comes_out(method):
+    model, plain = small_model().eval(), small_model().eval()
+    samseg.add_adapter(model, method, blocks=[0, 2, 3])
+    with torch.no_grad():
+        torch.testing.assert_close(model(picture()), plain(picture()))
+        for parameter in adapter_parameters(model):
+            parameter.normal_(std=0.1)
+        moved = model(picture())
+    assert (moved - plain(picture())).abs().max() > 1e-3
+    model(picture()).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in adapter_parameters(model))
+    if method == "lora":
+        samseg.merge_adapter(model)
+        torch.testing.assert_close(model(picture()), moved, rtol=1e-3, atol=1e-4)
+    samseg.remove_adapter(model)
+    torch.testing.assert_close(model(picture()), plain(picture()))
+
+
+def test_a_place_that_it_has_not_is_said():
+    with pytest.raises(ConfigError, match="SamAdapter goes to input, a place that this encoder has not"):
+        samseg.add_adapter(small_model(), "sam_adapter")
+    with pytest.raises(ConfigError, match=f"needs SAM's encoder, not {FOREIGN}: take one of sam-vit_b"):
+        samseg.create_model("sam", FOREIGN, None, classes=2)
+
+
+def test_layers_learn_slower_the_lower_they_are():
+    model = small_model()
+    settings = {"lr": 1.0, "encoder_lr": 1.0, "pyramid_lr": 1.0, "weight_decay": 0.0, "layer_decay": 0.5}
+    rates = {id(p): group["lr"] for group in parameter_groups(model, **settings) for p in group["params"]}
+    trunk = model.encoder.trunk
+    rows = (trunk.norm.weight, 1), (trunk.blocks[3].widen.weight, 0.5), (trunk.blocks[0].norm1.bias, 1 / 16)
+    for parameter, rate in (*rows, (trunk.prefix, 1 / 32), (trunk.patch_embed.weight, 1 / 32)):
+        assert rates[id(parameter)] == rate
+
+
+def test_blocks_are_computed_again_with_the_same_gradients():
+    model = small_model().train()
+    torch.manual_seed(2)
+    plain = gradients(model)
+    checkpoint_gradients(model)
+    torch.manual_seed(2)
+    torch.testing.assert_close(gradients(model), plain)
+
+
+def test_freezing_leaves_the_pyramid():
+    model = small_model()
+    samseg.freeze_encoder(model)
+    assert (
+        not any(p.requires_grad for p in model.encoder.trunk.parameters()) and not model.train().encoder.trunk.training
+    )
+    assert all(p.requires_grad for p in model.encoder.pyramid.parameters())
+    assert count_parameters(model).endswith("(pyramid, decoder, head); frozen: encoder")
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "model.image_encoder."])
+def test_its_file_is_recognised_and_loads_strictly(prefix, tmp_path):
+    trunk = small_model(seed=3).encoder.trunk
+    state = {f"{prefix}{name}": value for name, value in trunk.state_dict().items()}
+    assert (contents(state).variant, contents(state).whole) == (FOREIGN, False)
+    torch.save({"state_dict": state}, tmp_path / "its.pth")
+    model = samseg.create_model("fpn", FOREIGN, tmp_path / "its.pth", classes=2)
+    assert all(torch.equal(value, trunk.state_dict()[name]) for name, value in model.encoder.trunk.state_dict().items())
+    with pytest.raises(WeightsError, match=f"these are weights of {FOREIGN}, not of sam-vit_b"):
+        samseg.create_model("fpn", "sam-vit_b", tmp_path / "its.pth", classes=2)
+    state.pop(f"{prefix}norm.weight")
+    torch.save(state, tmp_path / "its.pth")
+    with pytest.raises(WeightsError, match="lacks norm.weight"):
+        samseg.create_model("fpn", FOREIGN, tmp_path / "its.pth", classes=2)
+
+
+def test_a_vit_b_of_another_origin_is_not_taken_for_sams():
+    state = {
+        name: value
+        for name, value in ROWS["sam-vit_b"].outline.state_dict().items()
+        if "rel_pos" not in name and not name.startswith("neck.")
+    }
+    state |= {"cls_token": torch.zeros(1, 1, 768), "norm.weight": torch.zeros(768)}
+    with pytest.raises(WeightsError, match="its image encoder is none of sam-vit_b"):
+        variant_of(state)
+
+
+def test_from_training_on_stored_features_to_a_map(scenes, tmp_path, command, monkeypatch):
+    rasterio = pytest.importorskip("rasterio")
+    from tests.maps.rasters import noise, write_raster
+
+    monkeypatch.chdir(tmp_path)
+    model = TINY["model"] | {"encoder": FOREIGN, "freeze_encoder": True}
+    data, settings = TINY["data"] | {"root": str(scenes)}, TINY["train"] | {"epochs": 1}
+    (tmp_path / "foreign.yaml").write_text(yaml.safe_dump({"model": model, "data": data, "train": settings}))
+    cached = ("train.cache_features=true", "train.cache_dir=cache", "run_dir=run")
+    code, out, err = command("train", "foreign.yaml", *cached)
+    assert code == 0, err
+    assert "computing 9 of 9" in out
+    write_raster(tmp_path / "map.tif", noise(150, 170))
+    code, _, err = command("infer", "run", "map.tif", "--out", "out")
+    assert code == 0, err
+    with rasterio.open("out/map.tif") as raster:
+        assert raster.shape == (150, 170) and raster.crs.to_epsg() == 32616
+    expected = load_run("run")[0](picture()[:, :, :64, :64])
+    program = torch.export.load(export(tmp_path / "run", "torch-export", tmp_path / "run.pt2"))
+    torch.testing.assert_close(program.module()(picture()[:, :, :64, :64]), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_size_that_its_patches_do_not_divide_is_refused(tiny_config, command):
+    code, _, err = command("train", tiny_config, f"model.encoder={FOREIGN}", "data.image_size=70")
+    assert code == 2 and "data.image_size must be a multiple of 16, got 70; try 64" in err
