@@ -13,7 +13,7 @@ from samseg.adapters.methods import METHODS
 from samseg.config.load import load_config, task_of
 from samseg.config.schema import RunConfig
 from samseg.data.check.report import Report, SplitReport
-from samseg.encoders.encoder import SamEncoder
+from samseg.encoders.encoder import SmpEncoder
 from samseg.inference.batch import predict_images
 from samseg.inference.objects import by_prompts
 from samseg.inference.oneshot import OneShot
@@ -51,7 +51,7 @@ def answer(model: nn.Module, size: int, precision: torch.dtype | None, images: i
 @pytest.mark.parametrize("name", [SMALL, SMALL_TINY, "sam-vit_b", "sam-vit_t"])
 @torch.no_grad()
 def test_encoders(name):
-    encoder = SamEncoder(name).cuda().eval()
+    encoder = SmpEncoder(name).cuda().eval()
     for size, precision in SIZES.items():
         for level, stride in zip(answer(encoder, size, precision)[1:], (2, 4, 8, 16, 32), strict=True):
             assert level.device.type == "cuda" and level.shape[2:] == (-(-size // stride),) * 2
@@ -69,7 +69,7 @@ def test_decoders(arch):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_adapters(method):
-    encoder = add_adapter(SamEncoder(SMALL), method).cuda()
+    encoder = add_adapter(SmpEncoder(SMALL), method).cuda()
     checkpoint_gradients(SimpleNamespace(encoder=encoder))
     for training, (size, precision) in zip((True, True, False), SIZES.items(), strict=True):
         assert answer(encoder.train(training), size, precision)[-1].device.type == "cuda"
