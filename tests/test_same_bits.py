@@ -13,7 +13,6 @@ from torch import Tensor, nn
 import samseg
 from samseg.adapters.auxiliary import auxiliary_losses
 from samseg.encoders.lookup import lookup
-from samseg.encoders.registry import ROWS
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.vit import SamViT
 from samseg.models.promptable.config import LOSSES
@@ -83,7 +82,7 @@ def test_lookup():
 
 
 @pytest.mark.parametrize("side, precision", SCENES, ids=["own size", "resampled"])
-@pytest.mark.parametrize("trunk", {row.trunk for row in ROWS.values()}, ids=lambda trunk: trunk.__name__)
+@pytest.mark.parametrize("trunk", TRUNKS, ids=lambda trunk: trunk.__name__)
 def test_encoders(trunk, side, precision):
     module, image = trunk(**TRUNKS[trunk]), random(1, 3, side, side)
     randomise(module)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from samseg.encoders import Row, register
+from samseg.encoders import Row, ops, register
 from samseg.encoders.linear import Linear, is_tokenwise
 from samseg.encoders.registry import Source
 from samseg.encoders.trunk import Site, Trunk
@@ -14,26 +14,51 @@ FOREIGN = "foreign-vit"
 PREFIX, PATCH, STRIDE = 2, 14, 16
 
 
-class Layer(nn.Module):
-    """What has an adapter: a function of sequences (B, PREFIX + h * w, C)."""
+def adapted(layer: nn.Module, out: Tensor, read: Tensor, size: tuple[int, int]) -> Tensor:
+    """`out`, and what the layer's adapter, if it has one, gives for the sequence (B, PREFIX + h * w, C) it reads."""
+    if layer.adapter is None:
+        return out
+    patches = layer.adapter(read[:, PREFIX:].unflatten(1, size)).flatten(1, 2)
+    if is_tokenwise(layer.adapter):
+        prefix = layer.adapter(read[:, None, :PREFIX]).squeeze(1)
+    else:  # it looks at maps, which the prefix is none of
+        prefix = patches.new_zeros(read.shape[0], PREFIX, patches.shape[-1])
+    return out + torch.cat([prefix, patches], dim=1)
 
-    def __init__(self, function: nn.Module):
-        super().__init__()
-        self.function = function
+
+class Projection(nn.Linear):
+    """The fused queries, keys and values of a sequence."""
+
+    def __init__(self, taken: int, given: int):
+        super().__init__(taken, given)
         self.adapter = None
 
-    def forward(self, x: Tensor, size: tuple[int, int], read: Tensor | None = None) -> Tensor:
-        """`read` is what the adapter reads; None: x."""
-        out = self.function(x)
-        if self.adapter is None:
-            return out
-        read = x if read is None else read
-        patches = self.adapter(read[:, PREFIX:].unflatten(1, size)).flatten(1, 2)
-        if is_tokenwise(self.adapter):
-            prefix = self.adapter(read[:, None, :PREFIX]).squeeze(1)
-        else:  # it looks at maps, which the prefix is none of
-            prefix = patches.new_zeros(x.shape[0], PREFIX, patches.shape[-1])
-        return out + torch.cat([prefix, patches], dim=1)
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        return adapted(self, ops.linear(x, self.weight, self.bias), x, size)
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.adapter = None
+        self.heads = heads
+        self.qkv = Projection(width, 3 * width)
+        self.proj = Linear(width, width)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        q, k, v = self.qkv(x, size).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        out = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return adapted(self, out, out, size)
+
+
+class MLP(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.adapter = None
+        self.fc1, self.fc2 = Linear(width, 4 * width), Linear(4 * width, width)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        return adapted(self, self.fc2(ops.gelu(self.fc1(x))), x, size)
 
 
 class GrowingBlock(nn.Module):
@@ -41,18 +66,12 @@ class GrowingBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, wider: int):
         super().__init__()
-        self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv = Layer(Linear(width, 3 * width))
-        self.attn = Layer(Linear(width, width))
-        self.mlp = Layer(nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width)))
+        self.attn, self.mlp = Attention(width, heads), MLP(width)
         self.widen = Linear(width, wider)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        qkv = self.qkv(self.norm1(x), size)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = x + self.attn(attended, size)
+        x = x + self.attn(self.norm1(x), size)
         return self.widen(x + self.mlp(self.norm2(x), size))
 
 
@@ -105,7 +124,7 @@ class GrowingViT(Trunk):
     def adapter_sites(self) -> list[Site]:
         sites = []
         for i, block in enumerate(self.blocks):
-            modules = {"attn.qkv": block.qkv, "attn": block.attn, "mlp": block.mlp}
+            modules = {"attn.qkv": block.attn.qkv, "attn": block.attn, "mlp": block.mlp}
             width = block.norm1.normalized_shape[0]
             sites += [Site(module, kind, width, i) for kind, module in modules.items()]
         return sites
