@@ -67,9 +67,13 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Delete what killed processes left of ``path`` half written; nobody may be writing it."""
+    """Delete what killed processes left of ``path`` half written; nobody may be writing it.
+
+    A ``*`` in its name stands for any letters, digits and underscores.
+    """
     # The names of `written_whole`, and of files that a writer lays beside its own: a journal, a second part.
-    ours = rf"\.{re.escape(path.stem)}-\w{{8}}(_temp)?{re.escape(path.suffix)}"
+    stem = re.escape(path.stem).replace(r"\*", r"\w*")
+    ours = rf"\.{stem}-\w{{8}}(_temp)?{re.escape(path.suffix)}"
     if path.suffix == ".safetensors":
         ours += r"|\.tmp\w{6}"  # its library's own
     for file in path.parent.glob(".*"):

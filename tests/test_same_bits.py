@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import samseg
 from samseg.adapters.auxiliary import auxiliary_losses
-from samseg.encoders.lookup import lookup
+from samseg.encoders.ops import lookup
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.vit import SamViT
 from samseg.models.promptable.config import LOSSES

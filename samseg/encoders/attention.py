@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from samseg.encoders import ops
 from samseg.encoders.linear import Linear, is_tokenwise
-from samseg.encoders.lookup import lookup
 
 
 class Attention(nn.Module):
@@ -73,4 +72,4 @@ def _relative_table(rel_pos: Tensor, size: int) -> Tensor:
         resized = F.interpolate(rel_pos.float().t().unsqueeze(0), size=length, mode="linear")
         rel_pos = resized.squeeze(0).t().to(rel_pos.dtype)
     index = torch.arange(size, device=rel_pos.device)
-    return lookup(rel_pos, index[:, None] - index[None, :] + size - 1)
+    return ops.lookup(rel_pos, index[:, None] - index[None, :] + size - 1)

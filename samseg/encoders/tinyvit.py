@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders import ops
-from samseg.encoders.lookup import lookup
 from samseg.encoders.norm import LayerNorm2d
 from samseg.encoders.trunk import Trunk
 
@@ -203,8 +202,8 @@ class WindowAttention(nn.Module):
         size = self.window_size
         table = self.attention_biases.view(self.num_heads, size, size)
         # A side after the other: rows are found for each pair of rows, then columns for each pair of columns.
-        table = lookup(table.transpose(0, 1).flatten(1), self.apart).view(size, size, self.num_heads, size)
-        table = lookup(table.permute(3, 2, 0, 1).flatten(1), self.apart)
+        table = ops.lookup(table.transpose(0, 1).flatten(1), self.apart).view(size, size, self.num_heads, size)
+        table = ops.lookup(table.permute(3, 2, 0, 1).flatten(1), self.apart)
         table = table.view(size, size, self.num_heads, size, size).permute(2, 3, 0, 4, 1)
         return table.flatten(1, 2).flatten(2)
 

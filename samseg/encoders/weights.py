@@ -61,7 +61,7 @@ def _named_tensors(state: Any, path: Path) -> dict[str, Tensor]:
     found = _dictionaries(state)
     if "" in found:
         return found[""]
-    encoders = {name: one for name, one in found.items() if any(map(FIRST_CONVOLUTION.fullmatch, one))}
+    encoders = {name: one for name, one in found.items() if any(_match(one, variant) for variant in ROWS)}
     if len(encoders) > 1:
         raise WeightsError(
             f"{path}: holds several models ({', '.join(encoders)}); save the one that is meant as a file of its own"

@@ -140,7 +140,13 @@ def test_what_failed_before_its_first_state_leaves_nothing(config, tmp_path):
 
 def test_half_written_files_of_a_run_are_swept_and_no_others(config):
     folder = new_run(config(), "town")
-    half = (".state-abcd_123.pt", ".best-abcd_123.safetensors", ".tmpa1B2c3", ".validation-abcd_123.png")
+    half = (
+        ".state-abcd_123.pt",
+        ".best-abcd_123.safetensors",
+        ".tmpa1B2c3",
+        ".validation-abcd_123.png",
+        ".details_val-abcd_123.npz",
+    )
     for name in (*half, ".model-abcd_123.onnx", ".tmp", "predictions"):
         (folder / name).touch()
     sweep_saves(folder)

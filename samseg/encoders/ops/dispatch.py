@@ -123,6 +123,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor)
     return out
 
 
+def lookup(table: Tensor, index: Tensor) -> Tensor:
+    """As `reference.lookup`, with a gradient of the same bits each time.
+
+    On CPUs the gradient of indexing adds up a row's parts in the order in which several threads come to them, that of
+    an embedding in the order of the indices; on GPUs it is the other way round.
+    """
+    return F.embedding(index, table) if table.device.type == "cpu" else reference.lookup(table, index)
+
+
 def tokens_at_a_time(x: Tensor) -> int | None:
     """How many of the tokens (B, H, W, C) a block should work on at a time for the CPU's caches; None: on all.
 

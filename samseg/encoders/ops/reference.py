@@ -61,3 +61,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor)
     logits = logits + torch.einsum("bnhwd,wjd->bnhwj", q, table_w).unsqueeze(-2)
     probabilities = logits.flatten(4).softmax(-1).view_as(logits)
     return torch.einsum("bnhwij,bnijd->bnhwd", probabilities, v)
+
+
+def lookup(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of a learnt table (n, C), such as one of relative positions, at a tensor of indices: (*index.shape, C)."""
+    return table[index]
