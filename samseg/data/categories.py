@@ -24,7 +24,10 @@ def parse_categories(classes: dict[str, Any], ignore: list[Any]) -> dict[Name, i
     for key, entry, index in [*entries, ("data.ignore", ignore, IGNORE_INDEX)]:
         for name in entry if isinstance(entry, list) else [entry]:
             if name is not None and not isinstance(name, str):
-                raise ConfigError(f"{key} must be a category's name, null (no object) or a list of these; got {name!r}")
+                raise ConfigError(
+                    f"{key} must be a category's name, null (no object) or a list of these, which samseg check DATA "
+                    f"lists; got {name!r}"
+                )
             if name in indices:
                 raise ConfigError(f"{key} and {owner[name]} both claim {_written(name)}; it belongs to one class")
             indices[name], owner[name] = index, key

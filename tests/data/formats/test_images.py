@@ -298,7 +298,8 @@ def test_labels_of_other_formats_in_colours_and_of_two_values(tmp_path, name):
     assert np.array_equal(read_label(path, colours=True), red)
     black_white = red[..., 0] > 0
     np.save(path, black_white) if name.endswith("npy") else save(path, black_white)
-    assert np.array_equal(read_label(path), black_white * np.uint8(1 if name.endswith("npy") else 255))
+    expected = black_white * np.uint8(1 if name.endswith("npy") else 255)
+    assert read_label(path).dtype == np.uint8 and np.array_equal(read_label(path), expected)
 
 
 def test_a_gif_of_a_palette_of_colours_gives_its_indices(tmp_path):
