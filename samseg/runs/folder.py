@@ -162,19 +162,8 @@ def discard_unless_begun(folder: Path, lock: ExitStack) -> None:
 
 def sweep_saves(folder: Path) -> None:
     """Delete what killed saves of the run left half written; its lock must be held."""
-    for name in (
-        CONFIG,
-        STATE,
-        WEIGHTS,
-        METRICS,
-        HISTORY,
-        CURVES,
-        PICTURES,
-        SAMPLES,
-        FACTS,
-        REPORT,
-        details_file(folder, "*"),
-    ):
+    names = (CONFIG, STATE, WEIGHTS, METRICS, HISTORY, CURVES, PICTURES, SAMPLES, FACTS, REPORT)
+    for name in (*names, details_file(folder, "*").name):
         sweep(folder / name)
 
 
