@@ -347,6 +347,18 @@ def masks_of_other_names(root: Path) -> tuple[str, ...]:
     return pairs(root, "_mask.png")
 
 
+def masks_in_a_folder_of_their_own(root: Path) -> tuple[str, ...]:
+    """Values, though they are called as cellpose calls numbers of objects."""
+    return pairs(root, "_masks.png")
+
+
+def jpg_and_png_of_one_name(root: Path) -> tuple[str, ...]:
+    for stem in STEMS:
+        photo(root / f"{stem}.jpg")
+        save(root / f"{stem}.png", truth(stem))
+    return VALUES
+
+
 def one_folder_of_pairs(root: Path) -> tuple[str, ...]:
     """macOS's names beside composed ones, without splits."""
     for stem in STEMS:
@@ -374,5 +386,5 @@ EXPORTS = [
     *(label_studio_json, yolo_of_roboflow, yolo_of_ultralytics, yolo_of_label_studio, cvat_masks, datumaro_masks),
     *(pascal_voc, pascal_voc_in_colours),
     *(cityscapes, suffixes_in_one_folder, cellpose, roboflow_masks, masks_as_bmp, masks_as_gif, masks_as_npy),
-    *(masks_of_other_names, one_folder_of_pairs, labelme),
+    *(masks_of_other_names, masks_in_a_folder_of_their_own, jpg_and_png_of_one_name, one_folder_of_pairs, labelme),
 ]

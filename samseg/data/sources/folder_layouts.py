@@ -26,7 +26,7 @@ FOLDERS = (
 # What stands behind the name of an image, and of its mask. Of several masks of an image the first kind is taken.
 IMAGES = ("", "_leftImg8bit", "_image", "_img", "_sat")
 MASKS = ("", "_mask", "_gtFine_labelIds", "_gtFine_labelTrainIds", "_label", "_labels", "_segmentation", "_seg", "_gt")
-OBJECTS = ("_masks", "_cp_masks")  # cellpose's numbers of objects
+OBJECTS = ("_masks", "_cp_masks")  # beside their images they are cellpose's numbers of objects
 VOID, VOID_COLOUR = 255, colour(255)  # the border of Pascal VOC's objects
 
 
@@ -65,7 +65,7 @@ def _paired(root: Path, images: str, masks: str) -> FoldersConfig | None:
     image, mask = max(counts, key=counts.get)
     if counts[image, mask]:
         pattern = f"{masks}{{name}}{mask}"
-        if mask in OBJECTS or "instances" in masks:
+        if (mask in OBJECTS and images == masks) or "instances" in masks:
             return FoldersConfig(f"{images}{{name}}{image}", None, pattern)
         objects = pattern.replace("masks/", "instances/") if "masks/" in masks else None
         return FoldersConfig(f"{images}{{name}}{image}", pattern, objects)
