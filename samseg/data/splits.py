@@ -21,7 +21,7 @@ def drawn(names: Iterable[str], shares: list[float], seed: int, group: str | Non
     groups = {name: _group(name, group) for name in names}
     if unmatched := [name for name, captured in groups.items() if captured is None]:
         raise InputError(
-            f"data.group={group!r} does not match {len(unmatched)} of {len(groups)} names, such as {unmatched[0]!r}; "
+            f"data.group={group} does not match {len(unmatched)} of {len(groups)} names, such as {unmatched[0]!r}; "
             "it must match the names of all images, from their beginning and without their endings"
         )
     bounds = np.cumsum([0, *shares])
@@ -49,10 +49,10 @@ def check_shares(shares: list[float] | None, group: str | None) -> None:
     try:
         captures = re.compile(group or "()").groups
     except re.error as error:
-        raise ConfigError(f"data.group={group!r} is no regular expression: {error}") from error
+        raise ConfigError(f"data.group={group} is no regular expression: {error}") from error
     if not captures:
         raise ConfigError(
-            f"data.group={group!r} captures nothing; put what a group shares in brackets, as in (patient\\d+)_"
+            f"data.group={group} captures nothing; put what a group shares in brackets, as in (patient\\d+)_"
         )
 
 
