@@ -26,7 +26,7 @@ from samseg.data.raster import Raster, Window, as_bands, cut, valid_pixels
 from samseg.errors import InputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-LABEL_SUFFIXES = (*SUFFIXES, ".bmp", ".gif", ".npy")
+LABELS_ALONE = (".bmp", ".gif", ".npy")  # endings of labels, and of no images
 PLUGINS = (PngImageFile, TiffImageFile, JpegImageFile)  # JPEG's also opens MPO, as some cameras and drones write it
 LABEL_PLUGINS = (*PLUGINS, BmpImageFile, GifImageFile)
 LOSSY = ("JPEG", "MPO", "jpeg", "tiff_jpeg")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from samseg.data.formats.images import LABEL_SUFFIXES, SUFFIXES, read_label
+from samseg.data.formats.images import LABELS_ALONE, SUFFIXES, read_label
 from samseg.data.formats.voc_colours import colour
 from samseg.data.sources.folders_config import FoldersConfig
 from samseg.data.sources.places import SPLITS, listed, name_in, place
@@ -55,7 +55,7 @@ def _places() -> Iterator[tuple[str, str]]:
 
 def _paired(root: Path, images: str, masks: str) -> FoldersConfig | None:
     """What files are called in two folders, or in one, so that most have a partner; None where none has."""
-    image_stems, mask_stems = _stems(root, images, SUFFIXES), _stems(root, masks, LABEL_SUFFIXES)
+    image_stems, mask_stems = _stems(root, images, SUFFIXES), _stems(root, masks, SUFFIXES + LABELS_ALONE)
     counts = {
         (image, mask): len(_without(image_stems, image) & _without(mask_stems, mask))
         for image in IMAGES

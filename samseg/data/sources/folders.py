@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samseg.data.formats.images import LABEL_SUFFIXES, SUFFIXES, image_shape, orientation, read_label
+from samseg.data.formats.images import LABELS_ALONE, SUFFIXES, image_shape, orientation, read_label
 from samseg.data.formats.voc_colours import numbers
 from samseg.data.raster import Window
 from samseg.data.sources.files import FileSource, some
@@ -122,11 +122,11 @@ def _files(root: str | Path, split: str, settings: FoldersConfig) -> dict[str, d
     folders = {kind: pattern.folder(root, split) for kind, pattern in patterns.items()}
     if not folders["image"].is_dir():
         raise _no_folder(folders["image"])
-    found = {
-        kind: pattern.files(root, split, SUFFIXES if kind == "image" else LABEL_SUFFIXES)
-        for kind, pattern in patterns.items()
-        if folders[kind].is_dir()
-    }
+    found = {kind: pattern.files(root, split, SUFFIXES) for kind, pattern in patterns.items() if folders[kind].is_dir()}
+    for kind in found.keys() - {"image"}:  # a.npy beside a.png is a copy of it, or something else
+        others = patterns[kind].files(root, split, LABELS_ALONE)
+        used = found["image"].keys() if found[kind] else others.keys()
+        found[kind] = {name: file for name, file in others.items() if name in used} | found[kind]
     labels = {file for kind in found.keys() - {"image"} for file in found[kind].values()}
     found["image"] = {name: file for name, file in found["image"].items() if file not in labels}
     if settings.names is not None:

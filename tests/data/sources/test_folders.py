@@ -202,6 +202,14 @@ def test_masks_beside_their_images_are_no_images(tmp_path):
     ] == ["a.b [1].png", "c.png", "d.png"]
 
 
+def test_what_lies_beside_png_masks_is_not_taken_for_one(tmp_path):
+    write(tmp_path / "train", **{"images/a.png": PHOTO, "masks/a.png": LABEL, "masks/a.npy": PHOTO / 7})
+    write(tmp_path / "train", **{"masks/embedding.npy": PHOTO / 7, "images/b.png": PHOTO, "masks/b.bmp": LABEL})
+    source = FolderSource(tmp_path, "train")
+    assert source.names == ["a", "b"] and not source.wrong
+    assert all(np.array_equal(source.label(name), LABEL) for name in "ab")
+
+
 def test_a_list_names_what_is_used(tmp_path):
     for name in "abc":
         write(tmp_path, **{f"JPEGImages/{name}.png": PHOTO, f"SegmentationClass/{name}.png": LABEL})
