@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samseg.encoders.channels_last import channels_first
+
 
 class LayerNorm2d(nn.LayerNorm):
     """Normalise each position of (B, C, H, W) over its channels; the same numbers as segment-anything's LayerNorm2d."""
@@ -12,4 +14,4 @@ class LayerNorm2d(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
+        return channels_first(x)

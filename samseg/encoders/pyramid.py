@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samseg.encoders import ops
+from samseg.encoders.channels_last import channels_first
 from samseg.encoders.norm import LayerNorm2d
 
 LEVEL_CHANNELS = [32, 64, 128, 256, 256]  # at strides 2, 4, 8, 16, 32
@@ -24,7 +25,7 @@ class Projection(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2)
+        return channels_first(F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)))
 
 
 class Spread(nn.Conv2d):
@@ -43,7 +44,7 @@ class Spread(nn.Conv2d):
         B, h, w, s, C = x.shape[0], x.shape[2], x.shape[3], self.spread, self.channels
         by_pixel = self.weight.reshape(C, s * s, self.in_channels).transpose(0, 1).flatten(0, 1)
         x = F.linear(x.permute(0, 2, 3, 1), by_pixel).reshape(B, h, w, s, s, C)
-        return x.transpose(2, 3).reshape(B, h * s, w * s, C).permute(0, 3, 1, 2)
+        return channels_first(x.transpose(2, 3).reshape(B, h * s, w * s, C))
 
 
 class Merge(nn.Conv2d):
@@ -59,12 +60,12 @@ class Merge(nn.Conv2d):
         """(B, in_channels, H, W) -> (B, out_channels, ceil(H / step), ceil(W / step)), zeros beyond an odd edge."""
         x = x.permute(0, 2, 3, 1)
         if self.step == 1:
-            return F.linear(x, self.weight.sum((2, 3))).permute(0, 3, 1, 2)
+            return channels_first(F.linear(x, self.weight.sum((2, 3))))
         if x.shape[1] % 2 + x.shape[2] % 2 > 0:
             x = F.pad(x, [0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2])
         B, H, W, C = x.shape
         x = x.reshape(B, H // 2, 2, W // 2, 2, C).transpose(2, 3).flatten(3)
-        return F.linear(x, self.weight.permute(0, 2, 3, 1).flatten(1)).permute(0, 3, 1, 2)
+        return channels_first(F.linear(x, self.weight.permute(0, 2, 3, 1).flatten(1)))
 
 
 class Level(nn.Module):

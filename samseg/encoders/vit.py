@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders import ops
 from samseg.encoders.attention import Attention
+from samseg.encoders.channels_last import channels_first
 from samseg.encoders.linear import Linear, is_tokenwise
 from samseg.encoders.norm import LayerNorm2d
 from samseg.encoders.trunk import Site, Trunk
@@ -171,8 +172,8 @@ class SamViT(Trunk):
             else:
                 x = block(x)
             if i in self.global_blocks:
-                taps.append(x.permute(0, 3, 1, 2))
-        taps.append(self.neck(x.permute(0, 3, 1, 2)))
+                taps.append(channels_first(x))
+        taps.append(self.neck(channels_first(x)))
         return taps
 
     def first_convolution(self) -> nn.Conv2d:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from samseg.encoders.channels_last import cropped
+
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x (..., K), weight (N, K), bias (N,) -> (..., N)."""
@@ -41,7 +43,7 @@ def join_windows(windows: Tensor, H: int, W: int) -> Tensor:
     _, heads, side, _, d = windows.shape
     rows, columns = (H + side - 1) // side, (W + side - 1) // side
     x = windows.reshape(-1, rows, columns, heads, side, side, d).permute(0, 1, 4, 2, 5, 3, 6)
-    return x.reshape(-1, rows * side, columns * side, heads, d)[:, :H, :W]
+    return cropped(x.reshape(-1, rows * side, columns * side, heads, d), H, W)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor:
