@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -17,8 +18,6 @@ import numpy as np
 import safetensors.torch
 import torch
 from PIL import Image
-
-from samseg.cli.main import main
 
 CONVOLUTIONS = {
     "model": {
@@ -58,7 +57,8 @@ def _call(log: Path, arguments: list[str]) -> None:
         os.dup2(file.fileno(), 2)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(1)
-    main(arguments)
+    sys.argv = ["samseg", *arguments]
+    runpy.run_module("samseg", run_name="__main__")
 
 
 def write_scenes(root: Path) -> None:
