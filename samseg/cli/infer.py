@@ -13,6 +13,7 @@ examples:
   samseg infer runs/buildings photo.jpg --tta      averaged over flips and turns
   samseg infer hub:user/buildings photo.jpg        a run that somebody has published
   samseg infer runs/cells slides/ --objects        each object by itself
+  samseg infer runs/cells slides/ --to coco        objects for CVAT to correct
   samseg infer runs/buildings map.tif --out maps   a georeferenced raster of any size, in tiles
   samseg infer runs/buildings map.tif --out maps --polygons gpkg --min-area 10
 
@@ -21,6 +22,8 @@ Per photo: STEM.png (class indices, palette PNG), STEM_overlay.jpg (to look at, 
 With --objects: STEM.png holds the objects' numbers (16 bits; above 65535 objects STEM.tif, 32 bits), and
 annotations.json all of them in COCO's format. The ways: components (connected areas of a class), prompts (SAM's masks
 for points in the middle of these, which parts objects that touch), amg (SAM's automatic mask generator).
+With --to, instead of all these: coco: annotations.json; yolo: data.yaml and labels/STEM.txt, outlines without holes and
+scores; label-studio: tasks.json, brush strokes as predictions, and labeling_config.xml, the interface that shows them.
 Per map (what has coordinates, control points or RPCs, or 268 million pixels or more): STEM.tif (class indices, 255
 nodata, in the map's place), STEM_overlay.jpg and, with --probabilities, STEM_probabilities.tif (a band a class: uint8,
 254 is 1 and 255 nodata; or float16 with NaN for nodata). With --polygons and --objects each polygon is an object
@@ -51,6 +54,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_tta(parser)
     add_precision(parser)
     add_objects(parser, "objects instead of classes")
+    parser.add_argument(
+        "--to", choices=("coco", "yolo", "label-studio"),
+        help="the objects of photos as annotations that a tool opens (coco: CVAT, too), to RUN/objects/TOOL; they are "
+        "components, or those of --objects",
+    )  # fmt: skip
     parser.add_argument("--device", help="cuda, cuda:1, mps, cpu ...; default: a GPU if there is one")
     maps = parser.add_argument_group("maps")
     maps.add_argument("--bands", type=_numbers(int), metavar="1,2,3", help="bands to use, from 1; default: the run's")
@@ -108,14 +116,21 @@ def run(args: Namespace) -> int:
         raise InputError("--min-area and --simplify are for --polygons; name a format")
     if maps and args.objects is not None:
         _check_objects(args, maps[0])
+    if args.to and maps:
+        raise InputError(
+            f"{maps[0]} is a map, and --to is for photos; name a format of polygons, as in --polygons gpkg"
+        )
+    if args.to and args.objects is None:
+        args.objects = "components"
     if args.engine and args.shard:
         raise InputError("--engine ray divides the work itself; leave out --shard")
     if args.engine and photos and args.objects is not None:
-        raise InputError(f"--engine ray makes class maps of photos such as {photos[0]}; leave out --objects")
+        given = "--to" if args.to else "--objects"
+        raise InputError(f"--engine ray makes class maps of photos such as {photos[0]}; leave out {given}")
     folder, place = local_run(run), outputs_folder(run)
     keep_freed_memory()
     predictor = Predictor.from_run(folder, args.device, tile=args.tile, tta=args.tta, precision=args.precision)
-    out, failed = args.out or place / (PREDICTIONS if args.objects is None else OBJECTS), 0
+    out, failed = args.out or place / (PREDICTIONS if args.objects is None else OBJECTS) / (args.to or ""), 0
     if maps and photos:
         check_stems([*photos, *maps], out, "_overlay.jpg")
     if maps or args.engine:
@@ -133,10 +148,10 @@ def run(args: Namespace) -> int:
             return 1 if infer_on_ray(MapRun(predictor, folder), maps, photos, out, options, **cluster) else 0
         failed += infer_maps(MapRun(predictor, folder), maps, out, options, args.shard)
     if photos and args.objects is not None:
-        from samseg.inference.object_files import ObjectFinder, find_in_images
+        from samseg.inference.object_files import ObjectFinder, annotate_images, find_in_images
 
         finder = ObjectFinder(predictor, None if args.objects == "auto" else args.objects)
-        failed += find_in_images(finder, photos, out)
+        failed += annotate_images(finder, photos, out, args.to) if args.to else find_in_images(finder, photos, out)
     elif photos:
         failed += predict_images(predictor, photos, out, args.probabilities is not None)
     return 1 if failed else 0

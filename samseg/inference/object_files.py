@@ -1,13 +1,12 @@
-"""`samseg infer --objects`: the objects of images as instance maps, COCO annotations and overlays."""
+"""`samseg infer --objects` and `--to`: the objects of images as maps of numbers, overlays and annotations."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import tifffile
-from pycocotools import mask as rle
 from segment_anything.modeling import Sam
 from tqdm import tqdm
 
@@ -17,14 +16,13 @@ from samseg.data.preprocess import check_pixels, shown
 from samseg.data.raster import Raster
 from samseg.errors import InputError, WeightsError
 from samseg.files import written_whole
+from samseg.inference.annotation_files import TOOLS, CocoFile
 from samseg.inference.batch import shrunk
 from samseg.inference.each import LEGEND, check_names, each_image, output_folder
 from samseg.inference.objects import Objects, by_components, by_generator, by_prompts
 from samseg.inference.predictor import Predictor
 from samseg.predict.draw import MOST, background_of, legend, overlay, save_picture
 from samseg.runs.sam import base_sam, tuned_sam
-
-ANNOTATIONS = "annotations.json"
 
 
 class ObjectFinder:
@@ -103,30 +101,61 @@ def find_in_images(finder: ObjectFinder, images: list[Path], out: Path) -> int:
     ``<stem>_overlay.jpg``; and once ``annotations.json``, COCO with RLE.
     """
     check_names(images, out)
+    files = CocoFile(out, images, finder.names, finder.background)
     output_folder(out)
-    names, data = finder.names, finder.predictor.config.data
-    save_picture(out / LEGEND, legend(names))
-    coco = {
-        "images": [],
-        "annotations": [],
-        "categories": [{"id": number + 1, "name": name} for number, name in enumerate(names)],
-    }
+    save_picture(out / LEGEND, legend(finder.names))
 
-    def find(path: Path) -> None:
-        image = read_image(path)
-        check_pixels(image.pixels, data, path)
-        objects = finder(image)
+    def write(path: Path, image: Raster, objects: Objects) -> None:
         save_instances(out / path.stem, objects.map)
         colours = np.where(objects.map > 0, 1 + (objects.map - 1) % (MOST - 1), 0).astype(np.uint8)
-        picture = overlay(*shrunk(shown(image, data), colours))
+        picture = overlay(*shrunk(shown(image, finder.predictor.config.data), colours))
         save_picture(out / f"{path.stem}_overlay.jpg", picture)
-        add_to_coco(coco, path.name, objects)
+        files.add(path, objects)
+
+    skipped = _find_in_each(finder, images, out, write)
+    files.finish()
+    return skipped
+
+
+def annotate_images(finder: ObjectFinder, images: list[Path], out: Path, tool: str) -> int:
+    """Write the objects of ``images`` into the folder ``out`` as the files of a tool; returns how many were skipped.
+
+    Args:
+        finder: what finds the objects.
+        images: no two of one stem, for annotations and files are found by it.
+        out: the folder.
+        tool: one of `TOOLS`.
+    """
+    stems: dict[str, Path] = {}
+    for image in images:
+        if (other := stems.setdefault(image.stem, image)) is not image:
+            raise InputError(
+                f"{other} and {image} could not be told apart in {out}; rename one, or give them to two calls with "
+                "different --out"
+            )
+    output_folder(out)
+    files = TOOLS[tool](out, images, finder.names, finder.background)
+    skipped = _find_in_each(finder, images, out, lambda path, _, objects: files.add(path, objects))
+    files.finish()
+    return skipped
+
+
+def _find_in_each(
+    finder: ObjectFinder, images: list[Path], out: Path, write: Callable[[Path, Raster, Objects], None]
+) -> int:
+    """Find the objects of each image and ``write`` them; returns how many images were skipped."""
+    count = 0
+
+    def find(path: Path) -> None:
+        nonlocal count
+        image = read_image(path)
+        check_pixels(image.pixels, finder.predictor.config.data, path)
+        objects = finder(image)
+        write(path, image, objects)
+        count += len(objects.classes)
         tqdm.write(f"{path.name}: {len(objects.classes)} objects")
 
     done = each_image(images, find)
-    with written_whole(out / ANNOTATIONS) as temporary:
-        temporary.write_text(json.dumps(coco), encoding="utf-8")
-    count = len(coco["annotations"])
     print(f"{count} objects in {len(done)} of {len(images)} images ({finder.way}), written to {out}")
     return len(images) - len(done)
 
@@ -142,24 +171,3 @@ def save_instances(stem: Path, numbers: np.ndarray) -> Path:
         with written_whole(file) as temporary:
             tifffile.imwrite(temporary, numbers.astype(np.uint32), compression="zlib")
     return file
-
-
-def add_to_coco(coco: dict, name: str, objects: Objects) -> None:
-    """Add an image with its objects to COCO's dict: RLE, boxes (x, y, width, height), areas; ids count from 1."""
-    image_id = len(coco["images"]) + 1
-    height, width = objects.map.shape
-    coco["images"].append({"id": image_id, "file_name": name, "height": height, "width": width})
-    for number, (label, score) in enumerate(zip(objects.classes, objects.scores, strict=True), start=1):
-        encoded = rle.encode(np.asfortranarray(objects.map == number).astype(np.uint8))
-        coco["annotations"].append(
-            {
-                "id": len(coco["annotations"]) + 1,
-                "image_id": image_id,
-                "category_id": label + 1,
-                "iscrowd": 0,
-                "score": score,
-                "area": int(rle.area(encoded)),
-                "bbox": [float(value) for value in rle.toBbox(encoded)],
-                "segmentation": {"size": [height, width], "counts": encoded["counts"].decode()},
-            }
-        )

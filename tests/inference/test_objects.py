@@ -1,18 +1,15 @@
 """Objects by three ways, their files, and how well they match the true ones."""
 
-import json
-
 import cv2
 import numpy as np
 import pytest
 import tifffile
 import torch
-from pycocotools.coco import COCO
 from segment_anything import SamPredictor
 
 from samseg.inference import objects as ways
-from samseg.inference.object_files import add_to_coco, save_instances
-from samseg.inference.objects import Objects, by_components, by_generator, by_prompts, middles
+from samseg.inference.object_files import save_instances
+from samseg.inference.objects import by_components, by_generator, by_prompts, middles
 from samseg.models.sam import empty_sam
 from tests.encoders.conftest import SMALL
 from tests.models.sam_reference import picture, randomised
@@ -109,25 +106,3 @@ def test_instance_maps_hold_every_number(count, suffix, dtype, tmp_path):
     assert file == tmp_path / f"a.b{suffix}"
     read = cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if suffix == ".png" else tifffile.imread(file)
     assert read.dtype == dtype and np.array_equal(read, numbers)
-
-
-def test_coco_reads_the_annotations(tmp_path):
-    objects = by_components(scene())
-    coco = {
-        "images": [],
-        "annotations": [],
-        "categories": [{"id": n + 1, "name": name} for n, name in enumerate("abc")],
-    }
-    add_to_coco(coco, "one.png", Objects(np.zeros((5, 6), np.int32), [], []))
-    add_to_coco(coco, "two.png", objects)
-    (tmp_path / "annotations.json").write_text(json.dumps(coco))
-    api = COCO(tmp_path / "annotations.json")
-    annotations = api.loadAnns(api.getAnnIds(imgIds=2))
-    assert api.getAnnIds(imgIds=1) == [] and len(annotations) == 3
-    for number, annotation in enumerate(annotations, start=1):
-        area = objects.map == number
-        assert np.array_equal(api.annToMask(annotation).astype(bool), area) and annotation["area"] == area.sum()
-        rows, columns = np.nonzero(area)
-        left, top = columns.min(), rows.min()
-        assert annotation["bbox"] == [left, top, columns.max() - left + 1, rows.max() - top + 1]
-        assert annotation["category_id"] == objects.classes[number - 1] + 1
