@@ -136,7 +136,8 @@ def annotate_images(finder: ObjectFinder, images: list[Path], out: Path, tool: s
     output_folder(out)
     files = TOOLS[tool](out, images, finder.names, finder.background)
     skipped = _find_in_each(finder, images, out, lambda path, _, objects: files.add(path, objects))
-    files.finish()
+    if skipped < len(images):
+        files.finish()
     return skipped
 
 

@@ -154,8 +154,10 @@ def test_label_studio_reads_predictions_and_what_is_accepted_trains(scenes, tmp_
     assert [task["predictions"][0]["score"] for task in tasks] == [1, 1, 0, 0.75]
     assert tasks[1]["data"]["image"] == "/data/local-files/?d=some%20images/b%20%281%29.v2.png"
     assert [one["score"] for one in tasks[3]["predictions"][0]["result"]] == [1, 0.5]
-    labels = ElementTree.parse(out / "labeling_config.xml").iter("Label")
-    assert [label.get("value") for label in labels] == ["cell", "a & b"]
+    image, brush = ElementTree.parse(out / "labeling_config.xml").getroot()
+    assert [label.get("value") for label in brush] == ["cell", "a & b"]
+    regions = [region for task in tasks for region in task["predictions"][0]["result"]]
+    assert {(one["from_name"], one["to_name"]) for one in regions} == {(brush.get("name"), image.get("name"))}
     accepted = [
         {"id": n, "annotations": task["predictions"]} | task for n, task in enumerate(tasks)
     ]  # as a person does

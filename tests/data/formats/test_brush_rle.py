@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from samseg.data.formats.brush_rle import decode
+from samseg.data.formats.brush_rle import decode, encode
 from tests.data.exports import brush
 
 # What label_studio_sdk 2.1.2's brush.mask2rle gives for a mask of 3 x 5 pixels, 255 in its second row and last column.
@@ -25,8 +25,9 @@ def masks() -> list[np.ndarray]:
 
 @pytest.mark.parametrize("mask", masks(), ids=lambda mask: str(mask.shape))
 def test_runs_and_literals_are_read_exactly(mask):
-    read = decode(brush(mask), mask.size * 4).reshape(*mask.shape, 4)
-    assert np.array_equal(read, np.repeat(mask[..., None] * np.uint8(255), 4, axis=2))
+    pixels = np.repeat(mask[..., None] * np.uint8(255), 4, axis=2)
+    for written in (brush(mask), encode(mask)):
+        assert np.array_equal(decode(written, mask.size * 4).reshape(*mask.shape, 4), pixels)
 
 
 @pytest.mark.parametrize("mask", masks(), ids=lambda mask: str(mask.shape))
@@ -36,6 +37,7 @@ def test_label_studios_own_library_writes_and_reads_the_same(mask):
     assert np.array_equal(decode(written, mask.size * 4), theirs.decode_rle(written))
     assert np.array_equal(decode(written, mask.size * 4).reshape(*mask.shape, 4)[..., 3] > 0, mask)
     assert np.array_equal(theirs.decode_rle(brush(mask)), decode(brush(mask), mask.size * 4))
+    assert np.array_equal(theirs.decode_rle(encode(mask)), decode(brush(mask), mask.size * 4))
 
 
 def test_what_its_library_wrote_is_read_exactly():
