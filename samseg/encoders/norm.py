@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samseg.encoders.channels_last import channels_first
+from samseg.encoders.ops.layout import channels_first
 
 
 class LayerNorm2d(nn.LayerNorm):

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samseg.encoders import ops
-from samseg.encoders.channels_last import channels_first
 from samseg.encoders.norm import LayerNorm2d
+from samseg.encoders.ops.layout import channels_first
 
 LEVEL_CHANNELS = [32, 64, 128, 256, 256]  # at strides 2, 4, 8, 16, 32
 HIDDEN = 256  # channels of a coarse tap before it is spread over a finer grid

@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders import ops
 from samseg.encoders.attention import Attention
-from samseg.encoders.channels_last import channels_first
 from samseg.encoders.linear import Linear, is_tokenwise
 from samseg.encoders.norm import LayerNorm2d
+from samseg.encoders.ops.layout import channels_first
 from samseg.encoders.trunk import Site, Trunk
 
 PATCH = 16

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samseg.encoders.channels_last import cropped
+from samseg.encoders.ops.layout import cropped
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
