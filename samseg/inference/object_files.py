@@ -12,16 +12,17 @@ from tqdm import tqdm
 
 from samseg.data.categories import names_nothing
 from samseg.data.formats.images import read_image
-from samseg.data.preprocess import check_pixels, shown
+from samseg.data.preprocess import check_pixels, shown, valid_pixels
 from samseg.data.raster import Raster
 from samseg.errors import InputError, WeightsError
 from samseg.files import written_whole
 from samseg.inference.annotation_files import TOOLS, CocoFile
 from samseg.inference.batch import shrunk
 from samseg.inference.each import LEGEND, check_names, each_image, output_folder
-from samseg.inference.objects import Objects, by_components, by_generator, by_prompts
+from samseg.inference.objects import NO_CLASS, Objects, by_components, by_generator, by_prompts
 from samseg.inference.predictor import Predictor
 from samseg.predict.draw import MOST, background_of, legend, overlay, save_picture
+from samseg.predict.rows import likeliest
 from samseg.runs.sam import base_sam, tuned_sam
 
 
@@ -73,8 +74,20 @@ class ObjectFinder:
         return sam
 
     def __call__(self, image: Raster) -> Objects:
-        """The objects of an image of any size."""
-        return self.find(image, self.predictor(image) if self.dense else None)
+        """The objects of an image of any size; there are none where it has no data."""
+        if not self.dense:
+            return self.find(image, None)
+        shape = image.pixels.shape[1:]
+        classes, probabilities = np.empty(shape, np.uint8), np.empty(shape, np.float32)
+        for rows, logits in self.predictor.rows(image):
+            classes[rows] = likeliest(logits)
+            probabilities[rows] = logits.softmax(dim=0).amax(dim=0).cpu().numpy()
+        valid = valid_pixels(image, self.predictor.config.data)
+        if valid is not None:
+            classes[~valid] = NO_CLASS
+        if self.way == "components":
+            return by_components(classes, self.background, probabilities=probabilities)
+        return self.find(image, classes)
 
     def find(self, image: Raster, classes: np.ndarray | None) -> Objects:
         """The objects of an image whose ``classes`` (H, W) are predicted; None unless the run is ``dense``."""

@@ -21,7 +21,8 @@ class Objects:
     Attributes:
         map: (H, W) int32, 0 for none, else the object's number from 1.
         classes: each object's class, in the order of their numbers.
-        scores: each object's predicted IoU; 1 where nothing predicts it.
+        scores: each object's predicted IoU, which SAM may put a little above 1, or the mean probability of its class;
+            1 where nothing predicts it.
     """
 
     map: np.ndarray
@@ -29,20 +30,29 @@ class Objects:
     scores: list[float]
 
 
-def by_components(classes: np.ndarray, background: int | None = 0, min_pixels: int = 1) -> Objects:
+def by_components(
+    classes: np.ndarray,
+    background: int | None = 0,
+    min_pixels: int = 1,
+    probabilities: np.ndarray | None = None,
+) -> Objects:
     """Every connected area (8 neighbours) of a class is an object.
 
     Args:
         classes: (H, W) uint8; 255 is no class.
         background: a class without objects; None: all have them.
         min_pixels: smaller areas are dropped.
+        probabilities: (H, W) float32, each pixel's of its class; an object's score is their mean.
     """
     numbers = np.zeros(classes.shape, np.int32)
     labels: list[int] = []
     for label, area in _areas(classes, background, min_pixels):
         labels.append(label)
         numbers[area] = len(labels)
-    return Objects(numbers, labels, [1.0] * len(labels))
+    if probabilities is None:
+        return Objects(numbers, labels, [1.0] * len(labels))
+    sums = np.bincount(numbers.ravel(), probabilities.ravel(), len(labels) + 1)
+    return Objects(numbers, labels, (sums / np.maximum(np.bincount(numbers.ravel()), 1))[1:].tolist())
 
 
 def by_prompts(

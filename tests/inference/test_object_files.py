@@ -68,10 +68,23 @@ def test_components_of_any_run(images, tmp_path, command):
         assert written.dtype == np.uint16 and np.array_equal(written, expected.map)
         of_image = [one for one in annotations["annotations"] if one["image_id"] == number]
         assert [one["category_id"] for one in of_image] == [label + 1 for label in expected.classes]
+        sure = predictor.probabilities(images / f"{name}.png").max(axis=0)
+        means = [sure[expected.map == object_number].mean() for object_number in range(1, len(of_image) + 1)]
+        assert 0.3 < max(means) < 1 and np.allclose([one["score"] for one in of_image], means, atol=1e-6)
         assert (run / "objects" / f"{name}_overlay.jpg").is_file()
         total += len(of_image)
     assert [category["name"] for category in annotations["categories"]] == predictor.classes
     assert f"{total} objects in 2 of 2 images (components)" in out
+
+
+def test_no_object_lies_where_a_photo_is_transparent(images, tmp_path, command):
+    pixels = np.dstack([picture(60, 80), np.full((60, 80), 255, np.uint8)])
+    pixels[:, :30, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "cut.png")
+    run = write_run(tmp_path / "run")
+    assert command("infer", run, tmp_path / "cut.png", "--objects", "--device", "cpu")[0] == 0
+    found = cv2.imread(str(run / "objects" / "cut.png"), cv2.IMREAD_UNCHANGED)
+    assert found.any() and not found[:, :30].any()
 
 
 def test_an_image_too_large_for_memory_is_skipped(images, tmp_path, command, monkeypatch):

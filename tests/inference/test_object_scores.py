@@ -64,8 +64,8 @@ def test_what_a_run_finds_is_compared_class_by_class(tmp_path, command):
 )
 def test_objects_of_labels_with_names(source, module, labels, tmp_path, command):
     """Two cells and a plate. The class that is no object is that of null, wherever it stands."""
-    module.write(tmp_path, labels, "test")
     run = write_run(tmp_path / "run", root=str(tmp_path))
+    module.write(tmp_path, labels, "test")
     text = yaml.safe_load((run / "config.yaml").read_text())
     text["data"] |= {"source": source, "classes": {"cell": "cell", "plate": "plate", "nothing": None}}
     (run / "config.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
