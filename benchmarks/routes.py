@@ -1,4 +1,4 @@
-"""Routes of products and attention on this CPU: what a row of `samseg/encoders/ops/cpu/kinds.py` is chosen by."""
+"""Routes of products and attention on this CPU: what the table of kinds of CPUs is filled from."""
 
 import json
 from argparse import ArgumentParser, Namespace
