@@ -93,9 +93,9 @@ SMALLER = {  # what is added to a command, so that it takes a second
     "train": f"model.encoder={SMALL} model.weights=null data.image_size=64 train.epochs=1 train.workers=0",
     "train maps": "data.maps.window=128",
     "sample": "--train 1 --val 1 --test 1 --size 64",
-    "benchmark encoder": "--size 64 --repeats 1 --peers",
-    "benchmark cache": "--encoder sam-vit_t --size 64",
-    "benchmark predict": "--encoder sam-vit_t --size 64 --images 2 --large 100",
+    "benchmark encoder": "--variant sam-vit_t --size 64 --repeats 1 --peers",
+    "benchmark cache": f"--encoder {SMALL} --size 64",
+    "benchmark predict": f"--encoder {SMALL} --size 64 --images 2 --large 100",
     "benchmark train": "--encoder sam-vit_t --size 64 --methods frozen",
 }
 SMALLER_PYTHON = {  # SAM's weights cannot be fetched here, and its networks are large

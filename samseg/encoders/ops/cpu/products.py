@@ -7,13 +7,16 @@ tokens and a matrix of 768 x 3072 (`samseg benchmark routes` prints them for the
 
 | | | AMD Zen 3, AVX2 | Zen 4 | Zen 5 | Intel Xeon with AMX |
 | --- | --- | --- | --- | --- | --- |
-| float32 | forward by `F.linear` | 91 | 195 | 220 | 296 |
-| | by a convolution | 108 | 219 | 500 | 280 |
-| | weight's gradient by `torch.mm` | 98 | | | |
-| | by a convolution | 39 | | | |
-| bfloat16 | forward by `F.linear` | | 410 | 850 | 2075 |
-| | by a convolution | | 440 | 980 | 1481 |
+| float32 | forward by `F.linear` | 91 | 165 | 220 | 296 |
+| | by a convolution | 108 | 185 | 500 | 280 |
+| | weight's gradient by `torch.mm` | 98 | 199 | | |
+| | by a convolution | 39 | 187 | | |
+| bfloat16 | forward by `F.linear` | | 392 | 850 | 2075 |
+| | by a convolution | | 434 | 980 | 1481 |
+| | weight's gradient by `torch.mm` | | 400 | | |
+| | by a convolution | | 324 | | |
 
+With oneDNN held to AVX2 on Zen 4 (`ONEDNN_MAX_CPU_ISA=AVX2`) the weight's gradient by a convolution falls to 75.
 ViT-L takes 14 % less on the Xeon by `F.linear` in bfloat16 and 7 % in float32. oneDNN's own call takes 5.5 ms there
 instead of 6.2 for 2048 tokens, and 7.5 instead of 8.9 with a GELU.
 """
