@@ -12,7 +12,7 @@ from samseg.adapters.conv_lora import ConvLoRA
 from samseg.adapters.lora import LoRA
 from samseg.adapters.sam_adapter import SamAdapter
 from samseg.errors import ConfigError, did_you_mean
-from samseg.kinds import alternatives, fits, named
+from samseg.value_types import alternatives, fits, named
 
 METHODS: dict[str, type[Adapter] | type[InputAdapter]] = {
     "lora": LoRA,

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samseg.errors import ConfigError, nearest
-from samseg.kinds import alternatives, fits, named
+from samseg.value_types import alternatives, fits, named
 
 T = TypeVar("T")
 YAML_SUFFIXES = (".yaml", ".yml")

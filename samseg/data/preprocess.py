@@ -155,7 +155,7 @@ def check_pixels(pixels: np.ndarray, data: DataConfig, name: object = "image") -
         )
 
 
-def own_size(logits: Tensor, shape: tuple[int, int], rows: slice | None = None) -> Tensor:
+def resize_to_image(logits: Tensor, shape: tuple[int, int], rows: slice | None = None) -> Tensor:
     """The network's logits (C, size, size) at the image's own ``shape`` (H, W): padding cut off, bilinear: (C, H, W).
 
     ``rows`` (start and stop given) asks for those rows of the answer alone, (C, stop - start, W), so that a large image

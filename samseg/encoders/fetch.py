@@ -17,7 +17,7 @@ from huggingface_hub.utils import build_hf_headers
 
 from samseg.download import DownloadError, download, file_digest
 from samseg.encoders.encoder import TrunkEncoder
-from samseg.encoders.registry import ROWS, Source
+from samseg.encoders.registry import ROWS, WeightsFile
 from samseg.encoders.weights import Contents, contents, read_checkpoint, trunk_state
 from samseg.errors import WeightsError, suggestion
 from samseg.files import written_whole
@@ -57,7 +57,7 @@ class Placed:
 
     file: Path
     contents: Contents
-    source: Source | None
+    source: WeightsFile | None
 
     def __str__(self) -> str:
         """One line for people."""
@@ -169,11 +169,11 @@ def known_variant(name: str) -> str:
     return name
 
 
-def _sources(variant: str, whole: bool) -> list[Source]:
+def _sources(variant: str, whole: bool) -> list[WeightsFile]:
     return [source for source in ROWS[variant].sources if source.whole or not whole]
 
 
-def _address(source: Source) -> tuple[str, str, dict[str, str]]:
+def _address(source: WeightsFile) -> tuple[str, str, dict[str, str]]:
     """Where a source's file is, its SHA-256, which the hub is asked for, and headers: on the hub the user's token."""
     if constants.HF_HUB_OFFLINE:
         raise DownloadError("not asked, as HF_HUB_OFFLINE is set")

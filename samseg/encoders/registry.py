@@ -18,7 +18,7 @@ META = "https://dl.fbaipublicfiles.com/segment_anything/"
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsFile:
     """A published file with an encoder's weights.
 
     Attributes:
@@ -56,7 +56,7 @@ class Row:
     """
 
     trunk: Callable[..., Trunk]
-    sources: tuple[Source, ...]
+    sources: tuple[WeightsFile, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
     layouts: tuple[Layout, ...] = (OWN,)
     license: str = "Apache-2.0"
@@ -79,9 +79,9 @@ ROWS: dict[str, Row] = {
     "sam-vit_b": Row(
         SamViT,
         (
-            Source("timm/samvit_base_patch16.sa1b", 359, whole=False),
-            Source("facebook/sam-vit-base", 375),
-            Source(
+            WeightsFile("timm/samvit_base_patch16.sa1b", 359, whole=False),
+            WeightsFile("facebook/sam-vit-base", 375),
+            WeightsFile(
                 META + "sam_vit_b_01ec64.pth",
                 375,
                 sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
@@ -93,9 +93,9 @@ ROWS: dict[str, Row] = {
     "sam-vit_l": Row(
         SamViT,
         (
-            Source("timm/samvit_large_patch16.sa1b", 1233, whole=False),
-            Source("facebook/sam-vit-large", 1250),
-            Source(
+            WeightsFile("timm/samvit_large_patch16.sa1b", 1233, whole=False),
+            WeightsFile("facebook/sam-vit-large", 1250),
+            WeightsFile(
                 META + "sam_vit_l_0b3195.pth",
                 1250,
                 sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
@@ -107,9 +107,9 @@ ROWS: dict[str, Row] = {
     "sam-vit_h": Row(
         SamViT,
         (
-            Source("timm/samvit_huge_patch16.sa1b", 2548, whole=False),
-            Source("facebook/sam-vit-huge", 2565),
-            Source(
+            WeightsFile("timm/samvit_huge_patch16.sa1b", 2548, whole=False),
+            WeightsFile("facebook/sam-vit-huge", 2565),
+            WeightsFile(
                 META + "sam_vit_h_4b8939.pth",
                 2565,
                 sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
@@ -121,8 +121,8 @@ ROWS: dict[str, Row] = {
     "sam-vit_t": Row(
         TinyViT,
         (
-            Source("nielsr/mobilesam", 41),
-            Source(
+            WeightsFile("nielsr/mobilesam", 41),
+            WeightsFile(
                 "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
                 41,
                 sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",

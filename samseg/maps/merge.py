@@ -15,7 +15,7 @@ def merge(folder: Path, cog: bool = False, overwrite: bool = False) -> None:
     """
     store = PartStore.opened(folder)
     products = Products(store, folder.parent, MapOptions.from_outputs(store.outputs, cog=cog, overwrite=overwrite))
-    with products.held(), writing(folder.parent):
+    with products.lock(), writing(folder.parent):
         if overwrite or not products.finished():
             products.write()
         store.remove()

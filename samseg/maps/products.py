@@ -31,7 +31,7 @@ class Products:
     def classes(self) -> Path:
         return self._file(".tif")
 
-    def held(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Keep other processes from making them: two would delete each other's files. Shards may be computed."""
         return locked(self.out / f".{self.store.folder.stem}.lock", self.classes, "--out")
 
@@ -54,7 +54,7 @@ class Products:
         return not lacking
 
     def write(self) -> None:
-        """Write all, the map last: where it is, the others are. They are `held` meanwhile."""
+        """Write all, the map last: where it is, the others are. They are locked meanwhile."""
         missing = self.store.missing(range(self.store.plan.parts))
         if missing:
             raise InputError(

@@ -153,7 +153,7 @@ def begun(run: MapRun, path: Path, out: Path, options: MapOptions) -> Iterator[t
         yield None
         return
     output_folder(out)
-    with products.held():
+    with products.lock():
         if options.overwrite:
             store.clear()
         yield store, products

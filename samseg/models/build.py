@@ -33,7 +33,7 @@ def build_model(config: ModelConfig, classes: int, pretrained: bool = True, in_c
         )
     weights = config.weights if pretrained else None
     model = create_model(config.arch, config.encoder, weights, in_channels, classes, **config.decoder)
-    return ready(model, config, weights)
+    return freeze_and_adapt(model, config, weights)
 
 
 def check_adapter(config: ModelConfig) -> None:
@@ -43,7 +43,7 @@ def check_adapter(config: ModelConfig) -> None:
         raise ConfigError(f"model.adapter.name={config.adapter['name']}: {config.encoder} takes no adapter; {able} do")
 
 
-def ready(model: nn.Module, config: ModelConfig, weights: str | None) -> Built:
+def freeze_and_adapt(model: nn.Module, config: ModelConfig, weights: str | None) -> Built:
     """A network that has loaded ``weights``, frozen and adapted as ``config`` says."""
     loaded = pretrained_tensors(model)  # before an adapter gives them other names
     if config.freeze_encoder:

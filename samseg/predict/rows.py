@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from samseg.data.config import DataConfig
-from samseg.data.preprocess import check_pixels, network_view, own_size, resized_shape, tile_view
+from samseg.data.preprocess import check_pixels, network_view, resize_to_image, resized_shape, tile_view
 from samseg.data.raster import Raster, as_raster, cut
 from samseg.predict.tiling import TilePlan, blended_rows
 from samseg.predict.tta import averaged
@@ -89,7 +89,7 @@ def whole_rows(logits: Tensor, shape: tuple[int, int]) -> Iterator[tuple[slice, 
     step = max(1, STRIPE_PX // width)
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
-        yield rows, own_size(logits, shape, rows)
+        yield rows, resize_to_image(logits, shape, rows)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from samseg.config.load import task_of
 from samseg.config.schema import RunConfig
 from samseg.errors import InputError
 from samseg.report.page import Page
-from samseg.report.run import LEFT_OUT, as_text, curves, read_history, score, table, told, write_page
+from samseg.report.run import LEFT_OUT, as_text, curves, read_history, read_metrics, score, table, write_page
 from samseg.runs.facts import load_split, splits_of
 from samseg.runs.folder import flat, read_run_config
 from samseg.tasks.sections import Section, Table
@@ -65,7 +65,7 @@ def differences(configs: dict[str, RunConfig]) -> Table:
 
 def _figures(folder: Path) -> dict[str, Figures]:
     """A run's figures by split: those of its own evaluations, or else what is told of it."""
-    return told(folder) | {split: load_split(folder, split)[0] for split in splits_of(folder)}
+    return read_metrics(folder) | {split: load_split(folder, split)[0] for split in splits_of(folder)}
 
 
 def _common(found: dict[str, Iterable[str]]) -> list[str]:

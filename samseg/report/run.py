@@ -39,7 +39,7 @@ def write_report(folder: Path, run: str | None = None) -> Path:
         groups.append((f"Results: {split}", [*sections, *([gallery] if gallery else [])]))
         leads.append(f"{score(task, figures)} on {split}")
         evaluated[split] = figures.get(EVALUATED)
-    for split, figures in told(folder).items():
+    for split, figures in read_metrics(folder).items():
         if split not in evaluated:
             groups.append((f"Results: {split}", [table(task, figures, folder), *reporter.objects(figures)]))
             leads.append(f"{score(task, figures)} on {split}")
@@ -107,7 +107,7 @@ def _time(history: list[dict], facts: dict[str, Any]) -> Table:
     return Table("What ran", ["", ""], rows + [[name, str(value)] for name, value in facts.items()])
 
 
-def told(folder: Path) -> dict[str, Figures]:
+def read_metrics(folder: Path) -> dict[str, Figures]:
     """The figures by split in `metrics.json`, which are all that a run from the hub has."""
     try:
         content = json.loads((folder / METRICS).read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from samseg.config.typed_yaml import parse_yaml, read_text
 from samseg.data.config import PERCENTILE
 from samseg.errors import ConfigError, InputError
 from samseg.files import refusals_named, sweep, written_whole
-from samseg.runs.lock import held
+from samseg.runs.lock import lock_run
 
 ROOT = Path("runs")  # of runs that are not given a run_dir
 CONFIG = "config.yaml"
@@ -139,7 +139,7 @@ def new_run(config: RunConfig, name: str, lock: ExitStack, root: Path = ROOT) ->
             folder = _claim(root, name, lock)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            lock.enter_context(held(folder))
+            lock.enter_context(lock_run(folder))
             if _has_begun(folder):  # since `earlier_run` looked
                 raise InputError(f"{folder} already holds a run, which has just begun; name another run_dir")
         _clear(folder)
@@ -207,7 +207,7 @@ def _claim(root: Path, name: str, lock: ExitStack) -> Path:
             if not is_run(folder) or _has_begun(folder):
                 continue
         try:
-            lock.enter_context(held(folder))
+            lock.enter_context(lock_run(folder))
         except InputError:
             continue  # it is about to begin
         return folder

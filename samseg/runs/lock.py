@@ -18,7 +18,7 @@ except ImportError:  # Windows: nobody is kept out there
 LOCK = "run.lock"
 
 
-def held(folder: Path) -> AbstractContextManager[None]:
+def lock_run(folder: Path) -> AbstractContextManager[None]:
     """Keep every other process out of a run's ``folder`` for the block, as `locked` does by ``run.lock``."""
     return locked(folder / LOCK, folder, "run_dir")
 

@@ -15,7 +15,7 @@ from samseg.machine import memory_bytes
 
 
 @contextmanager
-def explained(config: TrainConfig) -> Iterator[None]:
+def mendable_errors(config: TrainConfig) -> Iterator[None]:
     """Turn what an epoch can run into (memory, a batch of one, an image gone, a full disk) into an InputError."""
     try:
         yield

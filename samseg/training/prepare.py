@@ -14,7 +14,7 @@ from samseg.data.config import PERCENTILE
 from samseg.data.scale import measured_scale
 from samseg.errors import ConfigError, InputError
 from samseg.runs.folder import earlier_run, read_run_config, sweep_saves
-from samseg.runs.lock import held
+from samseg.runs.lock import lock_run
 from samseg.runs.state import RunState, load_state
 from samseg.tasks import Task
 from samseg.training.batch_size import AUTO, find_batch_size
@@ -76,7 +76,7 @@ def _earlier(config: RunConfig, name: str, accelerator: Accelerator, lock: ExitS
 
     def claimed(folder: Path | None) -> Path | None:
         if folder is not None:
-            lock.enter_context(held(folder))  # one process holds the folder for all, until the run ends
+            lock.enter_context(lock_run(folder))  # one process holds the folder for all, until the run ends
             sweep_saves(folder)
         return folder
 

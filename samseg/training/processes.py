@@ -126,7 +126,7 @@ def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
     return result
 
 
-def agreed(accelerator: Accelerator, *wishes: bool) -> list[bool]:
+def any_process(accelerator: Accelerator, *wishes: bool) -> list[bool]:
     """For each wish whether any process has it, so that all go the same way."""
     if accelerator.num_processes == 1:
         return list(wishes)

@@ -12,7 +12,7 @@ from samseg.config.schema import RunConfig
 from samseg.report.run import duration
 from samseg.runs.folder import SAMPLES
 from samseg.training.evaluation import evaluate
-from samseg.training.failures import explained
+from samseg.training.failures import mendable_errors
 from samseg.training.machine import peak_memory
 from samseg.training.prepare import prepare
 from samseg.training.processes import on_main, own_accelerator, whole_on_each
@@ -33,7 +33,7 @@ def rehearse(config: RunConfig, name: str) -> None:
             accelerator.print(f"{folder} is finished already, after {state.epoch} epochs: there is nothing to try")
             return
         samples = on_main(accelerator, partial(trainer.save_samples, Path(SAMPLES)))
-        with explained(config.train):
+        with mendable_errors(config.train):
             training = trainer.steps * _seconds_a_step(trainer)
             validation = len(trainer.validation) / trainer.processes * _seconds_an_image(trainer)
         epoch, left = training + validation, config.train.epochs - state.epoch

@@ -12,7 +12,7 @@ from samseg.runs.facts import save_facts
 from samseg.runs.folder import CONFIG, CURVES, PICTURES, SAMPLES, STATE, WEIGHTS, discard_unless_begun, new_run
 from samseg.runs.state import RunState
 from samseg.tasks import Task
-from samseg.training.failures import explained
+from samseg.training.failures import mendable_errors
 from samseg.training.machine import machine, peak_memory
 from samseg.training.prepare import prepare
 from samseg.training.processes import on_main, own_accelerator
@@ -45,7 +45,7 @@ def train(config: RunConfig, name: str) -> Path:
             with tracked(config, folder, state, accelerator) as tracking:
                 if drawn:
                     tracking.picture(folder / SAMPLES, 0)
-                with explained(config.train), sigterm_noted() as stop:
+                with mendable_errors(config.train), sigterm_noted() as stop:
                     trainer.run(folder, stop, tracking)
                 tracking.results(config, task, folder, state)
         except BaseException as error:

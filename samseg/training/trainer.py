@@ -32,8 +32,8 @@ from samseg.runs.state import RunState
 from samseg.tasks.task import Details, Figures, Metrics
 from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.evaluation import evaluate
-from samseg.training.failures import check_finite, explained
-from samseg.training.processes import agreed, whole_on_each
+from samseg.training.failures import check_finite, mendable_errors
+from samseg.training.processes import any_process, whole_on_each
 from samseg.training.progress import Progress
 from samseg.training.report import draw_curves, epoch_line
 from samseg.training.stopping import StopRequest
@@ -82,7 +82,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model, **group_settings(settings)), lr=settings.lr)
         self.scheduler = LambdaLR(self.optimizer, warmup_cosine(self.warmup, self.total_steps))
         if settings.cache_features:
-            with explained(settings):
+            with mendable_errors(settings):
                 self.model = with_features(
                     self.model,
                     self.training,
@@ -209,7 +209,7 @@ class Trainer:
                 part["seconds"] = before + time.monotonic() - started
                 progress.step(images, loss)
                 self._stop_if_asked(folder, stop)
-                if any(agreed(accelerator, time.monotonic() - saved > 60 * SAVE_MINUTES)):
+                if any(any_process(accelerator, time.monotonic() - saved > 60 * SAVE_MINUTES)):
                     self._save(folder)
                     saved = time.monotonic()
         return part["loss"] / part["steps"]
@@ -232,7 +232,7 @@ class Trainer:
         return loss
 
     def _stop_if_asked(self, folder: Path, stop: StopRequest) -> None:
-        if any(agreed(self.accelerator, stop())):
+        if any(any_process(self.accelerator, stop())):
             self._save(folder)
             where = self.state.position()
             raise Terminated(f"stopped by SIGTERM after {where}; the same command with train.resume=true goes on there")

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from samseg.data.config import DataConfig, complete_data
-from samseg.data.preprocess import network_view, own_size, resized_shape, shown, tile_view, valid_pixels
+from samseg.data.preprocess import network_view, resize_to_image, resized_shape, shown, tile_view, valid_pixels
 from samseg.data.raster import Raster, as_raster
 from samseg.errors import ConfigError, InputError
 from tests.data.arrays import training_item
@@ -84,7 +84,7 @@ def test_own_size_cuts_the_padding_off(shape):
     logits = torch.full((2, 64, 64), float("nan"))
     logits[:, :height, :width] = torch.randn(2, height, width, generator=torch.Generator().manual_seed(0))
     expected = F.interpolate(logits[None, :, :height, :width], shape, mode="bilinear", align_corners=False)[0]
-    torch.testing.assert_close(own_size(logits, shape), expected)
+    torch.testing.assert_close(resize_to_image(logits, shape), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -92,14 +92,14 @@ def test_own_size_cuts_the_padding_off(shape):
 def test_rows_of_own_size_are_the_whole_in_parts(shape, step):
     logits = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(1))
     stops = range(0, shape[0], step)
-    parts = [own_size(logits, shape, slice(start, min(start + step, shape[0]))) for start in stops]
-    torch.testing.assert_close(torch.cat(parts, dim=1), own_size(logits, shape), atol=1e-4, rtol=0)
+    parts = [resize_to_image(logits, shape, slice(start, min(start + step, shape[0]))) for start in stops]
+    torch.testing.assert_close(torch.cat(parts, dim=1), resize_to_image(logits, shape), atol=1e-4, rtol=0)
 
 
 def test_there_and_back_nothing_moves():
     y, x = np.mgrid[0:90, 0:150]
     image = np.stack([y * 2, x, (x + y) // 2], axis=-1).astype(np.uint8)  # slopes: a shift by half a pixel shows
-    back = own_size(levels(view_of(image), 64, 64), (90, 150))
+    back = resize_to_image(levels(view_of(image), 64, 64), (90, 150))
     inner = (slice(None), slice(4, -4), slice(4, -4))
     torch.testing.assert_close(back[inner], torch.from_numpy(image).permute(2, 0, 1).float()[inner], atol=1.0, rtol=0)
 

@@ -2,7 +2,7 @@
 
 from samseg.encoders import register
 from samseg.encoders.layouts import SAM
-from samseg.encoders.registry import Row, Source
+from samseg.encoders.registry import Row, WeightsFile
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.vit import SamViT
 
@@ -11,7 +11,7 @@ SMALL_ARGUMENTS = dict(width=32, depth=5, heads=2, global_blocks=(1, 2, 3, 4), i
 SMALL_TINY = "sam-vit_t_small"
 SMALL_TINY_ARGUMENTS = dict(embed_dims=(16, 32, 48, 64), depths=(1, 1, 1, 1), num_heads=(1, 2, 3, 4))
 
-NOBODY = (Source("nobody/nothing", 1, whole=False),)
+NOBODY = (WeightsFile("nobody/nothing", 1, whole=False),)
 
 register(SMALL, Row(SamViT, NOBODY, SMALL_ARGUMENTS, SAM))
 register(SMALL_TINY, Row(TinyViT, NOBODY, SMALL_TINY_ARGUMENTS))

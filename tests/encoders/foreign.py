@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders import Row, ops, register
 from samseg.encoders.linear import Linear, is_tokenwise
-from samseg.encoders.registry import Source
+from samseg.encoders.registry import WeightsFile
 from samseg.encoders.trunk import Site, Trunk
 
 FOREIGN = "foreign-vit"
@@ -130,4 +130,4 @@ class GrowingViT(Trunk):
         return sites
 
 
-register(FOREIGN, Row(GrowingViT, (Source("nobody/foreign", 1, whole=False),), license="MIT"))
+register(FOREIGN, Row(GrowingViT, (WeightsFile("nobody/foreign", 1, whole=False),), license="MIT"))

@@ -12,7 +12,7 @@ from safetensors.torch import save, save_file
 import samseg
 from samseg.encoders import fetch as fetching
 from samseg.encoders.fetch import fetch, find, put, weights_folder
-from samseg.encoders.registry import ROWS, Source
+from samseg.encoders.registry import ROWS, WeightsFile
 from samseg.errors import WeightsError
 
 from ..file_server import serving
@@ -48,7 +48,7 @@ def server(files, tmp_path, monkeypatch):
     with serving(dict(files)) as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         sha256 = hashlib.sha256(files[MIRROR]).hexdigest()
-        sources = (Source("someone/sam", 1, whole=False), Source(server.url + MIRROR, 1, sha256=sha256))
+        sources = (WeightsFile("someone/sam", 1, whole=False), WeightsFile(server.url + MIRROR, 1, sha256=sha256))
         monkeypatch.setitem(ROWS, SMALL, replace(ROWS[SMALL], sources=sources))
         yield server
 
@@ -160,7 +160,7 @@ def test_the_token_goes_to_the_hub_and_to_no_other_host(begun, server, files, mo
 
 def test_a_repository_with_a_licence_says_where_that_is_accepted(files, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setitem(ROWS, SMALL, replace(ROWS[SMALL], sources=(Source("someone/sam", 1, whole=False),)))
+    monkeypatch.setitem(ROWS, SMALL, replace(ROWS[SMALL], sources=(WeightsFile("someone/sam", 1, whole=False),)))
     with hub(tmp_path / "hub") as server:
         server.put("someone/sam", {"model.safetensors": files[HUB]})
         server.gated.add("someone/sam")

@@ -11,7 +11,7 @@ from samseg.config.schema import TrainConfig
 from samseg.data.workers import in_workers
 from samseg.errors import ConfigError, InputError
 from samseg.runs.state import RunState
-from samseg.training.failures import check_finite, explained
+from samseg.training.failures import check_finite, mendable_errors
 from samseg.training.processes import too_few
 from tests.faults import small_disk
 
@@ -25,7 +25,7 @@ class Unreadable(Dataset):
 
 
 def explanation(cause) -> str:
-    with pytest.raises(InputError) as error, explained(TrainConfig()):
+    with pytest.raises(InputError) as error, mendable_errors(TrainConfig()):
         cause()
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -96,7 +96,7 @@ def test_the_launcher_was_asked_for_more(monkeypatch):
 
 
 def test_defects_keep_their_traceback():
-    with pytest.raises(RuntimeError, match="shapes"), explained(TrainConfig()):
+    with pytest.raises(RuntimeError, match="shapes"), mendable_errors(TrainConfig()):
         torch.zeros(2, 3) @ torch.zeros(2, 3)
 
 

@@ -8,7 +8,7 @@ from samseg.encoders.encoder import TrunkEncoder
 from samseg.encoders.fetch import PUBLISHED, fetch
 from samseg.encoders.weights import trunk_state
 from samseg.errors import ConfigError, WeightsError, did_you_mean
-from samseg.models.build import Built, check_adapter, ready
+from samseg.models.build import Built, check_adapter, freeze_and_adapt
 from samseg.models.class_tokens import ClassTokens
 from samseg.models.config import ModelConfig
 from samseg.models.promptable.config import PromptConfig
@@ -81,4 +81,4 @@ def build_promptable(
             class_tokens.start_from(state.mask_decoder)
     if config.adapter is not None and config.adapter.get("decoder"):
         adapt_attention(mask_decoder, config.adapter["rank"], config.adapter["alpha"])
-    return ready(model, config, weights)
+    return freeze_and_adapt(model, config, weights)

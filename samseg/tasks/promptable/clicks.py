@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samseg.data.preprocess import own_size, resized_shape
+from samseg.data.preprocess import resize_to_image, resized_shape
 from samseg.models.promptable.model import PromptableModel
 from samseg.models.promptable.simulate import NEGATIVE, NO_POINT, POSITIVE, boxes_of
 
@@ -42,7 +42,7 @@ def box_answers(model: PromptableModel, embedding: Tensor, truth: Tensor) -> tup
     """Logits of the answers to the boxes of objects (K, H, W) bool at the image's own size, and predicted IoUs (K,)."""
     boxes = boxes_of(truth) * _scale(truth.shape[1:], model.image_size).repeat(2)
     logits, ious = model.decode(embedding, boxes=boxes.to(embedding.device))
-    return own_size(logits[:, 0], tuple(truth.shape[1:])), ious[:, 0]
+    return resize_to_image(logits[:, 0], tuple(truth.shape[1:])), ious[:, 0]
 
 
 def point_answers(model: PromptableModel, embedding: Tensor, points: Tensor, labels: Tensor, masks: Tensor | None):
@@ -71,7 +71,7 @@ def _some_scores(model: PromptableModel, embedding: Tensor, truth: Tensor, valid
         masks, predicted = point_answers(
             model, embedding, torch.stack(points, 1).to(device), torch.stack(labels, 1).to(device), masks
         )
-        answer = own_size(masks[:, 0], shape).cpu() > 0
+        answer = resize_to_image(masks[:, 0], shape).cpu() > 0
         ious.append(_iou(answer, truth, valid))
         errors.append((predicted.cpu() - ious[-1]).abs())
     after = torch.stack(ious[1:], dim=1)
