@@ -1,9 +1,8 @@
-"""Classify images with a trained run: python tools/infer.py [RUN] [INPUT ...] [--out DIR]
+"""Classify images with a trained run, from a clone: the command `samseg infer`."""
 
-The command `samseg infer`, from a clone.
-"""
+import sys
 
-from samseg.cli.main import tool
+from samseg.cli.main import main
 
 if __name__ == "__main__":
-    tool("infer")
+    main(["infer", *sys.argv[1:]])

@@ -1,9 +1,8 @@
-"""Train a segmentation model: python tools/train.py CONFIG [key=value ...]
+"""Train a segmentation model, from a clone: the command `samseg train`."""
 
-The command `samseg train`, from a clone.
-"""
+import sys
 
-from samseg.cli.main import tool
+from samseg.cli.main import main
 
 if __name__ == "__main__":
-    tool("train")
+    main(["train", *sys.argv[1:]])

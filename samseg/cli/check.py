@@ -59,12 +59,12 @@ def run(args: Namespace) -> int | None:
         _show(error, data, args.out)
         return 2
     if not given.is_dir():
-        print(args.words(f"nothing is wrong; next: samseg train {shlex.join([args.data, *args.overrides])}"))
+        print(f"nothing is wrong; next: samseg train {shlex.join([args.data, *args.overrides])}")
         return None
     texts = {key: value if key == "root" else json.dumps(value, ensure_ascii=False) for key, value in found.items()}
     settings = [f"data.{key}={text}" for key, text in texts.items()]
     command = f"samseg train buildings {shlex.join([*settings, *args.overrides])}"
-    print(args.words(f"nothing is wrong; next, with names of your own: {command}"))
+    print(f"nothing is wrong; next, with names of your own: {command}")
     return None
 
 

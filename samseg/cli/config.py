@@ -34,4 +34,4 @@ def run(args: Namespace) -> None:
         for name, path in configs.items():
             title = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
             print(f"{name:<{width}}   {title}")
-        print(args.words("\nsamseg config NAME prints one, samseg train NAME trains with it"))
+        print("\nsamseg config NAME prints one, samseg train NAME trains with it")

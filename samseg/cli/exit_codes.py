@@ -13,13 +13,12 @@ from samseg.errors import InputError, Terminated
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # a path that was given, wherever it is read
 
 
-def run(main: Callable[[], int | None], words: Callable[[str], str] = str) -> None:
+def run(main: Callable[[], int | None]) -> None:
     """Call ``main`` and exit: 0 when done, its own code if it returns one, 2 for bad input, 130 when interrupted.
 
     A run that was sent SIGTERM and saved its state ends with 143, as shells name a process that the signal ended.
 
-    Bad input (`InputError`) is one line on stderr, in the reader's ``words`` (see `samseg.cli`), and no traceback;
-    anything else is a defect and keeps its traceback.
+    Bad input (`InputError`) is one line on stderr and no traceback; anything else is a defect and keeps its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file on Windows takes no name of a class that its code page lacks
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -33,7 +32,7 @@ def run(main: Callable[[], int | None], words: Callable[[str], str] = str) -> No
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141  # as shells name a process that SIGPIPE ended
     except InputError as error:
-        print(f"error: {words(str(error))}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         code = 2
     except OSError as error:
         if error.filename is None or error.errno not in UNUSABLE:

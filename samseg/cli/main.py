@@ -1,9 +1,7 @@
 """The commands, and how one of them is called."""
 
-import re
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable
 
 from samseg.cli import (
     benchmark,
@@ -53,18 +51,6 @@ def main(arguments: list[str] | None = None) -> None:
     run(lambda: _program(sys.argv[1:] if arguments is None else arguments))
 
 
-def tool(name: str) -> None:
-    """The file tools/NAME.py: the command of that name, which speaks of itself and its sisters as files of tools/."""
-    run(lambda: _call(name, sys.argv[1:], words_of_tools), words_of_tools)
-
-
-def words_of_tools(text: str) -> str:
-    """``text`` with `python tools/NAME.py` where it says `samseg NAME`, for the commands that have a file there."""
-    names = "train|evaluate|infer|export|benchmark"
-    text = re.sub(rf"-m samseg ({names})\b", r"tools/\1.py", text)
-    return re.sub(rf"\bsamseg ({names})\b", r"python tools/\1.py", text)
-
-
 def _program(arguments: list[str]) -> int | None:
     width = max(map(len, COMMANDS))
     rows = [f"  {name:<{width}}   {_first_line(command.__doc__)}" for name, command in COMMANDS.items()]
@@ -88,25 +74,20 @@ def _program(arguments: list[str]) -> int | None:
         return 2
     if args.command not in COMMANDS:
         raise InputError(f"no such command: samseg {args.command}{suggestion(args.command, COMMANDS)}")
-    return _call(args.command, args.arguments)
+    return COMMANDS[args.command].run(parsed(parser_of(args.command), args.arguments))
 
 
-def parser_of(name: str, words: Callable[[str], str] = str) -> ArgumentParser:
-    """The parser of a command, in the reader's ``words`` (see `samseg.cli`)."""
+def parser_of(name: str) -> ArgumentParser:
+    """The parser of a command."""
     command = COMMANDS[name]
     parser = ArgumentParser(
-        prog=words(f"samseg {name}"),
+        prog=f"samseg {name}",
         description=command.__doc__,
-        epilog=words(command.EPILOG),
+        epilog=command.EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(words=words)
     command.add_arguments(parser)
     return parser
-
-
-def _call(name: str, arguments: list[str], words: Callable[[str], str] = str) -> int | None:
-    return COMMANDS[name].run(parsed(parser_of(name, words), arguments))
 
 
 def parsed(parser: ArgumentParser, arguments: list[str]) -> Namespace:

@@ -64,7 +64,7 @@ def run(args: Namespace) -> None:
         return
     folder = train(config, name=name)
     if main:
-        print(args.words(f"next: samseg evaluate {folder}, samseg infer {folder} IMAGE ..."))
+        print(f"next: samseg evaluate {folder}, samseg infer {folder} IMAGE ...")
 
 
 def prepare_sample(root: Path) -> None:
