@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
+LETTERS = 300  # of another library's words in a line of ours
 READER = re.compile(r"\ACaught \w+ in .*^[\w.]+: ", re.DOTALL | re.MULTILINE)  # in the words of torch's DataLoader
 
 
@@ -18,6 +19,12 @@ class InputError(ValueError):
     def __init__(self, message: str = ""):
         # A process that reads images hands its error on at the end of a traceback's text.
         super().__init__(READER.sub("", message).rstrip())
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, shortened for a line of ours; its type where it says nothing."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return text if len(text) <= LETTERS else f"{text[:LETTERS]} ..."
 
 
 class ConfigError(InputError):

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _program(arguments: list[str]) -> int | None:
     width = max(map(len, COMMANDS))
-    rows = [f"  {name:<{width}}   {_first_line(command.__doc__)}" for name, command in COMMANDS.items()]
+    rows = [f"  {name:<{width}}   {command.__doc__.strip().splitlines()[0]}" for name, command in COMMANDS.items()]
     parser = ArgumentParser(
         prog="samseg",
         description="Segment Anything's image encoder as the backbone of semantic-segmentation models.",
@@ -98,7 +98,3 @@ def parsed(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     if unknown:
         raise InputError(f"{parser.prog} has no option {unknown[0]}; settings are written key=value: train.epochs=3")
     return args
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0]

@@ -17,7 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from samseg.errors import ConfigError, nearest
+from samseg.errors import ConfigError, first_line, nearest
 from samseg.value_types import alternatives, fits, named
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def _fitted(schema: type[T], values: dict[Any, Any], path: object) -> T:
         return OmegaConf.to_object(OmegaConf.merge(_defaults(schema), values))
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
-        raise ConfigError(f"{path}: {key}{_first_line(error)}") from error
+        raise ConfigError(f"{path}: {key}{first_line(error)}") from error
 
 
 @cache
@@ -77,7 +77,7 @@ def read_text(path: Path) -> str:
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder; give a YAML file") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a YAML text file: {_first_line(error)}") from error
+        raise ConfigError(f"{path} is not a YAML text file: {first_line(error)}") from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
 
@@ -89,9 +89,9 @@ def parse_yaml(text: str, path: object) -> dict[Any, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: {error.problem or _first_line(error)}") from error
+        raise ConfigError(f"{path}{where}: {error.problem or first_line(error)}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not a YAML text file: {_first_line(error)}") from error
+        raise ConfigError(f"{path} is not a YAML text file: {first_line(error)}") from error
     except OSError:  # OmegaConf's word for a text that is one plain value
         raise ConfigError(f"{path} must hold settings as 'key: value'") from None
     values = OmegaConf.to_container(loaded)
@@ -127,7 +127,7 @@ def _set(schema: type, values: dict[Any, Any], override: str) -> None:
     try:
         value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        reason = getattr(error, "problem", None) or _first_line(error)
+        reason = getattr(error, "problem", None) or first_line(error)
         way_out = f'; a value with spaces wants quotes: "{key}={text} ..."' if text[:1] in ("{", "[") else ""
         raise ConfigError(f"{key}: cannot read {text!r} as a YAML value: {reason}{way_out}") from error
     *sections, name = key.split(".")
@@ -170,7 +170,3 @@ def _did_you_mean(name: str, prefix: str, siblings: Mapping[str, Any], valid: li
     if close := nearest(name, list(leaves)):
         return f"; did you mean {leaves[close]}?"
     return f"; valid keys here are {', '.join(prefix + sibling for sibling in siblings)}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

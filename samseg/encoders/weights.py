@@ -17,7 +17,7 @@ from torch import Tensor
 from samseg.encoders.layouts import Layout
 from samseg.encoders.registry import ROWS
 from samseg.encoders.trunk import Trunk
-from samseg.errors import WeightsError
+from samseg.errors import WeightsError, first_line
 
 CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict")  # under which training scripts file the weights
 PICKLED = re.compile("GLOBAL|Unsupported (global|class)")  # in the words of torch's unpickler
@@ -100,7 +100,7 @@ def read_torch(path: Path) -> Any:
             ) from None  # torch's own words advise to load them all the same
         # Those of an unpickler are that advice again, those of a lookup a number.
         own = isinstance(error, (pickle.UnpicklingError, KeyError, OSError)) or not str(error)
-        reason = "" if own else f" ({_first_line(error)})"
+        reason = "" if own else f" ({first_line(error)})"
         raise WeightsError(f"{path}: truncated, or not a torch checkpoint{reason}") from None
 
 
@@ -232,7 +232,3 @@ def listed(verb: str, keys: list[str]) -> str:
 def _first_byte(path: Path) -> bytes:
     with open(path, "rb") as file:
         return file.read(1)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]

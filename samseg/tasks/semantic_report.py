@@ -180,7 +180,3 @@ def _sure(value: float, samples: np.ndarray, style: str = ".3f") -> str:
 def _won(changes: np.ndarray) -> str:
     changes = changes[~np.isnan(changes)]
     return f"{100 * (changes > 0).mean():.1f} %" if len(changes) else "-"
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.2f} %" if whole else "-"

@@ -8,14 +8,13 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from samseg.config.schema import RunConfig
-from samseg.errors import InputError
+from samseg.errors import InputError, first_line
 from samseg.runs.folder import WEIGHTS, flat
 from samseg.runs.state import RunState
 from samseg.tasks import Task
 from samseg.training.processes import on_main
 from samseg.training.trackers import TRACKERS, Tracker
 
-LETTERS = 300  # of an error, at most
 
 
 class Tracking:
@@ -45,7 +44,7 @@ class Tracking:
                 self.finish(done=False)
                 remedy = f"{tracker.remedy}, or " if tracker.remedy else ""
                 raise InputError(
-                    f"train.trackers: {name} cannot start ({_first_line(error)}): {remedy}leave it out"
+                    f"train.trackers: {name} cannot start ({first_line(error)}): {remedy}leave it out"
                 ) from error
 
     def log(self, values: dict[str, float | None], epoch: int) -> None:
@@ -81,7 +80,7 @@ class Tracking:
         if tracker is not None:
             with suppress(Exception):
                 tracker.finish(done=False)
-        self._tell(f"WARNING: {name} failed ({_first_line(error)}); the run goes on without it")
+        self._tell(f"WARNING: {name} failed ({first_line(error)}); the run goes on without it")
 
 
 @contextmanager
@@ -95,8 +94,3 @@ def tracked(config: RunConfig, folder: Path, state: RunState, accelerator: Accel
         tracking.finish(done=False)
         raise
     tracking.finish(done=True)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().split("\n")[0] or type(error).__name__
-    return text if len(text) <= LETTERS else f"{text[:LETTERS]} ..."
