@@ -16,7 +16,6 @@ from samseg.training.processes import on_main
 from samseg.training.trackers import TRACKERS, Tracker
 
 
-
 class Tracking:
     """The trackers that still follow a run. Without any, as on all processes but the main one, it does nothing."""
 
