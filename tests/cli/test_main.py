@@ -63,7 +63,7 @@ def test_tools_are_the_commands(path, tool):
 
 def test_tools_exit_as_the_command_does(tool):
     code, _, stderr = tool(REPOSITORY / "tools" / "infer.py", "runs/none", "photo.jpg")
-    assert (code, stderr) == (2, "error: no such run folder: runs/none\n")
+    assert (code, stderr) == (2, "error: no such image, folder or run: runs/none\n")
 
 
 def test_an_unknown_command_is_one_line(command):
