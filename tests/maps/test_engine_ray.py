@@ -22,6 +22,8 @@ from samseg.maps.run import MapRun, infer_map
 from tests.maps.rasters import noise, write_raster
 from tests.random_run import write_run
 
+pytestmark = pytest.mark.timeout(600)  # each worker imports torch anew, which takes minutes where much else is going on
+
 
 @pytest.fixture(scope="module")
 def cluster():
