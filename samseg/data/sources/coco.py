@@ -13,7 +13,7 @@ from samseg.data.formats.coco_rle import as_rle, is_stray
 from samseg.data.formats.images import image_shape
 from samseg.data.raster import Window, cut
 from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
-from samseg.data.sources.files import FileSource, images_in, places, some
+from samseg.data.sources.files import FileSource, images_in, places, read_json, some
 from samseg.data.sources.places import annotation_files, check_places, files_meant, folder_of_images, name_in, place
 from samseg.data.sources.source import Layout
 from samseg.errors import InputError
@@ -190,12 +190,7 @@ def _begins_as_coco(start: bytes) -> bool:
 
 def _read(file: Path) -> dict[str, Any]:
     """The JSON; InputError for a file that is missing or does not hold what COCO's do."""
-    try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"no such file: {file}; data.coco.annotations says where a split's annotations lie") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+    content = read_json(file, f"no such file: {file}; data.coco.annotations says where a split's annotations lie")
     needed = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
     for key, fields in needed.items():
         entries = content.get(key) if isinstance(content, dict) else None

@@ -1,6 +1,7 @@
 """What sources share that read one file an image."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,13 @@ def some(names: list[str], kind: str) -> str:
     """ "2 images (a.png, b.png)"; of many, the first few."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{len(names)} {kind}{'s' if len(names) > 1 else ''} ({', '.join(names[:NAMED])}{more})"
+
+
+def read_json(file: Path, missing: str) -> Any:
+    """What a JSON file holds; InputError for one that cannot be read, or says ``missing`` where there is none."""
+    try:
+        return json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise InputError(missing) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON: {str(error).splitlines()[0]}") from error

@@ -1,6 +1,5 @@
 """Label Studio: its own JSON export, of brush strokes, polygons, rectangles and ellipses, beside a folder of images."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from pycocotools import mask as rle
 
 from samseg.data.formats import brush_rle
 from samseg.data.sources.coco import CocoSource
-from samseg.data.sources.files import some
+from samseg.data.sources.files import read_json, some
 from samseg.data.sources.places import annotation_files, check_places, folder_of_images, place
 from samseg.data.sources.source import Layout
 from samseg.errors import InputError
@@ -85,12 +84,7 @@ def _begins_as_tasks(start: bytes) -> bool:
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
-    try:
-        tasks = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"no such file: {file}; data.label_studio.annotations says where the export lies") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+    tasks = read_json(file, f"no such file: {file}; data.label_studio.annotations says where the export lies")
     sound = isinstance(tasks, list) and all(
         isinstance(task, dict) and isinstance(task.get("data"), dict) and isinstance(task.get("annotations"), list)
         for task in tasks
