@@ -25,7 +25,7 @@ test: $(VENV)/.installed-test
 
 test-kinds: $(VENV)/.installed-test
 	set -e; for kind in $$($(RUN) -m tests.kinds); do echo "$$kind"; \
-	SAMSEG_CPU=$$kind $(RUN) $(SUITE) tests/encoders tests/adapters tests/models tests/predict tests/inference tests/test_docs.py; done
+	SAMSEG_CPU=$$kind $(RUN) $(SUITE) tests/encoders tests/models tests/predict tests/inference tests/test_docs.py; done
 
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/$(BIN)/python $(SUITE)

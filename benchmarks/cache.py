@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from benchmarks.timed import wait
-from samseg.config.load import load_config, task_of
 from samseg.features.store import DTYPES
+from samseg.runs.config.load import load_config, task_of
 from samseg.runs.state import RunState
 from samseg.sample.write import CLASSES, write_sample
 from samseg.training.processes import accelerator_for, prepare_process

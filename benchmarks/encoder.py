@@ -13,10 +13,10 @@ from benchmarks.memory import PeakMemory
 from benchmarks.peers import PEERS, RUNTIMES, peers_of, with_lora
 from benchmarks.table import gflop
 from benchmarks.timed import timed
+from samseg.common.errors import InputError
 from samseg.encoders.ops.cpu.products import linear_by_convolution
 from samseg.encoders.registry import ROWS
 from samseg.encoders.vit import SamViT
-from samseg.errors import InputError
 
 USUAL = ("segment-anything", "timm", "MobileSAM")  # the authors' own code and what SMP's users have
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}

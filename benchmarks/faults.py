@@ -31,9 +31,9 @@ from benchmarks.victims import (
     odd_files,
     write_scenes,
 )
-from samseg.config.schema import RunConfig
-from samseg.config.typed_yaml import dotted_keys
-from samseg.errors import InputError
+from samseg.common.errors import InputError
+from samseg.runs.config.schema import RunConfig
+from samseg.runs.config.typed_yaml import dotted_keys
 from samseg.runs.export import export
 from samseg.runs.folder import CONFIG, STATE, WEIGHTS
 from samseg.runs.load import load_run

@@ -59,7 +59,7 @@ def exact(place: Place, kind: str) -> dict[str, Any]:
 
 def trained(place: Place, name: str, *settings: str) -> dict[str, Any]:
     """A run of `samseg train`; its last loss."""
-    from samseg.config.load import load_config
+    from samseg.runs.config.load import load_config
     from samseg.runs.folder import read_run_config
     from samseg.training.run import train
 
@@ -185,7 +185,7 @@ def configuration(place: Place, name: str, *settings: str) -> tuple[dict[str, An
 
 
 def write_configuration(place: Place, name: str, *settings: str) -> str:
-    from samseg.config.load import load_config, save_config
+    from samseg.runs.config.load import load_config, save_config
 
     path = Path(place.folder) / f"{name}.yaml"
     save_config(load_config(*configuration(place, name, *settings)), path)
@@ -218,7 +218,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Run all items, print a line for each and write them down; 1 if any failed."""
     from samseg.cli.version import version
-    from samseg.errors import InputError
+    from samseg.common.errors import InputError
     from samseg.inference.predictor import find_device
     from samseg.sample.write import write_sample
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from samseg.machine import return_freed_memory
+from samseg.common.machine import return_freed_memory
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

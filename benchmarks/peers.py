@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from samseg.adapters.lora import LoRA
+from samseg.common.errors import InputError
+from samseg.encoders.adapters.lora import LoRA
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.vit import SamViT
-from samseg.errors import InputError
 
 
 def with_lora(network: nn.Module) -> nn.Module:

@@ -18,11 +18,11 @@ from PIL import Image
 
 import samseg
 from benchmarks.timed import NetworkTime, timed
-from samseg.config.schema import RunConfig
+from samseg.common.machine import keep_freed_memory
 from samseg.data.config import DataConfig
-from samseg.inference.batch import predict_images
+from samseg.inference.photos import predict_images
 from samseg.inference.predictor import Predictor
-from samseg.machine import keep_freed_memory
+from samseg.runs.config.schema import RunConfig
 from samseg.sample.write import CLASSES, render_scene
 
 

@@ -13,8 +13,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.memory import PeakMemory
-from samseg.config.load import load_config, task_of
 from samseg.models.parts import freeze_encoder
+from samseg.runs.config.load import load_config, task_of
 from samseg.runs.state import RunState
 from samseg.sample.write import CLASSES, write_sample
 from samseg.training.processes import accelerator_for, prepare_process

@@ -9,11 +9,11 @@ from functools import partial
 import torch
 
 from benchmarks.timed import timed
+from samseg.common.machine import cpu_has_bfloat16, cpu_kind
 from samseg.encoders.ops.cpu import products
 from samseg.encoders.ops.cpu.chunked import chunked_attention
 from samseg.encoders.ops.cpu.kinds import Kernels
 from samseg.encoders.ops.dispatch import kernels_of
-from samseg.machine import cpu_has_bfloat16, cpu_kind
 
 SHAPES = ((1024, 768, 3072), (4096, 768, 3072), (4096, 3072, 768))  # tokens, channels in, channels out
 SIDE, WIDTH = 64, 64  # of the map that attention is over, in tokens; of a head

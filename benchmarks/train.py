@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.memory import PeakMemory
-from samseg.adapters.insert import add_adapter, is_adapter_tensor
-from samseg.adapters.methods import METHODS
-from samseg.config.schema import TrainConfig
+from samseg.encoders.adapters.insert import add_adapter, is_adapter_tensor
+from samseg.encoders.adapters.methods import METHODS
 from samseg.models.cached import TapModel
 from samseg.models.parts import checkpoint_gradients, freeze_encoder, parameter_groups
 from samseg.models.smp import create_model
+from samseg.runs.config.schema import TrainConfig
 from samseg.training.trainer import group_settings
 
 CLASSES, STEPS = 4, 3

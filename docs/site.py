@@ -13,11 +13,11 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 import samseg
-from samseg.adapters.methods import described
 from samseg.cli.main import COMMANDS, parser_of
-from samseg.config.keys import documented
-from samseg.config.schema import RunConfig
-from samseg.config.shipped import shipped
+from samseg.encoders.adapters.methods import described
+from samseg.runs.config.keys import documented
+from samseg.runs.config.schema import RunConfig
+from samseg.runs.config.shipped import shipped
 
 ROOT = Path(__file__).parents[1]
 LINKS = {  # as they stand in the Markdown, and as they lead to the site's pages
@@ -30,13 +30,13 @@ LINKS = {  # as they stand in the Markdown, and as they lead to the site's pages
 }
 CONTRACTS = (  # what an extension implements or meets, beside what `samseg` itself offers
     "samseg.encoders.register",
-    "samseg.adapters.adapter.Adapter",
+    "samseg.encoders.adapters.adapter.Adapter",
     "samseg.data.sources.source.Source",
     "samseg.tasks.task.Task",
-    "samseg.errors.InputError",
-    "samseg.errors.ConfigError",
-    "samseg.errors.WeightsError",
-    "samseg.errors.Terminated",
+    "samseg.common.errors.InputError",
+    "samseg.common.errors.ConfigError",
+    "samseg.common.errors.WeightsError",
+    "samseg.common.errors.Terminated",
 )
 
 

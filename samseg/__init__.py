@@ -6,7 +6,7 @@ Importing it puts `sam-vit_b`, `sam-vit_l`, `sam-vit_h` and `sam-vit_t` into seg
 from importlib import import_module
 
 from samseg._version import __version__
-from samseg.adapters.insert import add_adapter, merge_adapter, remove_adapter
+from samseg.encoders.adapters.insert import add_adapter, merge_adapter, remove_adapter
 from samseg.encoders.fetch import load_sam_weights
 from samseg.models.parts import freeze_encoder
 from samseg.models.smp import create_model
@@ -28,7 +28,7 @@ __all__ = [
 
 
 LAZY = {  # what needs more than a network is imported only when it is asked for, so that `import samseg` stays quick
-    "OneShot": "samseg.inference.oneshot",
+    "OneShot": "samseg.inference.oneshot.oneshot",
     "Predictor": "samseg.inference.predictor",
     "build_sam": "samseg.models.sam",
     "load_run": "samseg.runs.load",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from samseg import machine
-from samseg.errors import InputError
+from samseg.common import machine
+from samseg.common.errors import InputError
 
 KINDS = ("other-none", "amd-avx2", "intel-avx512", "amd-avx512_bf16", "amd-avx512_vp2intersect", "intel-amx")
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from samseg.config.load import load_config, save_config, task_of
-from samseg.config.schema import RunConfig
 from samseg.data.config import DataConfig
 from samseg.models.config import ModelConfig
+from samseg.runs.config.load import load_config, save_config, task_of
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import WEIGHTS
 from samseg.runs.tensors import save_weights
 

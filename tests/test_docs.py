@@ -18,11 +18,11 @@ import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
 
-from samseg.adapters.methods import METHODS
 from samseg.cli.main import COMMANDS, main, parsed, parser_of
+from samseg.common.machine import cpu_has_bfloat16
 from samseg.data.sources import SOURCES
+from samseg.encoders.adapters.methods import METHODS
 from samseg.encoders.registry import ROWS
-from samseg.machine import cpu_has_bfloat16
 from samseg.sample.write import write_sample
 from samseg.tasks import TASKS
 from tests.data.sources.test_maps import box, write_labels

@@ -8,21 +8,21 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from samseg.adapters.insert import add_adapter
-from samseg.adapters.methods import METHODS
-from samseg.config.load import load_config, task_of
-from samseg.config.schema import RunConfig
 from samseg.data.check.report import Report, SplitReport
+from samseg.encoders.adapters.insert import add_adapter
+from samseg.encoders.adapters.methods import METHODS
 from samseg.encoders.encoder import SmpEncoder
-from samseg.inference.batch import predict_images
-from samseg.inference.objects import by_prompts
-from samseg.inference.oneshot import OneShot
+from samseg.inference.objects.find import by_prompts
+from samseg.inference.oneshot.oneshot import OneShot
+from samseg.inference.photos import predict_images
 from samseg.inference.predictor import Predictor
 from samseg.maps.parts.network import tile_network
 from samseg.models.cached import TapModel
 from samseg.models.parts import checkpoint_gradients
 from samseg.models.sam import empty_sam
 from samseg.models.smp import ARCHITECTURES, create_model
+from samseg.runs.config.load import load_config, task_of
+from samseg.runs.config.schema import RunConfig
 from samseg.tasks.metrics import SegmentationMetrics
 from samseg.tasks.promptable.clicks import CLICKS, object_scores
 from tests.encoders.conftest import SMALL, SMALL_TINY

@@ -76,7 +76,7 @@ for host in ("plain", "accelerated"):
     same("create_model")
     samseg.add_adapter(model, "lora")
     same("add_adapter")
-    from samseg.config.load import load_config
+    from samseg.runs.config.load import load_config
     config = load_config(sys.argv[1], [f"run_dir={host}", "train.epochs=1", "train.workers=1"])
     same("load_config")
     from samseg.training.run import train

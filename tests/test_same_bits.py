@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import samseg
-from samseg.adapters.auxiliary import auxiliary_losses
+from samseg.encoders.adapters.auxiliary import auxiliary_losses
 from samseg.encoders.ops import lookup
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.vit import SamViT
@@ -19,7 +19,7 @@ from samseg.models.promptable.config import LOSSES
 from samseg.models.smp import ARCHITECTURES
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
 from samseg.tasks.promptable.losses import PromptLoss
-from tests.adapters.conftest import method, small_model  # noqa: F401
+from tests.encoders.adapters.conftest import method, small_model  # noqa: F401
 from tests.encoders.conftest import SMALL
 from tests.encoders.reference import randomise
 from tests.models.promptable.conftest import batch, small  # noqa: F401

@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 
 REPOSITORY = Path(__file__).parents[2]
 EPILOG = """\

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samseg.cli.options import add_settings
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 
 if TYPE_CHECKING:
-    from samseg.config.schema import RunConfig
     from samseg.data.check.problems import DataProblems
     from samseg.data.config import DataConfig
+    from samseg.runs.config.schema import RunConfig
 
 EPILOG = """\
 examples:
@@ -43,8 +43,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int | None:
     from samseg.cli.train import prepare_sample
-    from samseg.config.load import task_of
     from samseg.data.check.problems import DataProblems
+    from samseg.runs.config.load import task_of
 
     given = Path(args.data)
     config, found, what = _configuration(given, args.overrides)
@@ -70,10 +70,10 @@ def run(args: Namespace) -> int | None:
 
 def _configuration(given: Path, overrides: list[str]) -> "tuple[RunConfig, dict[str, Any], str]":
     """The configuration; of a folder also what was found there, by its key in ``data``, and that in words."""
-    from samseg.config.guess import config_for
-    from samseg.config.load import load_config
-    from samseg.config.shipped import find_config, shipped
-    from samseg.config.typed_yaml import YAML_SUFFIXES
+    from samseg.runs.config.guess import config_for
+    from samseg.runs.config.load import load_config
+    from samseg.runs.config.shipped import find_config, shipped
+    from samseg.runs.config.typed_yaml import YAML_SUFFIXES
 
     if given.is_dir():
         return config_for(given, overrides)

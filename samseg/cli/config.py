@@ -17,10 +17,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    from samseg.adapters.methods import described
-    from samseg.config.keys import documented
-    from samseg.config.schema import RunConfig
-    from samseg.config.shipped import shipped, shipped_config
+    from samseg.encoders.adapters.methods import described
+    from samseg.runs.config.keys import documented
+    from samseg.runs.config.schema import RunConfig
+    from samseg.runs.config.shipped import shipped, shipped_config
 
     if args.keys:
         print(documented(RunConfig))

@@ -31,10 +31,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    from samseg.machine import keep_freed_memory
+    from samseg.common.machine import keep_freed_memory
+    from samseg.evaluation.evaluate_run import evaluate_run
     from samseg.runs.folder import newest_run
     from samseg.runs.hub.pull import local_run, outputs_folder
-    from samseg.training.evaluation import evaluate_run
 
     keep_freed_memory()
     run = args.run or newest_run()

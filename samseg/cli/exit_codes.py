@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from samseg.errors import InputError, Terminated
+from samseg.common.errors import InputError, Terminated
 
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # a path that was given, wherever it is read
 

@@ -94,12 +94,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from samseg.errors import InputError
-    from samseg.inference.batch import predict_images
+    from samseg.common.errors import InputError
+    from samseg.common.machine import keep_freed_memory
     from samseg.inference.each import check_stems
     from samseg.inference.inputs import maps_among, run_and_images
+    from samseg.inference.photos import predict_images
     from samseg.inference.predictor import Predictor
-    from samseg.machine import keep_freed_memory
     from samseg.runs.folder import OBJECTS, PREDICTIONS
     from samseg.runs.hub.pull import local_run, outputs_folder
 
@@ -148,7 +148,7 @@ def run(args: Namespace) -> int:
             return 1 if infer_on_ray(MapRun(predictor, folder), maps, photos, out, options, **cluster) else 0
         failed += infer_maps(MapRun(predictor, folder), maps, out, options, args.shard)
     if photos and args.objects is not None:
-        from samseg.inference.object_files import ObjectFinder, annotate_images, find_in_images
+        from samseg.inference.objects.files import ObjectFinder, annotate_images, find_in_images
 
         finder = ObjectFinder(predictor, None if args.objects == "auto" else args.objects)
         failed += annotate_images(finder, photos, out, args.to) if args.to else find_in_images(finder, photos, out)
@@ -159,7 +159,7 @@ def run(args: Namespace) -> int:
 
 def _check_objects(args: Namespace, path: Path) -> None:
     """InputError unless ``args.objects`` can be had of a map, ``path`` for one."""
-    from samseg.errors import InputError
+    from samseg.common.errors import InputError
 
     if args.objects not in ("auto", "components"):
         raise InputError(f"{path} is a map, whose objects are connected areas; leave out {args.objects}")

@@ -20,7 +20,7 @@ from samseg.cli import (
     weights,
 )
 from samseg.cli.exit_codes import run
-from samseg.errors import InputError, suggestion
+from samseg.common.errors import InputError, suggestion
 
 COMMANDS = {
     "train": train,

@@ -34,13 +34,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    from samseg.common.machine import keep_freed_memory
     from samseg.encoders.fetch import PUBLISHED
     from samseg.inference.each import check_names
     from samseg.inference.inputs import images_of
-    from samseg.inference.oneshot import OneShot
-    from samseg.inference.oneshot_files import find_in_images, read_reference
+    from samseg.inference.oneshot.files import find_in_images, read_reference
+    from samseg.inference.oneshot.oneshot import OneShot
     from samseg.inference.predictor import find_device
-    from samseg.machine import keep_freed_memory
     from samseg.runs.sam import sam_of
 
     images = images_of(args.inputs)

@@ -33,8 +33,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    from samseg.config.load import load_config
-    from samseg.config.shipped import find_config
+    from samseg.runs.config.load import load_config
+    from samseg.runs.config.shipped import find_config
     from samseg.runs.hub.pull import hub_name
     from samseg.runs.load import run_config_of
 

@@ -5,7 +5,7 @@ from importlib.metadata import distributions
 from importlib.metadata import version as of_package
 
 from samseg._version import __version__
-from samseg.machine import cpu_field, cpu_has_bfloat16, cpu_kind
+from samseg.common.machine import cpu_field, cpu_has_bfloat16, cpu_kind
 
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from samseg.common.errors import ConfigError, nearest
 from samseg.data.config import DataConfig
-from samseg.errors import ConfigError, nearest
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.classes import IGNORE_INDEX, ClassMap
 from samseg.data.sources.source import UNLABELLED
-from samseg.errors import ConfigError, InputError
 
 Name = str | None  # None: where there is no object
 

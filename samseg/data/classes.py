@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from samseg.errors import ConfigError, InputError
+from samseg.common.errors import ConfigError, InputError
 
 IGNORE_INDEX = 255  # class index of pixels that count neither in loss nor in metrics; so 255 classes at most
 UNKNOWN = -1

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.sources import SOURCES, Source, source_class
 from samseg.data.sources.coco import CocoConfig
 from samseg.data.sources.folders import FoldersConfig
@@ -14,7 +15,6 @@ from samseg.data.sources.maps_config import MapsConfig
 from samseg.data.sources.places import SPLITS
 from samseg.data.sources.yolo import YoloConfig
 from samseg.data.splits import check_shares, drawn
-from samseg.errors import ConfigError, InputError
 
 LEAST_STD = 1e-4  # below a step of 16-bit images' values nothing is left to be told apart
 PERCENTILE = "percentile"

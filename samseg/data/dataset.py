@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from samseg.common.errors import InputError
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
 from samseg.data.preprocess import fitted, fitted_label, network_input, padded_label, scaled, valid_pixels
@@ -15,7 +16,6 @@ from samseg.data.raster import Raster, Window
 from samseg.data.sources import Source
 from samseg.data.target import Target
 from samseg.data.views import drawn_view, seen
-from samseg.errors import InputError
 
 __all__ = ["IGNORE_INDEX", "SegmentationDataset"]
 

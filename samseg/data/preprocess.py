@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from samseg.common.errors import InputError
 from samseg.data.config import DataConfig
 from samseg.data.raster import Raster
 from samseg.data.scale import PERCENTILE, chosen_bands, ranges
-from samseg.errors import InputError
 
 
 def network_view(image: Raster, data: DataConfig, name: object = "image") -> Tensor:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 
 Window = tuple[int, int, int, int]  # top, left, height, width in pixels, within the image
 

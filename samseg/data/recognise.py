@@ -3,10 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
+from samseg.common.errors import InputError
 from samseg.data.config import DataConfig
 from samseg.data.sources import SOURCES
 from samseg.data.sources.source import Layout
-from samseg.errors import InputError
 
 LOOKED_AT = 10_000  # files that are counted to say what a folder holds
 

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
+from samseg.common.errors import ConfigError, InputError
+from samseg.common.files import READERS
 from samseg.data.config import PERCENTILE, DataConfig, open_source
 from samseg.data.sources import Source
-from samseg.errors import ConfigError, InputError
-from samseg.files import READERS
 
 SAMPLED = 10_000  # pixels of an image
 TOGETHER = 10_000_000  # pixels of all images

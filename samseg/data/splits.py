@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.sources.places import SPLITS
-from samseg.errors import ConfigError, InputError
 
 
 def drawn(names: Iterable[str], shares: list[float], seed: int, group: str | None) -> dict[str, str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from segment_anything.modeling import Sam
 
+from samseg.common.errors import InputError, did_you_mean
 from samseg.data.config import open_source
 from samseg.encoders.registry import ROWS
-from samseg.errors import InputError, did_you_mean
 from samseg.inference.predictor import Predictor, find_device
 from samseg.runs.folder import newest_run
 from samseg.runs.hub.pull import hub_name

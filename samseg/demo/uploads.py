@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from samseg.common.errors import InputError
 from samseg.data.formats.images import image_shape, read_image
 from samseg.data.raster import Raster
-from samseg.errors import InputError
 
 UPLOAD_MB = 64
 MOST_PIXELS = 4096 * 4096

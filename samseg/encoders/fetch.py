@@ -15,13 +15,13 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import build_hf_headers
 
-from samseg.download import DownloadError, download, file_digest
+from samseg.common.download import DownloadError, download, file_digest
+from samseg.common.errors import WeightsError, suggestion
+from samseg.common.files import written_whole
+from samseg.common.hub import refusal
 from samseg.encoders.encoder import TrunkEncoder
 from samseg.encoders.registry import ROWS, WeightsFile
 from samseg.encoders.weights import Contents, contents, read_checkpoint, trunk_state
-from samseg.errors import WeightsError, suggestion
-from samseg.files import written_whole
-from samseg.hub import refusal
 
 PUBLISHED = ("sa-1b", "imagenet")  # "imagenet" is what SMP and its users ask for by default
 HUB_FILE = "model.safetensors"

@@ -12,8 +12,8 @@ class Site:
 
     Attributes:
         module: the module.
-        kind: what the adapter reads there, as `samseg.adapters.adapter` says: "attn.qkv", "attn" or "mlp"; or "input",
-            the trunk itself, whose adapter adds to the input of blocks. That of "attn.qkv" is a linear layer.
+        kind: what the adapter reads there, as `samseg.encoders.adapters.adapter` says: "attn.qkv", a linear layer,
+            "attn" or "mlp"; or "input", the trunk itself, whose adapter adds to the input of blocks.
         width: channels C of the tokens there.
         block: index of the block; -1 for "input".
     """

@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from samseg.common.errors import WeightsError, first_line
 from samseg.encoders.layouts import Layout
 from samseg.encoders.registry import ROWS
 from samseg.encoders.trunk import Trunk
-from samseg.errors import WeightsError, first_line
 
 CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict")  # under which training scripts file the weights
 PICKLED = re.compile("GLOBAL|Unsupported (global|class)")  # in the words of torch's unpickler

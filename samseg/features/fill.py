@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from samseg.common.errors import InputError
+from samseg.common.files import READERS
 from samseg.data.config import DataConfig
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.preprocess import fitted, network_input, scaled
 from samseg.data.sources import Source
 from samseg.data.views import seen
 from samseg.data.workers import in_workers
-from samseg.errors import InputError
 from samseg.features.store import FeatureStore
-from samseg.files import READERS
 from samseg.models.cached import on_taps
 from samseg.models.pretrained import digest
 

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from samseg.common.errors import InputError
+from samseg.common.files import READERS, WriteError, written_whole
 from samseg.data.sources import Source
-from samseg.errors import InputError
-from samseg.files import READERS, WriteError, written_whole
 
 FORMAT = 1  # to be raised when the same recipe gives other numbers, or the files are laid out otherwise
 DTYPES = ("float16", "bfloat16", "float32")

@@ -8,10 +8,10 @@ import cv2
 import torch
 from tqdm import tqdm
 
+from samseg.common.errors import InputError
+from samseg.common.files import WriteError
+from samseg.common.machine import memory_bytes
 from samseg.data.formats.images import image_shape
-from samseg.errors import InputError
-from samseg.files import WriteError
-from samseg.machine import memory_bytes
 
 LEGEND = "legend.png"  # lies in every folder of class maps, and says that it is one
 LEAST_BYTES = 8  # a pixel: three bands, the picture of them, a class and a border

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from samseg.common.errors import InputError
 from samseg.data.config import split_images
 from samseg.data.formats.images import SUFFIXES
-from samseg.errors import InputError
 from samseg.runs.folder import is_run, newest_run
 from samseg.runs.hub.pull import hub_name
 from samseg.runs.load import run_config_of

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from samseg.common.errors import InputError
+from samseg.common.machine import cpu_has_bfloat16
 from samseg.data.config import DataConfig
 from samseg.data.raster import Raster, cut
 from samseg.encoders.encoder import trunk_of
-from samseg.errors import InputError
-from samseg.machine import cpu_has_bfloat16
 from samseg.predict.rows import AUTOCAST, likeliest, predict_logits
 
 PRECISIONS = ("fp32", "bf16", "auto")

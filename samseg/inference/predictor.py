@@ -8,13 +8,13 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from samseg.config.schema import RunConfig
+from samseg.common.errors import InputError
 from samseg.data.formats.images import read_image
 from samseg.data.raster import Raster, as_raster
-from samseg.errors import InputError
 from samseg.inference.precision import check_precision, fastest
 from samseg.predict.rows import AUTOCAST, likeliest, predict_rows
 from samseg.predict.tta import check_tta
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.load import load_run
 
 AnyImage = Raster | np.ndarray | Image.Image | str | Path

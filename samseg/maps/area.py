@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import shapely
 
+from samseg.common.errors import InputError
 from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.formats.vectors import Burner, read_areas
-from samseg.errors import InputError
 from samseg.maps.options import MapOptions
 from samseg.maps.parts.plan import Box
 

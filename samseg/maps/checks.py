@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from samseg.common.errors import InputError
 from samseg.data.config import DataConfig, split_images
 from samseg.data.formats.georaster import RasterFile
 from samseg.data.preprocess import check_pixels
 from samseg.data.scale import ranges
-from samseg.errors import InputError
 from samseg.inference.each import check_stems
 from samseg.maps.options import MapOptions
 from samseg.maps.parts.plan import Box

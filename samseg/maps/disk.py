@@ -10,9 +10,9 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
+from samseg.common.errors import InputError
+from samseg.common.files import written_whole
 from samseg.data.formats.georaster import gdal
-from samseg.errors import InputError
-from samseg.files import written_whole
 from samseg.inference.each import output_folder
 from samseg.maps.options import OVERLAY_PX
 from samseg.maps.parts.plan import MapPlan

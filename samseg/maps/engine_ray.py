@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from samseg.errors import InputError
-from samseg.inference.batch import predict_images
+from samseg.common.errors import InputError
+from samseg.common.machine import keep_freed_memory
 from samseg.inference.each import check_names
+from samseg.inference.photos import predict_images
 from samseg.inference.predictor import Predictor
-from samseg.machine import keep_freed_memory
 from samseg.maps.checks import check_inputs
 from samseg.maps.disk import writing
 from samseg.maps.options import MapOptions

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 
 STORED = "uint8", "float16"  # ways of storing probabilities
 FORMATS = {"gpkg": "GPKG", "geojson": "GeoJSON", "fgb": "FlatGeobuf", "parquet": "Parquet"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from samseg.common.errors import InputError
+from samseg.common.files import sweep
 from samseg.data.formats.georaster import RasterFile, gdal
-from samseg.errors import InputError
-from samseg.files import sweep
 from samseg.maps.disk import written
 from samseg.maps.options import OVERLAY_PX, MapOptions
 from samseg.maps.parts.store import PartStore

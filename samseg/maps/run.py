@@ -11,15 +11,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from samseg.common.errors import InputError
+from samseg.common.files import WriteError
+from samseg.common.machine import return_freed_memory
 from samseg.data.config import DataConfig
 from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.preprocess import tile_view
 from samseg.data.scale import chosen_bands
-from samseg.errors import InputError
-from samseg.files import WriteError
 from samseg.inference.each import output_folder
 from samseg.inference.predictor import Predictor
-from samseg.machine import return_freed_memory
 from samseg.maps.area import wanted
 from samseg.maps.checks import check_inputs, check_resolution, check_values, share_of_data
 from samseg.maps.disk import bytes_wanted, check_space, writing

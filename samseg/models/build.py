@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from samseg.adapters.insert import adaptable_encoders, add_adapter
-from samseg.errors import ConfigError
+from samseg.common.errors import ConfigError
+from samseg.encoders.adapters.insert import adaptable_encoders, add_adapter
 from samseg.models.config import ModelConfig
 from samseg.models.parts import freeze_encoder
 from samseg.models.pretrained import Base, base_of, pretrained_tensors

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from samseg.common.errors import ConfigError
 from samseg.encoders import ROWS
 from samseg.encoders.encoder import trunk_of
-from samseg.errors import ConfigError
 
 
 def on_taps(model: nn.Module, image_size: int) -> nn.Module:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samseg.adapters.methods import complete_adapter
-from samseg.errors import ConfigError
+from samseg.common.errors import ConfigError
+from samseg.encoders.adapters.methods import complete_adapter
 
 
 @dataclass

@@ -3,10 +3,10 @@
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from samseg.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
+from samseg.common.errors import ConfigError
 from samseg.encoders import ROWS
+from samseg.encoders.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
 from samseg.encoders.encoder import trunk_of
-from samseg.errors import ConfigError
 
 POSITIONS = ("pos_embed", "rel_pos", "attention_biases")
 

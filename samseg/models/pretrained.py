@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from samseg.errors import WeightsError
+from samseg.common.errors import WeightsError
 from samseg.models.parts import pretrained_part
 
 WEIGHTS, DIGEST = "base", "base_sha256"  # in a checkpoint's metadata

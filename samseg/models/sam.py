@@ -13,10 +13,10 @@ import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
+from samseg.common.errors import ConfigError, WeightsError, suggestion
 from samseg.encoders.fetch import PUBLISHED, fetch
 from samseg.encoders.registry import ROWS
 from samseg.encoders.weights import listed, read_checkpoint, trunk_state, variant_of
-from samseg.errors import ConfigError, WeightsError, suggestion
 from samseg.models.sam_hq import MaskDecoderHQ
 from samseg.models.sam_names import POSITIONS, SHARED_POSITIONS, transformers_name
 

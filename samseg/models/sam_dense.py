@@ -16,11 +16,11 @@ from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from torch import Tensor, nn
 
+from samseg.common.errors import ConfigError
 from samseg.encoders import ROWS
 from samseg.encoders.encoder import TrunkEncoder
 from samseg.encoders.fetch import load_sam_weights
 from samseg.encoders.norm import LayerNorm2d
-from samseg.errors import ConfigError
 from samseg.models.class_tokens import ClassTokens, class_logits, enlarged, product
 from samseg.models.sam import EMBEDDING, STRIDE, NoMaskDecoder, SamState, sam_state
 

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from samseg.adapters.insert import adapter_name, can_be_merged, merge_adapter
+from samseg.common.errors import InputError
+from samseg.common.files import written_whole
+from samseg.encoders.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.encoders.registry import MEAN, STD
-from samseg.errors import InputError
-from samseg.files import written_whole
 from samseg.models.sam_hq import MaskDecoderHQ
 from samseg.models.sam_names import POSITIONS, SHARED_POSITIONS, transformers_name
 

@@ -9,11 +9,11 @@ import timm
 from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
+from samseg.common.errors import ConfigError, WeightsError, did_you_mean, suggestion
+from samseg.common.hub import refusal
 from samseg.encoders import ROWS
 from samseg.encoders.fetch import PUBLISHED, WAYS_OUT, fetch, load_sam_weights
 from samseg.encoders.weights import read_checkpoint
-from samseg.errors import ConfigError, WeightsError, did_you_mean, suggestion
-from samseg.hub import refusal
 from samseg.models.sam_dense import SamSegmenter
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING | {"sam": SamSegmenter}

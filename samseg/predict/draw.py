@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from samseg.errors import InputError
-from samseg.files import write_bytes
+from samseg.common.errors import InputError
+from samseg.common.files import write_bytes
 
 RGB = tuple[int, int, int]
 OPACITY = 0.45  # of the tint over a class's area; its border is opaque

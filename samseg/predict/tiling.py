@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samseg.errors import require
+from samseg.common.errors import require
 
 FLIPS = ((), (3,), (2,), (2, 3))  # axes of (B, C, H, W) that are mirrored
 WAYS = {

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from samseg.config.load import task_of
-from samseg.config.schema import RunConfig
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.report.page import Page
 from samseg.report.run import LEFT_OUT, as_text, curves, read_history, read_metrics, score, table, write_page
+from samseg.runs.config.load import task_of
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.facts import load_split, splits_of
 from samseg.runs.folder import flat, read_run_config
 from samseg.tasks.sections import Section, Table

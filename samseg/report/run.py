@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from samseg.config.load import task_of, to_yaml
-from samseg.config.schema import RunConfig
-from samseg.errors import InputError
-from samseg.files import written_whole
+from samseg.common.errors import InputError
+from samseg.common.files import written_whole
 from samseg.report.page import Page, render
+from samseg.runs.config.load import task_of, to_yaml
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.facts import EVALUATED, load_facts, load_split, splits_of
 from samseg.runs.folder import CONFIG, HISTORY, METRICS, REPORT, flat, read_run_config
 from samseg.tasks import Task

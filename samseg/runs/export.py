@@ -13,14 +13,14 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from samseg.adapters.insert import adapter_name, can_be_merged, merge_adapter
-from samseg.config.load import task_of
-from samseg.config.schema import RunConfig
-from samseg.errors import InputError
-from samseg.files import refusals_named, write_bytes, written_whole
+from samseg.common.errors import InputError
+from samseg.common.files import refusals_named, write_bytes, written_whole
+from samseg.encoders.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.models.promptable.decoder_lora import merge_attention
 from samseg.models.promptable.model import PromptableModel
 from samseg.models.sam_save import save_sam, save_transformers
+from samseg.runs.config.load import task_of
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.hub.pull import outputs_folder
 from samseg.runs.load import load_run
 from samseg.runs.portable import portable_yaml

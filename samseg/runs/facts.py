@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from samseg.errors import InputError
-from samseg.files import written_whole
+from samseg.common.errors import InputError
+from samseg.common.files import written_whole
 from samseg.runs.folder import FACTS, details_file
 from samseg.runs.state import write_json
 from samseg.tasks.sections import Gallery, Picture, Table, Text

@@ -8,12 +8,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from samseg.config.load import run_config, save_config
-from samseg.config.schema import RunConfig
-from samseg.config.typed_yaml import parse_yaml, read_text
+from samseg.common.errors import ConfigError, InputError
+from samseg.common.files import refusals_named, sweep, written_whole
 from samseg.data.config import PERCENTILE
-from samseg.errors import ConfigError, InputError
-from samseg.files import refusals_named, sweep, written_whole
+from samseg.runs.config.load import run_config, save_config
+from samseg.runs.config.schema import RunConfig
+from samseg.runs.config.typed_yaml import parse_yaml, read_text
 from samseg.runs.lock import lock_run
 
 ROOT = Path("runs")  # of runs that are not given a run_dir

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from torch import nn
 
-from samseg.config.load import run_config, task_of
-from samseg.config.schema import RunConfig
-from samseg.errors import InputError, WeightsError
+from samseg.common.errors import InputError, WeightsError
 from samseg.models import pretrained
 from samseg.models.build import Built
+from samseg.runs.config.load import run_config, task_of
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import CONFIG, WEIGHTS, check_config, read_run_config
 from samseg.runs.hub.pull import local_run
 from samseg.runs.tensors import CONFIG_ENTRY, read_metadata, read_weights

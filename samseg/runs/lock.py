@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from samseg.errors import InputError
-from samseg.files import refusals_named
+from samseg.common.errors import InputError
+from samseg.common.files import refusals_named
 
 try:
     import fcntl

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from samseg.config.schema import RunConfig
+from samseg.runs.config.schema import RunConfig
 
 
 def portable_yaml(config: RunConfig) -> str:

@@ -6,10 +6,10 @@ import torch
 from segment_anything.modeling import Sam
 from torch import nn
 
-from samseg.config.schema import RunConfig
+from samseg.common.errors import InputError
 from samseg.encoders.registry import ROWS
-from samseg.errors import InputError
 from samseg.models.sam import build_sam
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import is_run
 from samseg.runs.hub.pull import hub_name
 from samseg.runs.load import load_run

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from samseg.files import Sink
+from samseg.common.files import Sink
 
 MARK = b"\nsha256 "
 LENGTH = len(MARK) + 64

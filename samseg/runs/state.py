@@ -10,9 +10,9 @@ from typing import get_args, get_origin
 import torch
 from torch import Tensor
 
+from samseg.common.errors import ConfigError, InputError, WeightsError
+from samseg.common.files import written_whole
 from samseg.encoders.weights import not_finite, read_torch
-from samseg.errors import ConfigError, InputError, WeightsError
-from samseg.files import written_whole
 from samseg.runs.folder import HISTORY, METRICS, STATE, WEIGHTS, check_config
 from samseg.runs.seal import broken, sealed
 from samseg.runs.tensors import CONFIG_ENTRY, save_weights

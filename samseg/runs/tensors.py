@@ -9,9 +9,9 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from samseg.common.errors import WeightsError
+from samseg.common.files import written_whole
 from samseg.encoders.weights import not_finite
-from samseg.errors import WeightsError
-from samseg.files import written_whole
 from samseg.models.pretrained import digest
 
 CONFIG_ENTRY = "config"  # of the metadata: the run's config.yaml

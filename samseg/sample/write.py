@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.sample.canvas import Canvas
 from samseg.sample.ground import SEASONS
 from samseg.sample.light import photograph

@@ -1,8 +1,8 @@
 """Tasks: what is learnt and how it is scored. One more is one file and one row."""
 
-from samseg.errors import ConfigError, did_you_mean
+from samseg.common.errors import ConfigError, did_you_mean
 from samseg.tasks.promptable.task import PromptableTask
-from samseg.tasks.semantic import SemanticTask
+from samseg.tasks.semantic.task import SemanticTask
 from samseg.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {"semantic": SemanticTask, "promptable": PromptableTask}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.tasks.sections import Table
 
 IOU = 0.5  # at least, of a found and a true object that are one: as SpaceNet scores buildings, and COCO's AP50

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from samseg.common.errors import InputError
 from samseg.data.check.problems import Problem
 from samseg.data.classes import UNKNOWN
 from samseg.data.config import DataConfig, open_source
@@ -13,7 +14,6 @@ from samseg.data.preprocess import shown
 from samseg.data.raster import Raster
 from samseg.data.sources import Source
 from samseg.data.target import class_target
-from samseg.errors import InputError
 from samseg.predict.draw import RGB, coloured, save_picture
 from samseg.tasks.pictures import GAP, WIDTH, Titled, page
 

@@ -10,8 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from samseg.common.errors import InputError
 from samseg.data.config import DataConfig
-from samseg.errors import InputError
 from samseg.models.build import Built
 from samseg.models.config import ModelConfig
 from samseg.tasks.matching import OBJECTS, section

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from samseg.config.load import task_of
-from samseg.config.schema import RunConfig
-from samseg.errors import ConfigError, InputError
+from samseg.common.errors import ConfigError, InputError
 from samseg.models.parts import checkpoint_gradients, parameter_groups
+from samseg.runs.config.load import task_of
+from samseg.runs.config.schema import RunConfig
 from samseg.training.trainer import group_settings
 
 AUTO = "auto"

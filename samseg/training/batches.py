@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
-from samseg.errors import ConfigError
+from samseg.common.errors import ConfigError
 
 
 def epoch_seed(seed: int, epoch: int, rank: int = 0, step: int = 0) -> int:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import torch
 from safetensors import SafetensorError
 
-from samseg.config.schema import RunConfig, TrainConfig
-from samseg.errors import ConfigError, InputError
-from samseg.files import WriteError
-from samseg.machine import memory_bytes
+from samseg.common.errors import ConfigError, InputError
+from samseg.common.files import WriteError
+from samseg.common.machine import memory_bytes
+from samseg.runs.config.schema import RunConfig, TrainConfig
 
 
 @contextmanager

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from samseg.config.load import task_of
-from samseg.config.schema import RunConfig
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.config import PERCENTILE
 from samseg.data.scale import measured_scale
-from samseg.errors import ConfigError, InputError
+from samseg.runs.config.load import task_of
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import earlier_run, read_run_config, sweep_saves
 from samseg.runs.lock import lock_run
 from samseg.runs.state import RunState, load_state

@@ -16,10 +16,10 @@ from accelerate.utils import broadcast, broadcast_object_list
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from samseg.config.schema import TrainConfig
+from samseg.common.errors import ConfigError, InputError
+from samseg.common.machine import keep_freed_memory
 from samseg.data.workers import single_threaded
-from samseg.errors import ConfigError, InputError
-from samseg.machine import keep_freed_memory
+from samseg.runs.config.schema import TrainConfig
 
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1  # Linux' sys/prctl.h

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch.utils.data import Subset
 
-from samseg.config.schema import RunConfig
 from samseg.report.run import duration
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import SAMPLES
-from samseg.training.evaluation import evaluate
+from samseg.tasks.evaluate import evaluate
 from samseg.training.failures import mendable_errors
 from samseg.training.machine import peak_memory
 from samseg.training.prepare import prepare

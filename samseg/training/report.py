@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samseg.files import write_bytes
+from samseg.common.files import write_bytes
 from samseg.runs.state import RunState
 from samseg.tasks import Task
 from samseg.tasks.task import Figures

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from samseg.config.schema import RunConfig
 from samseg.report.run import write_report
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.facts import save_facts
 from samseg.runs.folder import CONFIG, CURVES, PICTURES, SAMPLES, STATE, WEIGHTS, discard_unless_begun, new_run
 from samseg.runs.state import RunState

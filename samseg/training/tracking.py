@@ -7,8 +7,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from samseg.config.schema import RunConfig
-from samseg.errors import InputError, first_line
+from samseg.common.errors import InputError, first_line
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import WEIGHTS, flat
 from samseg.runs.state import RunState
 from samseg.tasks import Task

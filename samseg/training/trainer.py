@@ -15,23 +15,23 @@ from torch.distributed.checkpoint import state_dict as gathered
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from samseg.adapters.auxiliary import auxiliary_losses
-from samseg.config.load import task_of
-from samseg.config.schema import RunConfig, TrainConfig
+from samseg.common.errors import Terminated
 from samseg.data.workers import in_workers
-from samseg.errors import Terminated
+from samseg.encoders.adapters.auxiliary import auxiliary_losses
 from samseg.features.fill import with_features
 from samseg.features.store import cache_folder
 from samseg.models.parts import checkpoint_gradients, count_parameters, learns_statistics, parameter_groups
 from samseg.models.pretrained import load_trained, trained_part
 from samseg.predict.draw import save_picture
+from samseg.runs.config.load import task_of
+from samseg.runs.config.schema import RunConfig, TrainConfig
 from samseg.runs.facts import save_split
 from samseg.runs.folder import CURVES, PICTURES, STATE
 from samseg.runs.load import rebuild
 from samseg.runs.state import RunState
+from samseg.tasks.evaluate import evaluate
 from samseg.tasks.task import Details, Figures, Metrics
 from samseg.training.batches import EpochBatches, epoch_seed
-from samseg.training.evaluation import evaluate
 from samseg.training.failures import check_finite, mendable_errors
 from samseg.training.processes import any_process, whole_on_each
 from samseg.training.progress import Progress

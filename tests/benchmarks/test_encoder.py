@@ -6,8 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import peers
 from benchmarks.encoder import as_table, compare
 from benchmarks.table import encoder_table, gflop
+from samseg.common.errors import InputError
 from samseg.encoders.registry import ROWS
-from samseg.errors import InputError
 from tests.encoders.reference import segment_anything_encoder
 
 

@@ -12,9 +12,9 @@ import yaml
 
 from samseg.cli.exit_codes import run
 from samseg.cli.main import COMMANDS
-from samseg.config.load import load_config
-from samseg.config.schema import RunConfig
-from samseg.config.shipped import find_config, shipped
+from samseg.runs.config.load import load_config
+from samseg.runs.config.schema import RunConfig
+from samseg.runs.config.shipped import find_config, shipped
 from samseg.runs.export import FORMATS
 
 REPOSITORY = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from samseg.inference import each
-from samseg.inference.oneshot_files import read_reference
+from samseg.inference.oneshot.files import read_reference
 from tests.encoders.conftest import SMALL
 from tests.models.sam_reference import picture, sam_like
 

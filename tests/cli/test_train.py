@@ -20,8 +20,8 @@ import torch
 from benchmarks.victims import alive
 from samseg.cli.main import main
 from samseg.cli.train import prepare_sample
-from samseg.config.load import load_config
-from samseg.errors import InputError, Terminated
+from samseg.common.errors import InputError, Terminated
+from samseg.runs.config.load import load_config
 from samseg.runs.facts import load_split
 from samseg.runs.state import RunState, load_state
 from samseg.training import trainer

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from samseg.common.errors import ConfigError
 from samseg.data.augment import REFUSED, TRANSFORMS, augmentation
 from samseg.data.config import DataConfig
-from samseg.errors import ConfigError
 from tests.data.arrays import training_item
 
 RNG = np.random.default_rng(0)

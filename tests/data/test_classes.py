@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.classes import IGNORE_INDEX, parse_classes
-from samseg.errors import ConfigError, InputError
 
 RNG = np.random.default_rng(0)
 

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.raster import Raster
 from samseg.data.workers import in_workers
-from samseg.errors import ConfigError, InputError
 from tests.conftest import SHARED
 from tests.data.arrays import ArraySource, RawTarget, training_item
 from tests.data.conftest import dataset_of, write_pair

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.config import DataConfig, complete_data
 from samseg.data.preprocess import network_view, resize_to_image, resized_shape, shown, tile_view, valid_pixels
 from samseg.data.raster import Raster, as_raster
-from samseg.errors import ConfigError, InputError
 from tests.data.arrays import training_item
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

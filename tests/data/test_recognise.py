@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from samseg.config.load import load_config
-from samseg.config.shipped import shipped_config
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig, open_source
 from samseg.data.recognise import recognise
 from samseg.data.target import class_target
+from samseg.runs.config.load import load_config
+from samseg.runs.config.shipped import shipped_config
 from tests.conftest import TINY
 from tests.data import exports
 

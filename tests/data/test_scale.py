@@ -7,10 +7,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.check.dataset import check_dataset
 from samseg.data.config import MEAN, STD, DataConfig, complete_data
 from samseg.data.scale import measured_scale
-from samseg.errors import ConfigError, InputError
 
 
 def write(root: Path, split: str, name: str, pixels: np.ndarray, nodata: str | None = None) -> None:

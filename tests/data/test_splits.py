@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.config import DataConfig, complete_data, open_source, split_images
 from samseg.data.splits import drawn
-from samseg.errors import ConfigError, InputError
 
 SHARES = [0.7, 0.15, 0.15]
 NAMES = [f"patient{number % 40:02d}_{number:03d}" for number in range(400)]

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from samseg.config.load import load_config
 from samseg.data.views import VIEWS, drawn_view, seen
+from samseg.runs.config.load import load_config
 from tests.data.conftest import dataset_of
 
 PICTURE = np.arange(6).reshape(2, 3)

@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from samseg.config.load import load_config
+from samseg.common.errors import InputError
 from samseg.data.formats.images import read_image
 from samseg.demo.classes import answer, blended, difference_map, legend, values
 from samseg.demo.clicks import BOX, NEGATIVE, POSITIVE, Clicks
 from samseg.demo.uploads import as_picture, read_upload
-from samseg.errors import InputError
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
+from samseg.runs.config.load import load_config
 
 
 @pytest.fixture

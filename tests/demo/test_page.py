@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from samseg.config.load import load_config, save_config
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.models.build import build_model
 from samseg.models.sam import empty_sam
+from samseg.runs.config.load import load_config, save_config
 from samseg.runs.tensors import save_weights
 
 httpx = pytest.importorskip("httpx")

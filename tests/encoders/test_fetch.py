@@ -10,15 +10,14 @@ from huggingface_hub import constants
 from safetensors.torch import save, save_file
 
 import samseg
+from samseg.common.errors import WeightsError
 from samseg.encoders import fetch as fetching
 from samseg.encoders.fetch import fetch, find, put, weights_folder
 from samseg.encoders.registry import ROWS, WeightsFile
-from samseg.errors import WeightsError
-
-from ..file_server import serving
-from ..hub_server import TOKEN, hub
-from .conftest import SMALL, SMALL_ARGUMENTS
-from .reference import relative_error, segment_anything_encoder
+from tests.encoders.conftest import SMALL, SMALL_ARGUMENTS
+from tests.encoders.reference import relative_error, segment_anything_encoder
+from tests.file_server import serving
+from tests.hub_server import TOKEN, hub
 
 HUB, MIRROR = "/someone/sam/resolve/main/model.safetensors", "/sam_vit_small.pth"
 

@@ -5,10 +5,10 @@ import torch
 import yaml
 
 import samseg
-from samseg.adapters.insert import adapter_parameters
+from samseg.common.errors import ConfigError, WeightsError
 from samseg.encoders import ROWS
+from samseg.encoders.adapters.insert import adapter_parameters
 from samseg.encoders.weights import contents, variant_of
-from samseg.errors import ConfigError, WeightsError
 from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
 from samseg.runs.export import export
 from samseg.runs.load import load_run

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import samseg
+from samseg.common.errors import WeightsError
 from samseg.encoders.registry import ROWS
-from samseg.errors import WeightsError
 from tests.encoders.conftest import SMALL, SMALL_ARGUMENTS
 from tests.encoders.reference import randomise, relative_error, segment_anything_encoder, timm_encoder
 

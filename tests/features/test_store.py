@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from samseg.common.errors import InputError
 from samseg.data.sources.folders import FolderSource
-from samseg.errors import InputError
 from samseg.features.store import DAY_S, FeatureStore, cache_folder
 from tests.processes import first_line, kill, start
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
+from samseg.common.errors import InputError
 from samseg.data.raster import Raster
-from samseg.errors import InputError
 from samseg.inference import precision
-from samseg.inference.object_files import ObjectFinder
-from samseg.inference.objects import by_components
+from samseg.inference.objects.files import ObjectFinder
+from samseg.inference.objects.find import by_components
 from samseg.inference.predictor import Predictor
-from tests.inference.test_object_files import promptable
+from tests.inference.objects.test_files import promptable
 from tests.random_run import write_run
 
 

@@ -8,9 +8,9 @@ from PIL import Image
 from torch import nn
 
 import samseg
+from samseg.common.errors import InputError
 from samseg.data.config import DataConfig
 from samseg.data.preprocess import normalised
-from samseg.errors import InputError
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import predict_logits, predict_rows
 from tests.random_run import CLASSES, write_run

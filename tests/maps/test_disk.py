@@ -9,8 +9,8 @@ import pytest
 import rasterio
 from PIL import Image
 
-from samseg.errors import InputError
-from samseg.files import WriteError
+from samseg.common.errors import InputError
+from samseg.common.files import WriteError
 from samseg.maps.disk import ROOM, bytes_wanted, written
 from samseg.maps.options import MapOptions, PolygonOptions
 from samseg.maps.run import infer_map

@@ -13,8 +13,8 @@ import rasterio
 import ray
 from PIL import Image
 
-from samseg import machine
-from samseg.errors import InputError
+from samseg.common import machine
+from samseg.common.errors import InputError
 from samseg.inference.predictor import Predictor
 from samseg.maps.engine_ray import infer_on_ray
 from samseg.maps.options import MapOptions

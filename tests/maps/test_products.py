@@ -13,7 +13,7 @@ import pyogrio
 import pytest
 import rasterio
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.maps.merge import merge
 from samseg.maps.options import MapOptions, PolygonOptions
 from samseg.maps.products import Products

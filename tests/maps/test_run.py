@@ -10,7 +10,7 @@ from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
-from samseg import machine
+from samseg.common import machine
 from samseg.data.raster import Raster
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.inference.predictor import Predictor

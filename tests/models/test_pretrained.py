@@ -8,7 +8,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from samseg.errors import WeightsError
+from samseg.common.errors import WeightsError
 from samseg.models.build import build_model
 from samseg.models.config import ModelConfig
 from samseg.models.pretrained import base_of, digest, load_trained, pretrained_tensors, trained_part

@@ -11,8 +11,8 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from segment_anything.utils.onnx import SamOnnxModel
 
 import samseg
+from samseg.common.errors import ConfigError, InputError, WeightsError
 from samseg.encoders.tinyvit import TinyViT
-from samseg.errors import ConfigError, InputError, WeightsError
 from samseg.models.sam_names import transformers_name
 from tests.conftest import SHARED
 from tests.encoders.conftest import SMALL

@@ -5,8 +5,8 @@ import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 
 import samseg
+from samseg.common.errors import ConfigError, WeightsError
 from samseg.encoders.registry import ROWS
-from samseg.errors import ConfigError, WeightsError
 from samseg.models.cached import TapModel
 from samseg.models.parts import count_parameters, learns_statistics, parameter_groups
 from samseg.models.sam import empty_sam

@@ -6,7 +6,7 @@ import torch
 from timm.optim import param_groups_layer_decay
 
 import samseg
-from samseg.errors import ConfigError, WeightsError
+from samseg.common.errors import ConfigError, WeightsError
 from samseg.models.build import build_model
 from samseg.models.config import ModelConfig
 from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.predict.draw import legend, overlay, palette, save_class_map, save_picture
 
 

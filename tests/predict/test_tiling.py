@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.predict.tiling import TilePlan, blended_rows
 
 TILE = 16

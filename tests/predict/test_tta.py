@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from samseg.common.errors import ConfigError
 from samseg.data.config import DataConfig
-from samseg.errors import ConfigError
+from samseg.evaluation.evaluate_run import evaluate_run
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import predict_logits
-from samseg.training.evaluation import evaluate_run
 from tests.random_run import CLASSES, write_run
 
 

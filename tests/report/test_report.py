@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from samseg.config.load import load_config
-from samseg.errors import InputError
+from samseg.common.errors import InputError
+from samseg.evaluation.evaluate_run import evaluate_run
 from samseg.report.compare import write_comparison
 from samseg.report.run import write_report
+from samseg.runs.config.load import load_config
 from samseg.runs.facts import load_split, save_split, splits_of
-from samseg.training.evaluation import evaluate_run
 from samseg.training.run import train
 from tests.conftest import TINY
 

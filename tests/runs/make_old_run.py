@@ -84,9 +84,9 @@ def write_base(path: Path) -> None:
 def main(out: Path) -> None:
     import tests.encoders.conftest  # noqa: F401 (registers sam-vit_small)
     from samseg.checkpoint import save_weights
-    from samseg.config import load_config
+    from samseg.evaluation.evaluate_run import evaluate_run
     from samseg.inference.predictor import Predictor
-    from samseg.training.evaluation import evaluate_run
+    from samseg.runs.config import load_config
     from samseg.training.run import train
 
     write_scenes(Path("data"))

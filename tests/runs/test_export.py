@@ -13,14 +13,14 @@ import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
 
-from samseg.adapters.insert import adapter_parameters, is_adapter_tensor
-from samseg.adapters.methods import METHODS
-from samseg.config.load import save_config
-from samseg.errors import InputError, WeightsError
+from samseg.common.errors import InputError, WeightsError
+from samseg.encoders.adapters.insert import adapter_parameters, is_adapter_tensor
+from samseg.encoders.adapters.methods import METHODS
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
 from samseg.models.config import ModelConfig
 from samseg.models.pretrained import trained_part
+from samseg.runs.config.load import save_config
 from samseg.runs.export import EXTRA, export, plain
 from samseg.runs.folder import WEIGHTS, read_run_config
 from samseg.runs.load import load_run

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from samseg.config.load import load_config
-from samseg.config.schema import RunConfig
-from samseg.errors import ConfigError, InputError
+from samseg.common.errors import ConfigError, InputError
 from samseg.runs import folder as runs_folder
+from samseg.runs.config.load import load_config
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import STATE, discard_unless_begun, earlier_run, read_run_config, sweep_saves
 from tests.processes import start
 

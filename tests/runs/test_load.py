@@ -3,9 +3,9 @@ import os
 import pytest
 import torch
 
-from samseg.config.load import load_config, save_config
-from samseg.errors import InputError, WeightsError
+from samseg.common.errors import InputError, WeightsError
 from samseg.models.build import build_model
+from samseg.runs.config.load import load_config, save_config
 from samseg.runs.folder import newest_run
 from samseg.runs.load import load_run
 from samseg.runs.tensors import read_weights, save_weights

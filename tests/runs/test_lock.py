@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.runs.lock import lock_run
 from tests.processes import first_line, kill, start
 

@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from samseg.errors import ConfigError, InputError
+from samseg.common.errors import ConfigError, InputError
 from samseg.runs.state import RunState, load_state
 from tests.faults import flipped, small_disk
 

@@ -4,7 +4,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from samseg.errors import WeightsError
+from samseg.common.errors import WeightsError
 from samseg.runs.tensors import read_weights, save_weights
 from tests.faults import flipped, small_disk
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.sample.write import CLASSES, render_scene, write_sample
 from tests.processes import start, wait_until
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchmetrics.regression import MeanSquaredError
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.models.build import Built, build_model
 from samseg.tasks.pictures import page, spread
 from samseg.tasks.task import Figures, Metrics, Objective, Task

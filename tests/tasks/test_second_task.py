@@ -7,12 +7,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from samseg.config.load import load_config
-from samseg.errors import ConfigError, InputError, Terminated
+from samseg.common.errors import ConfigError, InputError, Terminated
+from samseg.evaluation.evaluate_run import evaluate_run
+from samseg.runs.config.load import load_config
 from samseg.runs.load import load_run
 from samseg.runs.tensors import read_weights
 from samseg.tasks import TASKS
-from samseg.training.evaluation import evaluate_run
 from samseg.training.run import train
 from tests.conftest import TINY
 from tests.tasks.height import HeightTask

@@ -8,11 +8,11 @@ import tifffile
 import yaml
 from PIL import Image
 
-from samseg.config.load import load_config
+from samseg.common.errors import InputError
 from samseg.data.scale import measured_scale
-from samseg.errors import InputError
-from samseg.inference.batch import predict_images
+from samseg.inference.photos import predict_images
 from samseg.inference.predictor import Predictor
+from samseg.runs.config.load import load_config
 from samseg.runs.export import export
 from samseg.runs.folder import read_run_config
 from samseg.runs.load import load_run

@@ -4,10 +4,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from samseg.config.load import load_config
+from samseg.common.errors import ConfigError
 from samseg.data.check.report import Report, SplitReport
-from samseg.errors import ConfigError
-from samseg.tasks import semantic
+from samseg.runs.config.load import load_config
+from samseg.tasks.semantic import task as semantic
 from samseg.training import batch_size
 from samseg.training.batch_size import find_batch_size, largest
 from tests.feigned_gpu import feigned_gpu

@@ -1,6 +1,6 @@
 import pytest
 
-from samseg.errors import ConfigError
+from samseg.common.errors import ConfigError
 from samseg.training.batches import EpochBatches, epoch_seed
 
 

@@ -10,17 +10,17 @@ import yaml
 from accelerate.utils import set_seed
 from PIL import Image
 
-from samseg.config.load import load_config
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.config import open_source
 from samseg.data.preprocess import network_view
 from samseg.data.raster import as_raster
 from samseg.encoders.vit import SamViT
-from samseg.errors import ConfigError, InputError
 from samseg.features import fill
 from samseg.features.fill import feature_store
 from samseg.features.store import cache_folder
 from samseg.models import build
 from samseg.models.build import build_model
+from samseg.runs.config.load import load_config
 from samseg.training.run import train
 from samseg.training.trainer import Trainer
 from tests.conftest import TINY

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.config.load import load_config
-from samseg.errors import ConfigError, InputError
+from samseg.common.errors import ConfigError, InputError
+from samseg.runs.config.load import load_config
 from samseg.runs.state import load_state
 from samseg.training.run import train
 

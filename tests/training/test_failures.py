@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from samseg.config.schema import TrainConfig
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.workers import in_workers
-from samseg.errors import ConfigError, InputError
+from samseg.runs.config.schema import TrainConfig
 from samseg.runs.state import RunState
 from samseg.training.failures import check_finite, mendable_errors
 from samseg.training.processes import too_few

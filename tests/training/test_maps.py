@@ -9,8 +9,8 @@ import yaml
 
 pytest.importorskip("rasterio")
 
-from samseg.config.load import load_config
 from samseg.data.formats.georaster import RasterFile, gdal
+from samseg.runs.config.load import load_config
 from samseg.training.run import train
 from tests.conftest import TINY
 from tests.data.sources.test_maps import box, write_labels

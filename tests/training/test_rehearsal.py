@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.config.load import load_config, task_of
 from samseg.predict.draw import IGNORED, palette
+from samseg.runs.config.load import load_config, task_of
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from samseg.tasks.semantic import SemanticTask
+from samseg.tasks.semantic.task import SemanticTask
 from samseg.training.report import draw_curves
 
 

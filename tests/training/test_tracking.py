@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from samseg.config.load import load_config
-from samseg.errors import ConfigError, InputError, Terminated
+from samseg.common.errors import ConfigError, InputError, Terminated
+from samseg.runs.config.load import load_config
 from samseg.runs.state import load_state
 from samseg.training import trainer
 from samseg.training.run import train

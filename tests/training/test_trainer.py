@@ -14,13 +14,13 @@ import torch
 from accelerate.utils import set_seed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from samseg import files
-from samseg.adapters.insert import is_adapter_tensor
-from samseg.config.load import load_config, task_of
-from samseg.errors import ConfigError, InputError, Terminated, WeightsError
+from samseg.common import files
+from samseg.common.errors import ConfigError, InputError, Terminated, WeightsError
+from samseg.encoders.adapters.insert import is_adapter_tensor
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
 from samseg.predict import rows
+from samseg.runs.config.load import load_config, task_of
 from samseg.runs.load import load_run
 from samseg.runs.state import load_state
 from samseg.training import trainer
@@ -399,10 +399,10 @@ def test_the_balance_loss_is_part_of_the_loss_at_any_accumulation(trained, monke
     def loss(*overrides):
         return float(history(trained(*settings, *overrides))[0]["loss"])
 
-    monkeypatch.setattr("samseg.adapters.conv_lora.BALANCE", 0.0)
+    monkeypatch.setattr("samseg.encoders.adapters.conv_lora.BALANCE", 0.0)
     without = loss(), loss("train.accumulate=3")
-    monkeypatch.setattr("samseg.adapters.conv_lora.BALANCE", 1.0)
-    monkeypatch.setattr("samseg.adapters.conv_lora._cv_squared", lambda x: x.sum() * 0 + 1 / 24)
+    monkeypatch.setattr("samseg.encoders.adapters.conv_lora.BALANCE", 1.0)
+    monkeypatch.setattr("samseg.encoders.adapters.conv_lora._cv_squared", lambda x: x.sum() * 0 + 1 / 24)
     assert loss() - without[0] == pytest.approx(5 / 12, abs=1e-4)
     assert loss("train.accumulate=3") - without[1] == pytest.approx(5 / 12, abs=1e-4)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from samseg.common.errors import InputError
 from samseg.data.check.problems import DataProblems, Problem, look_at_all
 from samseg.data.check.report import Report, Size, SplitReport
 from samseg.data.classes import IGNORE_INDEX
@@ -15,7 +16,6 @@ from samseg.data.dataset import read_pair, without_data
 from samseg.data.preprocess import check_pixels, valid_pixels
 from samseg.data.sources import Source
 from samseg.data.target import ClassTarget, class_target
-from samseg.errors import InputError
 
 
 @dataclass

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
+from samseg.common.errors import InputError
+from samseg.common.files import READERS
 from samseg.data.config import DataConfig, open_source
 from samseg.data.sources import Source
 from samseg.data.sources.files import some
-from samseg.errors import InputError
-from samseg.files import READERS
 
 T = TypeVar("T")
 NAMED = 5  # so many further problems are told

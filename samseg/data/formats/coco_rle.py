@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 
 LETTERS = 7  # at most, of a number in compressed counts: 35 bits
 

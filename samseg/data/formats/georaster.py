@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from samseg.common.errors import InputError
 from samseg.data.raster import Raster
-from samseg.errors import InputError
 
 try:
     import rasterio

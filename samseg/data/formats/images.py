@@ -20,10 +20,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from samseg.common.errors import InputError
 from samseg.data.formats import npy, tiff
 from samseg.data.formats.unreadable import what_it_is
 from samseg.data.raster import Raster, Window, as_bands, cut, valid_pixels
-from samseg.errors import InputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 LABELS_ALONE = (".bmp", ".gif", ".npy")  # endings of labels, and of no images

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from samseg.common.errors import InputError
 from samseg.data.raster import Window
-from samseg.errors import InputError
 
 
 def is_npy(path: str | Path) -> bool:

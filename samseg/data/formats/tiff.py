@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
+from samseg.common.errors import InputError
 from samseg.data.raster import Raster, Window, cut, valid_pixels
-from samseg.errors import InputError
 
 WIDTH, HEIGHT, SAMPLES, NODATA = 256, 257, 277, 42113  # tags; the last is GDAL_NODATA, a number as text
 PHOTOMETRY = 262  # a tag, 0: 0 is white

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from samseg.errors import InputError, did_you_mean
+from samseg.common.errors import InputError, did_you_mean
 
 try:
     import pyogrio

@@ -1,5 +1,6 @@
 """Sources: where images and labels come from. One more is one file, one row, and its keys in `DataConfig`."""
 
+from samseg.common.errors import ConfigError, did_you_mean
 from samseg.data.sources.coco import CocoSource
 from samseg.data.sources.folders import FolderSource
 from samseg.data.sources.label_studio import LabelStudioSource
@@ -7,7 +8,6 @@ from samseg.data.sources.labelme import LabelmeSource
 from samseg.data.sources.maps import MapsSource
 from samseg.data.sources.source import Source
 from samseg.data.sources.yolo import YoloSource
-from samseg.errors import ConfigError, did_you_mean
 
 SOURCES: dict[str, type[Source]] = {
     "folders": FolderSource,

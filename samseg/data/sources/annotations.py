@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 
 NOTHING_DRAWN = "of which no pixel lies in the image, so nothing is drawn"  # a remark on an object
 

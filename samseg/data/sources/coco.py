@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
+from samseg.common.errors import InputError
 from samseg.data.formats.coco_rle import as_rle, is_stray
 from samseg.data.formats.images import image_shape
 from samseg.data.raster import Window, cut
@@ -16,7 +17,6 @@ from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
 from samseg.data.sources.files import FileSource, images_in, places, read_json, some
 from samseg.data.sources.places import annotation_files, check_places, files_meant, folder_of_images, name_in, place
 from samseg.data.sources.source import Layout
-from samseg.errors import InputError
 
 Id = int | str  # of images and categories; any JSON would do, but others cannot be told apart
 

@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from samseg.common.errors import InputError
 from samseg.data.formats.images import image_shape, list_images, may_lack_data, read_image
 from samseg.data.raster import Raster, Window
 from samseg.data.sources.places import place
 from samseg.data.sources.source import Source
-from samseg.errors import InputError
 
 NAMED = 3  # so many files are named in an error
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from samseg.common.errors import InputError
 from samseg.data.formats.images import LABELS_ALONE, SUFFIXES, read_label
 from samseg.data.formats.voc_colours import colour
 from samseg.data.sources.folders_config import FoldersConfig
 from samseg.data.sources.places import SPLITS, listed, name_in, place
 from samseg.data.sources.source import Layout
-from samseg.errors import InputError
 
 FOLDERS = (
     ("images", "masks"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from samseg.common.errors import InputError
 from samseg.data.formats.images import LABELS_ALONE, SUFFIXES, image_shape, orientation, read_label
 from samseg.data.formats.voc_colours import numbers
 from samseg.data.raster import Window
@@ -12,7 +13,6 @@ from samseg.data.sources.folder_layouts import recognise_folders
 from samseg.data.sources.folders_config import FoldersConfig, patterns_of
 from samseg.data.sources.places import check_places, normal, place
 from samseg.data.sources.source import Layout
-from samseg.errors import InputError
 
 MOST_OBJECTS = 2**16 - 1  # of an image
 

@@ -9,12 +9,12 @@ from urllib.parse import unquote
 import numpy as np
 from pycocotools import mask as rle
 
+from samseg.common.errors import InputError
 from samseg.data.formats import brush_rle
 from samseg.data.sources.coco import CocoSource
 from samseg.data.sources.files import read_json, some
 from samseg.data.sources.places import annotation_files, check_places, folder_of_images, place
 from samseg.data.sources.source import Layout
-from samseg.errors import InputError
 
 CORNERS = 72  # of the polygon that stands for an ellipse
 

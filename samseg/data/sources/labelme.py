@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from samseg.common.errors import InputError, did_you_mean, require
 from samseg.data.raster import Window, cut
 from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
 from samseg.data.sources.files import FileSource, images_in, places, some
 from samseg.data.sources.places import SPLITS, annotation_files, by_stem, check_places, folder_of_images, normal, place
 from samseg.data.sources.source import Layout
-from samseg.errors import InputError, did_you_mean, require
 
 POINTS = {  # that a shape must have at least; rotation is what some tools call labelme's oriented_rectangle
     **{"polygon": 3, "rectangle": 2, "oriented_rectangle": 4, "rotation": 4, "circle": 2, "mask": 2},

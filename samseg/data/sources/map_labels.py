@@ -12,12 +12,12 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
+from samseg.common.errors import InputError
 from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.formats.vectors import Burner, read_vectors, widened
 from samseg.data.raster import Window
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.data.sources.source import UNLABELLED
-from samseg.errors import InputError
 
 ALL = "object"  # the category of labels whose attribute is not asked for
 RASTERS = (".tif", ".tiff", ".vrt", ".img", ".png", ".jp2")

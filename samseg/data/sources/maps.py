@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from samseg.common.errors import InputError
 from samseg.data.raster import Raster, Window
 from samseg.data.sources.maps_config import SPLITS, MapsConfig, complete_maps
 from samseg.data.sources.source import Georeference, Source
-from samseg.errors import InputError
 
 if TYPE_CHECKING:
     from samseg.data.formats.vectors import Burner

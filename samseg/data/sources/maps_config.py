@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from samseg.errors import ConfigError, did_you_mean
+from samseg.common.errors import ConfigError, did_you_mean
 
 KEYS = ("image", "labels", "area")
 SPLITS = ("train", "val", "test")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.formats.images import list_images
-from samseg.errors import ConfigError, InputError
 
 # How tools call the splits; the first spelling that is there is taken.
 SPELLINGS = {

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from samseg.common.errors import InputError
 from samseg.data.raster import Raster, Window
-from samseg.errors import InputError
 
 UNLABELLED = 2**16 - 1  # in the labels of `named` sources: nobody said what is there
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from samseg.common.errors import InputError
 from samseg.data.formats.images import image_shape, list_images
 from samseg.data.sources.coco import CocoSource
 from samseg.data.sources.files import some
 from samseg.data.sources.places import check_places, normal, place
 from samseg.data.sources.source import Layout
-from samseg.errors import InputError
 
 PLACES = (  # of images and text files
     *(("{split}/images", "{split}/labels"), ("images/{split}", "labels/{split}"), ("images", "labels")),

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from samseg.common.machine import cpu_kind
 from samseg.encoders.ops import reference
 from samseg.encoders.ops.cpu import layers, private, products, windows
 from samseg.encoders.ops.cpu.chunked import chunked_attention
@@ -31,7 +32,6 @@ from samseg.encoders.ops.cpu.flash import WIDTHS
 from samseg.encoders.ops.cpu.fused import fused_attention
 from samseg.encoders.ops.cpu.kinds import KERNELS, Kernels
 from samseg.encoders.ops.folded import folded, folded_attention, position_logits
-from samseg.machine import cpu_kind
 
 PLAIN = Kernels()
 # Of PyTorch's kernels for GPUs. Widths that are no multiple leave its plain formula alone, with all N x N logits.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.predict.tiling import TilePlan
 
 BLOCK = 512  # of the output, pixels a side; parts are made of whole blocks

@@ -16,8 +16,8 @@ from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 from torch import Tensor
 
+from samseg.common.errors import InputError
 from samseg.data.formats.georaster import RasterFile
-from samseg.errors import InputError
 from samseg.maps.disk import written
 from samseg.maps.parts.plan import BLOCK, MapPlan
 from samseg.predict.rows import likeliest

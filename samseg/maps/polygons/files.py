@@ -13,7 +13,7 @@ import pyogrio
 import pyproj
 import shapely
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.maps.disk import written
 from samseg.maps.options import FORMATS, PolygonOptions
 from samseg.maps.polygons.areas import Area

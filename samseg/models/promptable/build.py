@@ -4,10 +4,10 @@ from pathlib import Path
 
 from segmentation_models_pytorch.encoders._utils import patch_first_conv
 
+from samseg.common.errors import ConfigError, WeightsError, did_you_mean
 from samseg.encoders.encoder import TrunkEncoder
 from samseg.encoders.fetch import PUBLISHED, fetch
 from samseg.encoders.weights import trunk_state
-from samseg.errors import ConfigError, WeightsError, did_you_mean
 from samseg.models.build import Built, check_adapter, freeze_and_adapt
 from samseg.models.class_tokens import ClassTokens
 from samseg.models.config import ModelConfig

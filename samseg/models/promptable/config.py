@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from samseg.errors import ConfigError, did_you_mean, require
+from samseg.common.errors import ConfigError, did_you_mean, require
 
 LOSSES = ("dice+bce", "dice+focal")
 

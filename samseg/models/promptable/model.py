@@ -7,8 +7,8 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from samseg.common.errors import InputError
 from samseg.encoders.encoder import TrunkEncoder
-from samseg.errors import InputError
 from samseg.models.class_tokens import ClassTokens, class_logits, enlarged, product
 from samseg.models.promptable.config import PromptConfig
 from samseg.models.promptable.decoder_lora import merge_attention

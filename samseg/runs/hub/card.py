@@ -6,10 +6,10 @@ from typing import Any
 
 from jinja2 import Environment
 
-from samseg.config.load import task_of
-from samseg.config.schema import RunConfig
 from samseg.encoders.registry import ROWS
 from samseg.models.pretrained import DIGEST, WEIGHTS
+from samseg.runs.config.load import task_of
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.facts import load_facts
 from samseg.tasks import Task
 from samseg.tasks.sections import Table, Text

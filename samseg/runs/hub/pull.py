@@ -17,8 +17,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from samseg.errors import InputError
-from samseg.hub import refusal, status_of
+from samseg.common.errors import InputError
+from samseg.common.hub import refusal, status_of
 from samseg.runs.folder import CONFIG, WEIGHTS
 
 PREFIX = "hub:"

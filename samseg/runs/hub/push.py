@@ -8,9 +8,9 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from samseg.config.schema import RunConfig
-from samseg.errors import InputError
-from samseg.hub import LOGIN, status_of
+from samseg.common.errors import InputError
+from samseg.common.hub import LOGIN, status_of
+from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import CONFIG, CURVES, HISTORY, METRICS, WEIGHTS, evaluation_file, read_run_config
 from samseg.runs.hub.card import card
 from samseg.runs.hub.pull import PREFIX, HubName, hub_name

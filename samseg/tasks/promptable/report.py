@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from samseg.common.errors import InputError
 from samseg.data.check.dataset import check_dataset
 from samseg.data.check.problems import DataProblems, Problem, look_at_all
 from samseg.data.check.report import Report
 from samseg.data.config import DataConfig
 from samseg.data.preprocess import fitted_label
 from samseg.data.sources import Source
-from samseg.errors import InputError
 from samseg.models.promptable.simulate import large_enough
 from samseg.tasks.promptable.target import ObjectTarget, object_target, unpacked
 

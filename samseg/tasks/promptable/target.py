@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from samseg.common.errors import InputError
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
 from samseg.data.raster import Window
 from samseg.data.sources import Source
 from samseg.data.target import ClassTarget, class_target
-from samseg.errors import InputError
 
 MOST_OBJECTS = 2**16 - 1  # of an image: number and class together are whole numbers below 2**24, exact in float32
 PACK = 256

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samseg.common.errors import ConfigError
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.preprocess import network_view, shown, shown_input
 from samseg.data.target import check_classes
-from samseg.errors import ConfigError
 from samseg.models.build import Built
 from samseg.models.config import ModelConfig
 from samseg.models.promptable.build import build_promptable

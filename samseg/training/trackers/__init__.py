@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from samseg.errors import ConfigError, InputError, did_you_mean
+from samseg.common.errors import ConfigError, InputError, did_you_mean
 from samseg.training.trackers.mlflow import MLflow
 from samseg.training.trackers.tensorboard import TensorBoard
 from samseg.training.trackers.tracker import Tracker

@@ -8,10 +8,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from samseg.common.errors import InputError
 from samseg.data.classes import parse_classes
 from samseg.data.formats import images
 from samseg.data.formats.images import image_shape, list_images, read_label
-from samseg.errors import InputError
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from samseg.common.errors import InputError
 from samseg.data.formats.images import read_image, read_label
-from samseg.errors import InputError
 
 
 @pytest.mark.parametrize(

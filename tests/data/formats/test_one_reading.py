@@ -11,9 +11,9 @@ from PIL import Image
 pytest.importorskip("rasterio")
 import rasterio
 
+from samseg.common.errors import InputError
 from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.formats.images import image_shape, may_lack_data, read_image, read_label
-from samseg.errors import InputError
 from tests.maps.rasters import NORTH_UP
 
 RNG = np.random.default_rng(0)

@@ -8,11 +8,11 @@ import pycocotools.mask
 import pytest
 from PIL import Image
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.check.dataset import check_dataset
 from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.sources.coco import CocoConfig, CocoSource
 from samseg.data.sources.folders import FolderSource
-from samseg.errors import ConfigError, InputError
 from tests.conftest import SHARED
 from tests.data.sources.contract import SourceContract
 

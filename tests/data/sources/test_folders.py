@@ -9,10 +9,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.dataset import read_pair
 from samseg.data.sources.folders import FoldersConfig, FolderSource
 from samseg.data.target import class_target
-from samseg.errors import ConfigError, InputError
 from tests.data.sources.contract import SourceContract
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from samseg.common.errors import InputError
 from samseg.data.sources.label_studio import LabelStudioConfig, LabelStudioSource
-from samseg.errors import InputError
 from tests.data import exports
 from tests.data.exports import HEIGHT, WIDTH
 from tests.data.exports import label_studio_region as region

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.check.dataset import check_dataset
 from samseg.data.config import DataConfig, complete_data
 from samseg.data.sources.labelme import LabelmeConfig, LabelmeSource
-from samseg.errors import ConfigError, InputError
 from tests.conftest import SHARED
 from tests.data.sources.contract import SourceContract
 

@@ -15,13 +15,13 @@ import shapely
 import yaml
 from rasterio.warp import transform_geom
 
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.check.dataset import check_dataset
 from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.sources.maps import MapsSource
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.data.target import class_target
-from samseg.errors import ConfigError, InputError
 from tests.conftest import TINY
 from tests.data.sources.contract import SourceContract
 from tests.maps.rasters import NORTH_UP, noise, write_raster

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from samseg.common.errors import InputError
 from samseg.data.check.dataset import check_dataset
 from samseg.data.config import DataConfig
-from samseg.errors import InputError
 
 CLASSES = {"ground": 0, "roof": 1}
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from samseg.common.errors import InputError
 from samseg.data.sources.coco import CocoConfig, CocoSource
 from samseg.data.sources.places import files_meant
-from samseg.errors import InputError
 from tests.data import exports
 
 COMPOSED, APART = (unicodedata.normalize(form, "Zürich é.png") for form in ("NFC", "NFD"))

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from samseg.common.errors import InputError
 from samseg.data.check.dataset import check_dataset
 from samseg.data.config import DataConfig, complete_data
 from samseg.data.sources.yolo import YoloConfig, YoloSource
-from samseg.errors import InputError
 from tests.data import exports
 from tests.data.sources.contract import SourceContract
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.maps.parts.store import GRID, SPLIT, PartStore
 from tests.maps.rasters import store
 

@@ -5,11 +5,10 @@ import torch
 from segment_anything import SamPredictor
 
 import samseg
-from samseg.errors import InputError
+from samseg.common.errors import InputError
 from samseg.models.parts import count_parameters
 from samseg.models.promptable.decoder_lora import adapt_attention
-
-from .conftest import SIZE, small
+from tests.models.promptable.conftest import SIZE, small
 
 
 def learnt(model, batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from samseg.errors import InputError, WeightsError
+from samseg.common.errors import InputError, WeightsError
 from samseg.runs.hub.pull import hub_name, local_run, outputs_folder
 from samseg.runs.load import load_run
 from tests.hub_server import COMMIT, TOKEN

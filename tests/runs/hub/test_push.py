@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import samseg
-from samseg.config.load import load_config
 from samseg.encoders import fetch as fetching
 from samseg.models.pretrained import DIGEST
+from samseg.runs.config.load import load_config
 from samseg.runs.hub.card import FOLDERS
 from samseg.runs.hub.pull import _fetched
 from samseg.runs.tensors import read_weights

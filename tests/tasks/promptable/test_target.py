@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from samseg.common.errors import InputError
 from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.dataset import SegmentationDataset
-from samseg.errors import InputError
 from samseg.tasks.promptable.target import components, object_target, unpacked
 
 CLASSES = {"background": 0, "square": 255}

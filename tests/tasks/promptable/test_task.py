@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from samseg.config.load import load_config, task_of
+from samseg.common.errors import ConfigError, InputError, WeightsError
 from samseg.encoders.registry import ROWS
-from samseg.errors import ConfigError, InputError, WeightsError
+from samseg.evaluation.evaluate_run import evaluate_run
 from samseg.inference.predictor import Predictor
 from samseg.models.sam import empty_sam
+from samseg.runs.config.load import load_config, task_of
 from samseg.runs.export import export
 from samseg.runs.load import load_run
-from samseg.training.evaluation import evaluate_run
 from samseg.training.run import train
 from tests.encoders.conftest import SMALL
 from tests.random_run import write_run_of

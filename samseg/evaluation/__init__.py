@@ -1,0 +1,1 @@
+"""A trained run on a split of its data."""

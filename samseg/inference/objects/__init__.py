@@ -1,0 +1,1 @@
+"""Objects of photos: found, scored and written."""

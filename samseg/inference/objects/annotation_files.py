@@ -1,0 +1,194 @@
+"""Objects as the files in which annotation tools keep them: COCO's JSON (which CVAT reads), YOLO's, Label Studio's."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import yaml
+from pycocotools import mask as rle
+
+from samseg.common.errors import InputError
+from samseg.common.files import written_whole
+from samseg.data.formats import brush_rle
+from samseg.inference.objects.find import Objects
+from samseg.predict.draw import palette
+
+MADE_BY = "samseg infer"  # stands at the beginning of what is written: anything else may be somebody's own labels
+BEGINNING = 100  # bytes
+
+
+class AnnotationFiles(Protocol):
+    """The objects of images, in files of one tool.
+
+    Args:
+        out: the folder to write into.
+        images: all that will be added.
+        names: of all classes.
+        background: the class of which there are no objects.
+
+    Raises:
+        InputError: what is in ``out`` would be lost, and no earlier call has written it.
+    """
+
+    def __init__(self, out: Path, images: list[Path], names: list[str], background: int): ...
+
+    def add(self, image: Path, objects: Objects) -> None: ...
+
+    def finish(self) -> None:
+        """Write what holds all images."""
+
+
+class CocoFile:
+    """``annotations.json``: masks as RLE, boxes (x, y, width, height), areas and scores; ids count from 1."""
+
+    def __init__(self, out: Path, images: list[Path], names: list[str], background: int):
+        self._file = out / "annotations.json"
+        _check_ours(self._file)
+        self.content = {
+            "info": {"description": MADE_BY},
+            "images": [],
+            "annotations": [],
+            "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
+        }
+
+    def add(self, image: Path, objects: Objects) -> None:
+        image_id = len(self.content["images"]) + 1
+        height, width = objects.map.shape
+        self.content["images"].append({"id": image_id, "file_name": image.name, "height": height, "width": width})
+        for number, (label, score) in enumerate(zip(objects.classes, objects.scores, strict=True), start=1):
+            encoded = rle.encode(np.asfortranarray(objects.map == number).astype(np.uint8))
+            self.content["annotations"].append(
+                {
+                    "id": len(self.content["annotations"]) + 1,
+                    "image_id": image_id,
+                    "category_id": label + 1,
+                    "iscrowd": 0,
+                    "score": score,
+                    "area": int(rle.area(encoded)),
+                    "bbox": [float(value) for value in rle.toBbox(encoded)],
+                    "segmentation": {"size": [height, width], "counts": encoded["counts"].decode()},
+                }
+            )
+
+    def finish(self) -> None:
+        _write(self._file, json.dumps(self.content))
+
+
+class YoloFolder:
+    """``data.yaml`` and ``labels/STEM.txt``: ``class x1 y1 x2 y2 ...``, a line for each part of an object.
+
+    Outlines go along the edges of pixels, in shares of the image's sides. There is no place for scores and holes.
+    """
+
+    def __init__(self, out: Path, images: list[Path], names: list[str], background: int):
+        self._labels = out / "labels"
+        _check_ours(out / "data.yaml", (self._labels / f"{image.stem}.txt" for image in images))
+        kinds = [label for label in range(len(names)) if label != background]
+        self._numbers = {label: number for number, label in enumerate(kinds)}
+        called = {number: names[label] for label, number in self._numbers.items()}
+        text = yaml.safe_dump({"names": called, "nc": len(called)}, allow_unicode=True)
+        _write(out / "data.yaml", f"# {MADE_BY}\n{text}")
+
+    def add(self, image: Path, objects: Objects) -> None:
+        lines = []
+        height, width = objects.map.shape
+        for number, label in enumerate(objects.classes, start=1):
+            for outline in outlines(objects.map == number):
+                points = (outline / (width, height)).ravel()
+                lines.append(" ".join([str(self._numbers[label]), *(f"{value:.9g}" for value in points)]) + "\n")
+        _write(self._labels / f"{image.stem}.txt", "".join(lines))
+
+    def finish(self) -> None:
+        """Nothing is left to write."""
+
+
+class LabelStudioFile:
+    """``tasks.json``: tasks with predictions of brush strokes, and ``labeling_config.xml``, the interface for them.
+
+    An image is called by its folder and name, as Label Studio serves local files below the folder that holds both.
+    """
+
+    def __init__(self, out: Path, images: list[Path], names: list[str], background: int):
+        self._file = out / "tasks.json"
+        _check_ours(self._file, [out / "labeling_config.xml"])
+        self._names, self._background = names, background
+        self._tasks: list[dict] = []
+
+    def add(self, image: Path, objects: Objects) -> None:
+        height, width = objects.map.shape
+        scores = np.clip(objects.scores, 0, 1).tolist()  # SAM's predicted IoU may be above 1, which is refused
+        result = [
+            {
+                **{"id": f"object-{number}", "type": "brushlabels", "from_name": "tag", "to_name": "image"},
+                **{"original_width": width, "original_height": height, "image_rotation": 0, "score": score},
+                "value": {
+                    **{"format": "rle", "rle": brush_rle.encode(objects.map == number)},
+                    "brushlabels": [self._names[label]],
+                },
+            }
+            for number, (label, score) in enumerate(zip(objects.classes, scores, strict=True), start=1)
+        ]
+        mean = sum(scores) / max(len(scores), 1)
+        where = quote(f"{image.resolve().parent.name}/{image.name}")
+        self._tasks.append(
+            {
+                "predictions": [{"model_version": MADE_BY, "score": mean, "result": result}],
+                "data": {"image": f"/data/local-files/?d={where}"},
+            }
+        )
+
+    def finish(self) -> None:
+        view = ElementTree.Element("View")
+        ElementTree.SubElement(view, "Image", name="image", value="$image", zoom="true")
+        brush = ElementTree.SubElement(view, "BrushLabels", name="tag", toName="image")
+        for index, (name, colour) in enumerate(zip(self._names, palette(len(self._names)), strict=True)):
+            if index != self._background:
+                ElementTree.SubElement(brush, "Label", value=name, background="#{:02x}{:02x}{:02x}".format(*colour))
+        ElementTree.indent(view)
+        _write(self._file, json.dumps(self._tasks))
+        _write(self._file.with_name("labeling_config.xml"), ElementTree.tostring(view, "unicode") + "\n")
+
+
+TOOLS: dict[str, type[AnnotationFiles]] = {"coco": CocoFile, "yolo": YoloFolder, "label-studio": LabelStudioFile}
+
+
+def outlines(mask: np.ndarray) -> list[np.ndarray]:
+    """The outline (N, 2) as x, y of each connected part (8 neighbours) of a mask (H, W) bool, along the pixels' edges.
+
+    x and y are whole numbers from 0 to the width and height. Parts that touch in a corner are one, and holes are not
+    cut out.
+    """
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    # Four pixels for each: which of them a contour of OpenCV, which goes from pixel to pixel, passes says which corner.
+    doubled = mask[top : top + height, left : left + width].astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    found, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return [_corners((contour[:, 0] + 1) // 2) + (left, top) for contour in found]
+
+
+def _corners(points: np.ndarray) -> np.ndarray:
+    """Those of the ``points`` (N, 2) of a ring at which it turns."""
+    points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
+    steps = np.roll(points, -1, axis=0) - points
+    return points[(np.sign(steps) != np.sign(np.roll(steps, 1, axis=0))).any(axis=1)]
+
+
+def _check_ours(file: Path, others: Iterable[Path] = ()) -> None:
+    """InputError where ``file`` or ``others`` are there, unless ``file`` says that an earlier call wrote it."""
+    there = next((one for one in (file, *others) if one.exists()), None)
+    if there is None:
+        return
+    if file.exists():
+        with open(file, "rb") as content:
+            if MADE_BY.encode() in content.read(BEGINNING):
+                return
+    raise InputError(f"{there} exists, and samseg infer has not written it; name another folder with --out")
+
+
+def _write(path: Path, text: str) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

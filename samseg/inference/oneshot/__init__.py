@@ -1,0 +1,1 @@
+"""Objects found from one example."""

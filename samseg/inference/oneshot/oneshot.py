@@ -1,0 +1,222 @@
+"""Segment what one example shows, without training: PerSAM, and PerSAM-F with two learnt numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from samseg.common.errors import InputError
+from samseg.inference.oneshot import persam
+from samseg.models.sam_hq import MaskDecoderHQ
+
+MASK_STRIDE = 4  # of SAM's own masks in its padded square
+LEAST = 0.8  # a further object resembles its class at least this share of what the first one does
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object in an image.
+
+    Attributes:
+        label: of its class, as the reference masks have it.
+        mask: (H, W) bool, at the image's own size.
+        score: the IoU that SAM predicts for its mask.
+        similarity: the cosine with the class's target at the object's point.
+        point: (x, y) in pixels, where it resembles the target most.
+    """
+
+    label: int
+    mask: np.ndarray
+    score: float
+    similarity: float
+    point: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the examples say of a class: its features (C,), and PerSAM-F's weights (3,) of SAM's masks, if learnt."""
+
+    features: Tensor
+    weights: Tensor | None
+
+
+class OneShot:
+    """SAM personalised by examples: it finds in other images what their masks mark.
+
+    Examples:
+        >>> oneshot = samseg.OneShot(samseg.build_sam("sam_vit_b.pth"), [(image, mask)])
+        >>> classes = oneshot(another)
+
+    Args:
+        sam: a whole SAM, as `build_sam` gives it.
+        references: pairs of an image (H, W, 3) uint8 and its mask (H, W): 0 is background, any other value a class. The
+            targets of several pairs are averaged.
+        fine_tune: learn how to mix SAM's three masks (PerSAM-F), in seconds; False: PerSAM, which learns nothing.
+        objects: the most to find of a class in an image.
+        least: another object counts if its similarity is at least this share of the first one's.
+
+    Raises:
+        InputError: a mask is empty or of another size than its image, there is none, or SAM-HQ is to be fine-tuned.
+    """
+
+    def __init__(
+        self,
+        sam: Sam,
+        references: Sequence[tuple[np.ndarray, np.ndarray]],
+        *,
+        fine_tune: bool = False,
+        objects: int = 1,
+        least: float = LEAST,
+    ):
+        if not references:
+            raise InputError("one example is needed at least: an image and the mask of what to find in it")
+        if objects < 1:
+            raise InputError(f"the number of objects to find of a class must be at least 1, got {objects}")
+        if fine_tune and isinstance(sam.mask_decoder, MaskDecoderHQ):
+            raise InputError("fine_tune learns how to mix SAM's three masks, but SAM-HQ answers with one: leave it out")
+        self.predictor = SamPredictor(sam)
+        self.fine_tune = fine_tune
+        self.objects = objects
+        self.least = least
+        for number, (image, mask) in enumerate(references, start=1):
+            _check_pair(image, mask, f"reference {number}")
+        with torch.no_grad():
+            self.targets = self._learn(references)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """The class of each pixel (H, W), as the reference masks number them; 0 where nothing was found."""
+        return self.classes(self.find(image), image.shape[:2])
+
+    @torch.no_grad()
+    def find(self, image: np.ndarray) -> list[Found]:
+        """The objects in an image (H, W, 3) uint8, class by class, the most similar first."""
+        _check_image(image, "the image")
+        self.predictor.set_image(image)
+        return [found for label in sorted(self.targets) for found in self._find(label, self.targets[label])]
+
+    def classes(self, found: Sequence[Found], shape: tuple[int, int]) -> np.ndarray:
+        """The class map (H, W) of what `find` gave: a pixel in several masks goes to the highest score."""
+        classes = np.zeros(shape, np.uint8 if max(self.targets) < 256 else np.uint16)
+        for one in sorted(found, key=lambda one: one.score):
+            classes[one.mask] = one.label
+        return classes
+
+    def _learn(self, references: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[int, Target]:
+        """Each class's target, from all the references that show it."""
+        make_target = persam.peak_target if self.fine_tune else persam.mean_target
+        targets: dict[int, list[Tensor]] = {}
+        answers: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        for image, mask in references:
+            self.predictor.set_image(image)
+            for label in np.unique(mask[mask > 0]).tolist():
+                marked = torch.as_tensor(mask == label, device=self.predictor.device)
+                features = persam.target_features(self._embedding(), persam.coverage(marked, self.predictor))
+                target = make_target(features)
+                targets.setdefault(label, []).append(target)
+                if self.fine_tune:
+                    answers.setdefault(label, []).append(self._answer_and_truth(target, marked))
+        with torch.enable_grad():
+            weights = {label: persam.mask_weights(pairs) for label, pairs in answers.items()}
+        return {label: Target(torch.stack(some).mean(dim=0), weights.get(label)) for label, some in targets.items()}
+
+    def _embedding(self) -> Tensor:
+        """The set image's, (C, h, w); SAM-HQ's early features behind it are left out."""
+        return self.predictor.features[0, : self.predictor.model.prompt_encoder.embed_dim]
+
+    def _answer_and_truth(self, target: Tensor, marked: Tensor) -> tuple[Tensor, Tensor]:
+        """SAM's three masks (3, N) for the most similar point of the set reference, and its own mask (N,), at stride 4.
+
+        The reference code compares them at the image's size, in which SAM's masks are these, enlarged.
+        """
+        similarity = persam.similarity_map(self._embedding(), target, self.predictor)
+        _, _, logits = self._predict(*_points(similarity, negative=False), multimask_output=True)
+        height, width = (-(-length // MASK_STRIDE) for length in self.predictor.input_size)
+        truth = persam.coverage(marked, self.predictor, MASK_STRIDE)[:height, :width] > 0.5
+        logits = torch.as_tensor(logits[:, :height, :width], device=truth.device)
+        return logits.flatten(1), truth.flatten().float()
+
+    def _find(self, label: int, target: Target) -> list[Found]:
+        similarity = persam.similarity_map(self._embedding(), target.features, self.predictor)
+        found: list[Found] = []
+        taken = torch.zeros_like(similarity, dtype=torch.bool)
+        for _ in range(self.objects):
+            peak = similarity.max().item()
+            if found and peak < self.least * found[0].similarity:
+                break
+            points, labels = _points(similarity, negative=target.weights is None)
+            mask, score = self._segment(similarity, target, points, labels)
+            fresh = torch.as_tensor(mask, device=taken.device) & ~taken
+            x, y = points[0].tolist()
+            if fresh.any():
+                found.append(Found(label, fresh.cpu().numpy(), score, peak, (x, y)))
+            taken |= fresh
+            taken[_around(x, y, self.predictor)] = True  # a mask beside its own point must not bring it back
+            similarity = similarity.masked_fill(taken, 0.0)
+            if taken.all():
+                break
+        return found
+
+    def _segment(
+        self, similarity: Tensor, target: Target, points: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """The mask (H, W) bool of the object at the points, and its score: a first answer and two refinements."""
+        if target.weights is None:
+            attention = persam.attention_map(similarity, self.predictor)
+            with persam.guided(self.predictor.model.mask_decoder, attention, target.features):
+                _, _, logits = self._predict(points, labels, multimask_output=False)
+            masks, scores, logits = self._predict(points, labels, mask_input=logits, multimask_output=True)
+        else:
+            weights = target.weights.cpu().numpy()[:, None, None]
+            logits_at_size, _, logits = self._predict(points, labels, multimask_output=True, return_logits=True)
+            mask, logits = (weights * logits_at_size).sum(0) > 0, (weights * logits).sum(0)[None]
+            masks, scores, logits = self._predict(
+                points, labels, box=_box(mask), mask_input=logits, multimask_output=True
+            )
+        best = scores.argmax()
+        masks, scores, _ = self._predict(
+            points, labels, box=_box(masks[best]), mask_input=logits[best : best + 1], multimask_output=True
+        )
+        return masks[scores.argmax()], float(scores.max())
+
+    def _predict(self, points: np.ndarray, labels: np.ndarray, **prompts) -> tuple[np.ndarray, ...]:
+        return self.predictor.predict(point_coords=points, point_labels=labels, **prompts)
+
+
+def _points(similarity: Tensor, negative: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The most similar pixel as a positive point (x, y), and the least similar one as a negative point if asked for."""
+    width = similarity.shape[1]
+    where = [similarity.argmax().item()] + ([similarity.argmin().item()] if negative else [])
+    return np.array([(index % width, index // width) for index in where]), np.array([1, 0][: len(where)])
+
+
+def _box(mask: np.ndarray) -> np.ndarray | None:
+    """The corners (x, y, x, y) of a mask (H, W) bool; None if it is empty: then no box is given."""
+    if not mask.any():
+        return None
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return np.array([columns[0], rows[0], columns[-1], rows[-1]])
+
+
+def _around(x: int, y: int, predictor: SamPredictor) -> tuple[slice, slice]:
+    """The rows and columns of the set image within a cell of the embedding around a point."""
+    reach = max(1, round(persam.STRIDE * predictor.original_size[0] / predictor.input_size[0]))
+    return slice(max(0, y - reach), y + reach + 1), slice(max(0, x - reach), x + reach + 1)
+
+
+def _check_pair(image: np.ndarray, mask: np.ndarray, name: str) -> None:
+    _check_image(image, name)
+    if mask.shape != image.shape[:2]:
+        raise InputError(
+            f"{name}: the mask has shape {mask.shape}, its image {image.shape[:2]}; it must be (H, W) of the same size"
+        )
+    if not (mask > 0).any():
+        raise InputError(f"{name}: the mask is empty; mark what is to be found with values above 0")
+
+
+def _check_image(image: np.ndarray, name: str) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(f"{name} must be an RGB array (H, W, 3) of uint8, got {image.shape} of {image.dtype}")

@@ -1,0 +1,155 @@
+"""A run's configuration from YAML and ``key=value``: every value checked by its owner, what is left out filled in."""
+
+import math
+from collections.abc import Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from samseg.common.errors import ConfigError, require
+from samseg.common.files import written_whole
+from samseg.data.config import complete_data
+from samseg.data.recognise import recognise
+from samseg.encoders import ROWS
+from samseg.features.store import DTYPES
+from samseg.models.config import complete_model
+from samseg.runs.config import typed_yaml
+from samseg.runs.config.schema import RunConfig
+from samseg.tasks import TASKS, Task, task_class
+
+MOST = 1_000_000  # epochs, images of a batch ...: more is a slip, and some are no longer numbers to those who count
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def load_config(source: str | Path | dict[str, Any], overrides: list[str] | None = None) -> RunConfig:
+    """Read a YAML file with ``dotted.key=value`` overrides, check every value, fill in those that follow from others.
+
+    A tree of values may be given instead of the file. Where it does not say ``data.source``, the source and its keys
+    are those that are recognised under ``data.root``.
+
+    Raises ConfigError, one line, for anything that is unknown, mistyped or out of range.
+    """
+    config = typed_yaml.load(RunConfig, source, overrides or [])
+    recognise(config.data)
+    return _completed(config)
+
+
+def run_config(text: str, source: object, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration that a run or an export was written with, from its YAML ``text``; ``source`` is for errors.
+
+    ``overrides``: as of `load_config`. Raises ConfigError as it does, and for ``${...}`` in the text: what others have
+    made reads nothing of this machine.
+    """
+    return _completed(typed_yaml.parse(RunConfig, text, source, overrides))
+
+
+def _completed(config: RunConfig) -> RunConfig:
+    complete_data(config.data)
+    complete_model(config.model)
+    task_class(config.task).complete(config.data, config.model, _task_section(config))
+    _check_other_tasks(config)
+    _check_size(config)
+    _complete_train(config)
+    _check_cache(config)
+    return config
+
+
+def task_of(config: RunConfig) -> Task:
+    """The task of a configuration, with its sections."""
+    return task_class(config.task)(config.data, config.model, _task_section(config))
+
+
+def save_config(config: RunConfig, path: str | Path) -> None:
+    """Write ``config``, all of it, as YAML that `load_config` reads back as an equal object."""
+    with written_whole(path) as temporary:
+        temporary.write_text(to_yaml(config), encoding="utf-8")
+
+
+def to_yaml(config: RunConfig) -> str:
+    """All of ``config`` as YAML text."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _task_section(config: RunConfig) -> Any:
+    section = task_class(config.task).section
+    return None if section is None else attrgetter(section)(config)
+
+
+def _check_other_tasks(config: RunConfig) -> None:
+    """Settings of another task than the run's would do nothing: an error, not a silence."""
+    mine = task_class(config.task).section
+    for name, other in TASKS.items():
+        if other.section in (None, mine):
+            continue
+        if attrgetter(other.section)(config) != attrgetter(other.section)(RunConfig()):
+            raise ConfigError(f"{other.section} is for task: {name}, but task is {config.task}; leave one of them out")
+
+
+def _check_size(config: RunConfig) -> None:
+    """A trunk says which sizes it takes; what other encoders need is asked of the model when it is built."""
+    size, row = config.data.image_size, ROWS.get(config.model.encoder)
+    multiple = row.outline.multiple if row else 1
+    nearest = max(multiple, (size + multiple // 2) // multiple * multiple)
+    if size != nearest:
+        wanted = f"a multiple of {multiple}" if row else "at least 1"
+        raise ConfigError(f"data.image_size must be {wanted}, got {size}; try {nearest}")
+
+
+def _complete_train(config: RunConfig) -> None:
+    train = config.train
+    if isinstance(train.batch_size, str) and train.batch_size != "auto":
+        raise ConfigError(f"train.batch_size must be an integer or auto, got {train.batch_size!r}")
+    for key in ("epochs", "batch_size", "accumulate", "patience"):
+        wanted = f"from 1 to {MOST:,}".replace(",", " ")
+        require(f"train.{key}", getattr(train, key), wanted, lambda value: value == "auto" or 1 <= value <= MOST)
+    require("train.workers", train.workers, "from 0 to 1024", lambda value: 0 <= value <= 1024)
+    require("seed", config.seed, "in 0 .. 2**32 - 1", lambda value: 0 <= value < 2**32)
+    for key in ("lr", "encoder_lr", "pyramid_lr"):
+        require(f"train.{key}", getattr(train, key), "above 0", lambda value: 0 < value < math.inf)
+    require("train.weight_decay", train.weight_decay, "at least 0", lambda value: 0 <= value < math.inf)
+    require("train.clip_norm", train.clip_norm, "above 0", lambda value: value > 0)
+    require("train.warmup", train.warmup, "a share of all steps, from 0 to below 1", lambda value: 0 <= value < 1)
+    require("train.layer_decay", train.layer_decay, "above 0 and at most 1", lambda value: 0 < value <= 1)
+    if train.layer_decay != 1 and config.model.freeze_encoder:
+        raise ConfigError(
+            f"train.layer_decay={train.layer_decay} does nothing while model.freeze_encoder is true: set one of them "
+            "otherwise (train.layer_decay=1 is off)"
+        )
+    if train.gradient_checkpointing and config.model.freeze_encoder and config.model.adapter is None:
+        raise ConfigError(
+            "train.gradient_checkpointing does nothing while the encoder is frozen without an adapter: "
+            "then no activations are kept; set it to false"
+        )
+    if train.precision not in PRECISIONS:
+        raise ConfigError(f"train.precision must be one of {', '.join(PRECISIONS)}; got {train.precision!r}")
+    if train.encoder_lr is None:
+        train.encoder_lr = train.lr / 10 if config.model.weights is not None else train.lr
+    if train.pyramid_lr is None:
+        train.pyramid_lr = train.lr
+
+
+def _check_cache(config: RunConfig) -> None:
+    if config.train.cache_dtype not in DTYPES:
+        raise ConfigError(f"train.cache_dtype must be one of {', '.join(DTYPES)}; got {config.train.cache_dtype!r}")
+    if not config.train.cache_features:
+        return
+    for impossible, reason in (
+        (
+            not config.model.freeze_encoder,
+            "model.freeze_encoder is false: the features change with every step; set it to true",
+        ),
+        (
+            bool(config.data.augment),
+            "data.augment makes every image new in every epoch: the features would never be used again; flips and "
+            "quarter turns are cached with data.views=2, 4 or 8, other augmentation is not: set data.augment=[]",
+        ),
+        (
+            not config.data.resize,
+            "data.resize is false: crops at random places are never seen twice; set it to true, or cut the images "
+            "into tiles beforehand",
+        ),
+    ):
+        if impossible:
+            raise ConfigError(f"train.cache_features cannot be used: {reason}, or set train.cache_features=false")

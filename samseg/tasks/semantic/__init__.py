@@ -1,0 +1,1 @@
+"""The task of classes, a class a pixel."""
