@@ -104,13 +104,13 @@ def _network(encoder: str) -> nn.Module:
 
 
 def _samseg(network: nn.Module, raster: Path, out: Path) -> None:
-    from samseg.data.config import DataConfig
+    from samseg.data.config import DataConfig, complete_data
     from samseg.inference.predictor import Predictor
     from samseg.maps.options import MapOptions
     from samseg.maps.run import MapRun, infer_map
     from samseg.runs.config.schema import RunConfig
 
-    config = RunConfig(data=DataConfig(classes={"ground": 0, "roof": 1}, image_size=TILE))
+    config = RunConfig(data=complete_data(DataConfig(classes={"ground": 0, "roof": 1}, image_size=TILE)))
     infer_map(MapRun(Predictor(network, config, "cpu"), Path(__file__)), raster, out, MapOptions())
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 import samseg
 from benchmarks.timed import NetworkTime, timed
 from samseg.common.machine import keep_freed_memory
-from samseg.data.config import DataConfig
+from samseg.data.config import DataConfig, complete_data
 from samseg.inference.photos import predict_images
 from samseg.inference.predictor import Predictor
 from samseg.runs.config.schema import RunConfig
@@ -55,7 +55,8 @@ def compare(encoder: str, arch: str, size: int, images: int, large: int, precisi
     keep_freed_memory()  # as the command does
     torch.manual_seed(0)
     network = samseg.create_model(arch, encoder, encoder_weights=None, classes=len(CLASSES))
-    config = RunConfig(data=DataConfig(classes={name: i for i, name in enumerate(CLASSES)}, image_size=size))
+    data = complete_data(DataConfig(classes={name: i for i, name in enumerate(CLASSES)}, image_size=size))
+    config = RunConfig(data=data)
     inside = NetworkTime(network)
     with TemporaryDirectory(prefix="samseg-benchmark-") as temporary:
         folder = Path(temporary)

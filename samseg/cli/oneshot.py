@@ -22,7 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("inputs", metavar="INPUT", nargs="+", type=Path, help="images or folders of images")
     parser.add_argument("--pair", metavar=("IMAGE", "MASK"), nargs=2, type=Path, action="append", default=[],
                         help="a further example; may be given more than once")  # fmt: skip
-    parser.add_argument("--weights", metavar="FILE", default="sa-1b",
+    parser.add_argument("--weights", metavar="FILE", default="pretrained",
                         help="a whole SAM's checkpoint, or a run folder of task=promptable; default: the published "
                         "weights of --encoder")  # fmt: skip
     parser.add_argument("--encoder", metavar="NAME", help="which of SAM's; default: the file's own, or sam-vit_b")
@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from samseg.common.machine import keep_freed_memory
-    from samseg.encoders.fetch import PUBLISHED
+    from samseg.encoders.fetch import is_published
     from samseg.inference.each import check_names
     from samseg.inference.inputs import images_of
     from samseg.inference.oneshot.files import find_in_images, read_reference
@@ -48,7 +48,7 @@ def run(args: Namespace) -> int:
     references = [read_reference(*pair) for pair in [(args.image, args.mask), *args.pair]]
     keep_freed_memory()
     device = find_device(args.device)
-    encoder = args.encoder or ("sam-vit_b" if args.weights in PUBLISHED else None)
+    encoder = args.encoder or ("sam-vit_b" if is_published(args.weights) else None)
     sam = sam_of(args.weights, encoder).to(device)
     oneshot = OneShot(sam, references, fine_tune=args.fine_tune, objects=args.objects)
     return 1 if find_in_images(oneshot, images, args.out) else 0

@@ -1,6 +1,7 @@
 """What a configuration says of the data, under the key `data`, and the source that it names."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from samseg.data.splits import check_shares, drawn
 
 LEAST_STD = 1e-4  # below a step of 16-bit images' values nothing is left to be told apart
 PERCENTILE = "percentile"
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # SAM's, which are ImageNet's, of R, G, B on 0..1
+IMAGE_SIZE = 1024  # px a side, for encoders that do not say theirs
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of R, G, B on 0..1, for the same
 
 
 @dataclass
@@ -45,13 +47,17 @@ class DataConfig:
     # Values that become 0..1; beyond them they are clipped. null: 8-bit images, 0..255. [low, high]: of all bands;
     # [[low, high], ...]: of each. percentile: the 2nd and 98th of each band over the training images, measured once.
     scale: Any = None
-    image_size: int = 1024  # the network's input, pixels a side; for SAM's encoders a multiple of their patches' 16
+    # The network's input, pixels a side; null: what the encoder was trained at, such as SAM's 1024. Encoders that are
+    # made of patches want a multiple of 16 or 32.
+    image_size: int | None = None
     resize: bool = True  # longest side to image_size; false: random crops of image_size at native resolution
     views: int = 1  # 1, 2, 4 or 8 views of each training image, one drawn at random per step: as it is; and mirrored;
     # and both upside down (aerial images have no up); and all of these turned by a quarter. They come before augment.
     augment: list[Any] = field(default_factory=list)  # albumentations: HorizontalFlip, or {RandomScale: {p: 0.5}}
-    mean: list[float] = field(default_factory=lambda: list(MEAN))  # of each band used, on 0..1; SAM's, repeated
-    std: list[float] = field(default_factory=lambda: list(STD))
+    mean: list[float] | None = (
+        None  # of each band used, on 0..1; null: those that the encoder was trained with, repeated
+    )
+    std: list[float] | None = None
     folders: FoldersConfig = field(default_factory=FoldersConfig)
     coco: CocoConfig = field(default_factory=CocoConfig)
     yolo: YoloConfig = field(default_factory=YoloConfig)
@@ -102,8 +108,15 @@ def source_settings(data: DataConfig) -> object | None:
     return None if section is None else getattr(data, section)
 
 
-def complete_data(data: DataConfig) -> None:
-    """Check the section and fill in, in place, what follows from other values; ConfigError for what cannot be."""
+def complete_data(
+    data: DataConfig, image_size: int = IMAGE_SIZE, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+) -> DataConfig:
+    """Check the section and fill in, in place, what follows from other values; ConfigError for what cannot be.
+
+    `image_size`, `mean` and `std` (R, G, B) are those that the encoder was trained with, for what is left out.
+    """
+    if data.image_size is None:
+        data.image_size = image_size
     data.root = str(Path(data.root).expanduser())
     data.source = data.source or "folders"
     source_class(data.source).complete(source_settings(data))
@@ -122,9 +135,9 @@ def complete_data(data: DataConfig) -> None:
     if data.bands is not None and (not data.bands or min(data.bands) < 1):
         raise ConfigError(f"data.bands must be bands' numbers from 1, or null for the first three; got {data.bands}")
     _check_scale(data)
-    for key, default in (("mean", MEAN), ("std", STD)):
-        if getattr(data, key) == default and data.channels != 3:
-            setattr(data, key, [default[band % 3] for band in range(data.channels)])
+    for key, rgb in (("mean", mean), ("std", std)):
+        if getattr(data, key) is None:
+            setattr(data, key, [rgb[band % 3] for band in range(data.channels)])
         values = getattr(data, key)
         if len(values) != data.channels:
             names = "R, G, B" if data.bands is None else f"data.bands={data.bands}"
@@ -135,6 +148,7 @@ def complete_data(data: DataConfig) -> None:
             raise ConfigError(
                 f"data.{key} is given on the scale 0..1 (std at least {LEAST_STD:g}), got {values}; divide by 255?"
             )
+    return data
 
 
 def _check_other_sources(data: DataConfig) -> None:

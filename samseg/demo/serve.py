@@ -91,7 +91,7 @@ def _shown(runs: list[Path], weights: str | None, device: str | None, cache: Pat
 def _clicked(weights: str) -> Sam:
     """SAM from what --weights says."""
     if weights in ROWS:
-        return sam_of("sa-1b", weights)
+        return sam_of("pretrained", weights)
     if hub_name(weights) is None and not Path(weights).exists():
         hint = did_you_mean(weights, ROWS) or f" and none of {', '.join(ROWS)}"
         raise InputError(f"--weights {weights}: no such file{hint}")

@@ -3,17 +3,19 @@
 import segmentation_models_pytorch as smp
 
 from samseg.encoders.encoder import SmpEncoder
-from samseg.encoders.registry import ROWS, Row
+from samseg.encoders.registry import PUBLISHED, ROWS, Row
 
 
 def register(name: str, row: Row) -> None:
-    """Make an encoder known by a name, to samseg and to SMP. "imagenet", SMP's default, means the row's weights."""
+    """Make an encoder known by a name, to samseg and to SMP."""
     ROWS[name] = row
-    weights = {"repo_id": row.sources[0].place, "revision": "main"}
+    places = {source.tag: source.place for source in reversed(row.sources) if source.on_hub}
+    weights = {tag: {"repo_id": place, "revision": "main"} for tag, place in places.items()}
+    weights |= {name: weights[row.tags[0]] for name in PUBLISHED}
     smp.encoders.encoders[name] = {
         "encoder": SmpEncoder,
         "params": {"variant": name},
-        "pretrained_settings": {"sa-1b": weights, "imagenet": weights},
+        "pretrained_settings": weights,
     }
 
 
@@ -30,7 +32,8 @@ def _answer_preprocessing_offline() -> None:
         available = smp.encoders.encoders[encoder_name]["pretrained_settings"].keys()
         if pretrained not in available:
             raise ValueError(f"Available pretrained options {available}")
-        return {"input_space": "RGB", "input_range": [0, 1], "mean": list(row.mean), "std": list(row.std)}
+        mean, std = row.colours(pretrained)
+        return {"input_space": "RGB", "input_range": [0, 1], "mean": list(mean), "std": list(std)}
 
     smp.encoders.get_preprocessing_params = get_preprocessing_params
 

@@ -2,6 +2,7 @@
 
     ~/.cache/samseg/weights/sam-vit_b/encoder.safetensors    SAM's image encoder alone
     ~/.cache/samseg/weights/sam-vit_b/model.pth              with the prompt encoder and the mask decoder
+    ~/.cache/samseg/weights/VARIANT/TAG/encoder.safetensors  another set of weights than the variant's first
 
 The folder holds nothing else, and may be copied to a machine without a network as it is.
 """
@@ -20,10 +21,9 @@ from samseg.common.errors import WeightsError, suggestion
 from samseg.common.files import written_whole
 from samseg.common.hub import refusal
 from samseg.encoders.encoder import TrunkEncoder
-from samseg.encoders.registry import ROWS, WeightsFile
+from samseg.encoders.registry import PUBLISHED, ROWS, WeightsFile
 from samseg.encoders.weights import Contents, contents, read_checkpoint, trunk_state
 
-PUBLISHED = ("sa-1b", "imagenet")  # "imagenet" is what SMP and its users ask for by default
 HUB_FILE = "model.safetensors"
 WAYS_OUT = (
     "give a checkpoint file instead (model.weights=/path/to/checkpoint.pth), start from random weights "
@@ -36,7 +36,8 @@ def load_sam_weights(encoder: TrunkEncoder, source: str | Path) -> None:
 
     Args:
         encoder: one of SAM's encoders, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
-        source: "sa-1b" for the published weights, which are downloaded where they are not here yet, or a file:
+        source: "pretrained" or a tag such as "sa-1b" for published weights, which are downloaded where they are not
+            here yet, or a file:
             segment-anything's or MobileSAM's `.pth`, timm's or transformers' `.safetensors`, or a fine-tune in one of
             these layouts (MedSAM, micro-sam).
 
@@ -44,7 +45,8 @@ def load_sam_weights(encoder: TrunkEncoder, source: str | Path) -> None:
         WeightsError: the file is missing, truncated, no checkpoint, of another variant, or lacks tensors of the
             encoder or has some too many. Nothing is loaded then.
     """
-    state = read_checkpoint(fetch(encoder.variant) if str(source) in PUBLISHED else Path(source))
+    file = fetch(encoder.variant, weights=str(source)) if is_published(source) else Path(source)
+    state = read_checkpoint(file)
     try:
         encoder.trunk.load_state_dict(trunk_state(state, encoder.variant, encoder.trunk))
     except WeightsError as error:
@@ -79,17 +81,22 @@ def weights_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "samseg" / "weights"
 
 
-def find(variant: str, whole: bool = False) -> Path | None:
+def is_published(weights: str | Path) -> bool:
+    """Whether this names published weights, of whichever encoder, and no file."""
+    return str(weights) in PUBLISHED or any(str(weights) in row.tags for row in ROWS.values())
+
+
+def find(variant: str, whole: bool = False, weights: str = "pretrained") -> Path | None:
     """A variant's published weights if they are on this machine: in samseg's folder, or in the hub's cache.
 
-    ``whole``: only a file that holds SAM's prompt encoder and mask decoder will do.
+    ``whole``: only a file that holds SAM's prompt encoder and mask decoder will do. ``weights``: which, by their tag.
     """
-    folder = weights_folder() / variant
+    folder = _folder(variant, weights)
     names = ("model",) if whole else ("encoder", "model")
     for file in (folder / f"{name}{suffix}" for name in names for suffix in (".safetensors", ".pth")):
         if file.is_file():
             return file
-    for source in _sources(variant, whole):
+    for source in _sources(variant, whole, weights):
         if source.on_hub:
             try:
                 return Path(hf_hub_download(source.place, HUB_FILE, local_files_only=True))
@@ -98,19 +105,20 @@ def find(variant: str, whole: bool = False) -> Path | None:
     return None
 
 
-def fetch(variant: str, whole: bool = False, way_out: str = WAYS_OUT) -> Path:
+def fetch(variant: str, whole: bool = False, way_out: str = WAYS_OUT, weights: str = "pretrained") -> Path:
     """Find a variant's published weights, or download them from the first source that gives them.
 
-    ``whole``: with SAM's prompt encoder and mask decoder. Raises WeightsError when none does, with what is wrong with
-    each and the ``way_out``, and InputError when the disk is full: then the next call goes on where this one stopped.
+    ``whole``: with SAM's prompt encoder and mask decoder. ``weights``: which, by their tag. Raises WeightsError when
+    there are none of that tag, and when none of its sources gives them, with what is wrong with each and the
+    ``way_out``; InputError when the disk is full: then the next call goes on where this one stopped.
     """
-    found = find(variant, whole)
+    found = find(variant, whole, weights)
     if found is not None:
         return found
     failures = []
-    for source in _sources(variant, whole):
+    for source in _sources(variant, whole, weights):
         name = ("model" if source.whole else "encoder") + (".safetensors" if source.on_hub else ".pth")
-        file = weights_folder() / variant / name
+        file = _folder(variant, weights) / name
         try:
             url, sha256, headers = _address(source)
             download(url, file, sha256, headers)
@@ -118,15 +126,16 @@ def fetch(variant: str, whole: bool = False, way_out: str = WAYS_OUT) -> Path:
         except DownloadError as error:
             failures.append(f"{source}: {error}")
     raise WeightsError(
-        f"the SA-1B weights of {variant} cannot be fetched ({'; '.join(failures)}); bring a file by other means and "
-        f"put it in place (samseg weights {variant} --from FILE), {way_out}"
+        f"the {ROWS[variant].tag(weights)} weights of {variant} cannot be fetched ({'; '.join(failures)}); bring a "
+        f"file by other means and put it in place (samseg weights {variant} --from FILE), {way_out}"
     )
 
 
-def put(file: Path, variant: str | None = None) -> Placed:
+def put(file: Path, variant: str | None = None, weights: str = "pretrained") -> Placed:
     """Put a downloaded ``file`` where `find` looks for it, and say what it is.
 
-    Raises WeightsError when it holds no SAM encoder that is known, or another than ``variant``.
+    ``weights``: the tag under which it is found. Raises WeightsError when it holds no encoder that is known, or another
+    than ``variant``.
     """
     state = read_checkpoint(file)
     try:
@@ -139,7 +148,7 @@ def put(file: Path, variant: str | None = None) -> Placed:
     digest = file_digest(file)
     known = {source.sha256: source for source in ROWS[found.variant].sources if source.sha256}
     suffix = ".safetensors" if file.suffix == ".safetensors" else ".pth"
-    target = weights_folder() / found.variant / (("model" if found.whole else "encoder") + suffix)
+    target = _folder(found.variant, weights) / (("model" if found.whole else "encoder") + suffix)
     if not (target.exists() and target.samefile(file)):
         with written_whole(target) as temporary:
             shutil.copyfile(file, temporary)
@@ -149,15 +158,19 @@ def put(file: Path, variant: str | None = None) -> Placed:
 
 
 def listed() -> str:
-    """A table for people: every variant, the file that is here, and who publishes it, in the order of asking."""
-    rows = [("encoder", "source", "size", "holds", "license")]
-    for name, variant in ROWS.items():
-        for number, source in enumerate(variant.sources):
-            held = "all of SAM" if source.whole else "encoder"
-            rows.append((name if number == 0 else "", str(source), f"{source.megabytes} MB", held, variant.license))
-        file = find(name)
-        rows.append(("", f"here: {file}" if file else "not here", "", "", ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    """A table for people: every variant, the files that are here, and who publishes them, in the order of asking."""
+    rows = [("encoder", "weights", "source", "size", "holds", "license", "login")]
+    shown: list[str] = []
+    for name, row in ROWS.items():
+        for tag in row.tags:
+            for source in _sources(name, False, tag):
+                held, login = "all of SAM" if source.whole else "encoder", "needed" if source.gated else "no"
+                cells = [name, tag, str(source), f"{source.megabytes} MB", held, row.license, login]
+                rows.append(["" if cell in shown else cell for cell in cells[:2]] + cells[2:])
+                shown = cells[:2]
+            file = find(name, weights=tag)
+            rows.append(("", "", f"here: {file}" if file else "not here", "", "", "", ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, f"folder: {weights_folder()}"])
 
@@ -169,8 +182,23 @@ def known_variant(name: str) -> str:
     return name
 
 
-def _sources(variant: str, whole: bool) -> list[WeightsFile]:
-    return [source for source in ROWS[variant].sources if source.whole or not whole]
+def _sources(variant: str, whole: bool, weights: str) -> list[WeightsFile]:
+    tag = _tag(variant, weights)
+    return [one for one in ROWS[variant].sources if one.tag == tag and (one.whole or not whole)]
+
+
+def _folder(variant: str, weights: str) -> Path:
+    """Where files of a tag lie: those of a variant's first one in its own folder."""
+    tag, folder = _tag(variant, weights), weights_folder() / variant
+    return folder if tag == ROWS[variant].tags[0] else folder / tag
+
+
+def _tag(variant: str, weights: str) -> str:
+    row = ROWS[variant]
+    tag = row.tag(weights)
+    if tag is None:
+        raise WeightsError(f"{variant} has no weights {weights!r}; it has {', '.join([PUBLISHED[0], *row.tags])}")
+    return tag
 
 
 def _address(source: WeightsFile) -> tuple[str, str, dict[str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from samseg.common.errors import ConfigError
 from samseg.encoders.layouts import MOBILE_SAM, OWN, SAM, Layout
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.trunk import Trunk
@@ -14,6 +15,7 @@ from samseg.encoders.vit import SamViT
 
 MEAN = (0.485, 0.456, 0.406)  # SAM's 123.675, 116.28, 103.53 and 58.395, 57.12, 57.375 on 0..255
 STD = (0.229, 0.224, 0.225)
+PUBLISHED = ("pretrained", "imagenet")  # "imagenet" is what SMP and its users ask for by default
 META = "https://dl.fbaipublicfiles.com/segment_anything/"
 
 
@@ -25,6 +27,8 @@ class WeightsFile:
         place: a repository of the Hugging Face hub, which holds `model.safetensors`, or an address (https://...).
         megabytes: about how large the file is.
         whole: SAM's prompt encoder and mask decoder are in it, too.
+        tag: by which people ask for the weights: the images that they were learnt from.
+        gated: it is given to those alone who have accepted the licence on its page, and are logged in.
         sha256: of the file; None on the hub, which publishes it along with the file.
     """
 
@@ -32,6 +36,8 @@ class WeightsFile:
     megabytes: int
     whole: bool = True
     sha256: str | None = None
+    tag: str = "sa-1b"
+    gated: bool = False
 
     @property
     def on_hub(self) -> bool:
@@ -52,7 +58,10 @@ class Row:
             the one that SMP itself reads.
         layouts: names under which publishers file its tensors (`layouts.py`).
         license: of the weights.
-        mean, std: of the images that it was trained on, RGB in 0..1.
+        image_size: pixels a side of the images that it was trained on.
+        mean, std: of the same, RGB in 0..1.
+        colours_of_tag: mean and std of a tag whose images had others.
+        extra: the extra of samseg-smp that brings what the network is built with; None: nothing more is needed.
     """
 
     trunk: Callable[..., Trunk]
@@ -60,11 +69,35 @@ class Row:
     arguments: dict[str, Any] = field(default_factory=dict)
     layouts: tuple[Layout, ...] = (OWN,)
     license: str = "Apache-2.0"
+    image_size: int = 1024
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
+    colours_of_tag: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    extra: str | None = None
 
     def build(self) -> Trunk:
-        return self.trunk(**self.arguments)
+        """The network with random weights; ConfigError where the package that it is built with is not installed."""
+        try:
+            return self.trunk(**self.arguments)
+        except ImportError as error:
+            if self.extra is None:
+                raise
+            raise ConfigError(f'this encoder needs more ({error}): pip install "samseg-smp[{self.extra}]"') from None
+
+    @property
+    def tags(self) -> list[str]:
+        """The sets of its published weights; the first one is meant by the names of `PUBLISHED`."""
+        return list(dict.fromkeys(source.tag for source in self.sources))
+
+    def tag(self, weights: str | None) -> str | None:
+        """The tag that a name of weights means; None: it is that of no published ones."""
+        if weights in PUBLISHED and self.sources:
+            return self.tags[0]
+        return weights if weights in self.tags else None
+
+    def colours(self, weights: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and std of the images that these weights were trained on."""
+        return self.colours_of_tag.get(self.tag(weights), (self.mean, self.std))
 
     @cached_property
     def outline(self) -> Trunk:

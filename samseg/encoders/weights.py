@@ -39,7 +39,7 @@ class Contents:
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` file or of a torch file, by name. No code in the file is run."""
     if not path.is_file():
-        raise WeightsError(f'{path}: no such file; expected a SAM checkpoint, or "sa-1b" for the published weights')
+        raise WeightsError(f'{path}: no such file; expected a checkpoint, or "pretrained" for the published weights')
     if path.suffix == ".safetensors":
         try:
             state = load_file(path)

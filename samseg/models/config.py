@@ -12,7 +12,9 @@ from samseg.encoders.adapters.methods import complete_adapter
 class ModelConfig:
     arch: str = "unet"  # any SMP decoder by name: unet, fpn, deeplabv3plus ... | sam: SAM's mask decoder
     encoder: str = "sam-vit_b"  # sam-vit_b | sam-vit_l | sam-vit_h | sam-vit_t, or any encoder of SMP, such as resnet34
-    weights: str | None = "sa-1b"  # sa-1b | imagenet | a checkpoint's path | null: start at random
+    # pretrained: those that are published for the encoder | a set of them by its name, such as sa-1b | a checkpoint's
+    # path | null: start at random
+    weights: str | None = "pretrained"
     freeze_encoder: bool = True  # train the decoder (and SAM's pyramid and the adapter) only
     # Small trainable parts in SAM's frozen encoder (sam-vit_b, sam-vit_l, sam-vit_h), which learn at train.lr: a method
     # by name, its arguments (samseg config --keys) and `blocks`, the indices of the blocks that get one (null: all), as

@@ -14,7 +14,7 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTra
 from torch import Tensor, nn
 
 from samseg.common.errors import ConfigError, WeightsError, suggestion
-from samseg.encoders.fetch import PUBLISHED, fetch
+from samseg.encoders.fetch import fetch, is_published
 from samseg.encoders.registry import ROWS
 from samseg.encoders.weights import listed, read_checkpoint, trunk_state, variant_of
 from samseg.models.sam_hq import MaskDecoderHQ
@@ -94,10 +94,10 @@ def build_sam(
         raise ConfigError(f"unknown variant '{variant}'{suggestion(variant, ROWS)}")
     if image_size < STRIDE or image_size % STRIDE:
         raise ConfigError(f"image_size must be a multiple of {STRIDE}, got {image_size}")
-    if str(source) not in PUBLISHED:
+    if not is_published(source):
         path = Path(source)
     elif variant is not None:
-        path = fetch(variant, whole=True, way_out="give the file of a whole SAM's checkpoint instead")
+        path = fetch(variant, True, "give the file of a whole SAM's checkpoint instead", str(source))
     else:
         raise ConfigError(f'build_sam("{source}") needs a variant: one of {", ".join(ROWS)}')
     state = sam_state(path, variant)

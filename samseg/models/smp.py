@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from samseg.common.errors import ConfigError, WeightsError, did_you_mean, suggestion
 from samseg.common.hub import refusal
 from samseg.encoders import ROWS
-from samseg.encoders.fetch import PUBLISHED, WAYS_OUT, fetch, load_sam_weights
+from samseg.encoders.fetch import WAYS_OUT, fetch, is_published, load_sam_weights
+from samseg.encoders.registry import PUBLISHED
 from samseg.encoders.weights import read_checkpoint
 from samseg.models.sam_dense import SamSegmenter
 
@@ -24,7 +25,7 @@ UPSAMPLING = {"fpn": lambda depth: 2 ** (depth - 3), "pspnet": lambda depth: 2**
 def create_model(
     arch: str,
     encoder_name: str = "sam-vit_b",
-    encoder_weights: str | Path | None = "sa-1b",
+    encoder_weights: str | Path | None = "pretrained",
     in_channels: int = 3,
     classes: int = 1,
     **decoder: Any,
@@ -37,7 +38,8 @@ def create_model(
     Args:
         arch: an SMP architecture by name, such as "unet", or "sam": SAM's mask decoder with a token for each class.
         encoder_name: one of ours, or any encoder of SMP.
-        encoder_weights: a published set by name ("sa-1b"), a checkpoint file, or None for random weights.
+        encoder_weights: "pretrained" for what is published, a set of it by its name ("sa-1b"), a checkpoint file, or
+            None for random weights.
         in_channels: channels of the image; other than 3, the pretrained RGB filters are shared out as SMP does.
         classes: channels of the logits (B, classes, H, W).
         decoder: arguments of the architecture's class, such as `decoder_channels`.
@@ -121,15 +123,16 @@ def _find_weights(
     if weights is None:
         return None, None
     if encoder_name in ROWS:  # before a large network is built for nothing
-        return None, fetch(encoder_name, network is SamSegmenter) if weights in PUBLISHED else Path(weights)
+        if is_published(weights):
+            return None, fetch(encoder_name, network is SamSegmenter, weights=str(weights))
+        return None, Path(weights)
     published = ["imagenet"] if encoder_name.startswith(("tu-", "timm-")) else list(_settings(encoder_name))
-    if weights in published:
-        return str(weights), None
+    if weights in published or weights == PUBLISHED[0]:
+        return str(weights) if weights in published else published[0], None
     if Path(weights).is_file():
         return None, Path(weights)
-    raise WeightsError(
-        f"no weights '{weights}' for {encoder_name}; expected {', '.join(published)}, a checkpoint file or null"
-    )
+    names = ", ".join([PUBLISHED[0], *published])
+    raise WeightsError(f"no weights '{weights}' for {encoder_name}; expected {names}, a checkpoint file or null")
 
 
 def _settings(encoder_name: str) -> dict[str, Any]:

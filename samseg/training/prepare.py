@@ -67,6 +67,8 @@ def prepare(config: RunConfig, name: str, lock: ExitStack) -> Prepared:
     state.data = report.contents
     config = _measured(config, folder, report, accelerator)
     trainer = Trainer(config, accelerator, report, state, source=folder)
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (config.data.mean, config.data.std))
+    accelerator.print(f"images: {config.data.image_size} px a side, mean {mean}, std {std}")
     accelerator.print(trainer.summary())
     return Prepared(config, accelerator, task, folder, state, report, trainer)
 

@@ -79,6 +79,7 @@ def test_train_then_evaluate(call, command, tiny_config, tmp_path, monkeypatch):
     folder = tmp_path / "runs" / "tiny"
     for expected in (
         "share of pixels",
+        "images: 64 px a side, mean 0.485 0.456 0.406, std 0.229 0.224 0.225",
         "trainable: ",
         "epoch 1/1",
         "next: samseg evaluate runs/tiny, samseg infer",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samseg.data.config import DataConfig, open_source
+from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.target import class_target
 
@@ -35,4 +35,5 @@ def data(tmp_path) -> DataConfig:
             image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
             mask = rng.choice(np.array([0, 7, 9], np.uint8), size, p=[0.6, 0.3, 0.1])
             write_pair(tmp_path / "data" / split, f"{split}{number}", image, mask)
-    return DataConfig(root=str(tmp_path / "data"), classes={"ground": 0, "roof": 7}, ignore=[9], image_size=64)
+    root, classes = str(tmp_path / "data"), {"ground": 0, "roof": 7}
+    return complete_data(DataConfig(root=root, classes=classes, ignore=[9], image_size=64))

@@ -10,7 +10,7 @@ import torch
 
 from samseg.common.errors import ConfigError
 from samseg.data.augment import REFUSED, TRANSFORMS, augmentation
-from samseg.data.config import DataConfig
+from samseg.data.config import DataConfig, complete_data
 from tests.data.arrays import training_item
 
 RNG = np.random.default_rng(0)
@@ -34,7 +34,7 @@ NEEDED = {
 
 
 def config(augment=(), size=64, **settings) -> DataConfig:
-    return DataConfig(classes={"a": 0}, image_size=size, augment=list(augment), **settings)
+    return complete_data(DataConfig(classes={"a": 0}, image_size=size, augment=list(augment), **settings))
 
 
 def usable() -> list[str]:

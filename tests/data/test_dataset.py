@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from samseg.common.errors import ConfigError, InputError
 from samseg.data.classes import IGNORE_INDEX
-from samseg.data.config import DataConfig
+from samseg.data.config import DataConfig, complete_data
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.raster import Raster
 from samseg.data.workers import in_workers
@@ -142,9 +142,9 @@ def test_real_images():
     root = SHARED / "camvid"
     if not root.is_dir():
         pytest.skip("no real images here")
-    config = DataConfig(
-        root=str(root), classes={f"class {i}": i for i in range(11)}, ignore=[11], image_size=96, augment=AUGMENT
-    )
+    classes = {f"class {i}": i for i in range(11)}
+    config = DataConfig(root=str(root), classes=classes, ignore=[11], image_size=96, augment=AUGMENT)
+    complete_data(config)
     item = dataset_of(config, "train", train=True, seed=0)[0]
     assert (item["mask"][72:] == 255).all()  # 480 x 360 becomes 96 x 72
     assert abs(item["image"][:, :72].mean()) < 2 and (item["image"][:, 72:] == 0).all()
@@ -156,7 +156,7 @@ def test_a_target_of_floating_point_needs_no_other_data_set():
     heights = rng.random((40, 50), dtype=np.float32) + 5
     heights[3, 4] = np.nan
     image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    config = DataConfig(image_size=64, augment=[{"Rotate": {"limit": [40, 40], "p": 1}}])
+    config = complete_data(DataConfig(image_size=64, augment=[{"Rotate": {"limit": [40, 40], "p": 1}}]))
     item = training_item(config, image, heights, fill=np.nan)
     known = item["mask"].isfinite()
     assert item["mask"].dtype == torch.float32 and item["mask"].shape == (64, 64) and not known[52:].any()
@@ -196,7 +196,7 @@ def test_only_a_window_is_read_where_crops_are_trained_on():
     image = np.zeros((500, 300, 3), np.uint8)
     for augment, side in (([], 32), (["HorizontalFlip"], 64)):
         read = []
-        config = DataConfig(image_size=32, resize=False, augment=augment)
+        config = complete_data(DataConfig(image_size=32, resize=False, augment=augment))
         source = Watched({"a": (image, image[..., 0])})
         dataset = SegmentationDataset(source, RawTarget(), config, train=True, seed=0)
         assert all(dataset[index]["image"].shape == (3, 32, 32) for index in range(5))

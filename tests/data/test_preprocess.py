@@ -12,7 +12,7 @@ from samseg.data.raster import Raster, as_raster
 from tests.data.arrays import training_item
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-CONFIG = DataConfig(classes={"a": 0}, image_size=64)
+CONFIG = complete_data(DataConfig(classes={"a": 0}, image_size=64))
 SHAPES = [(1, 1), (1, 64), (63, 64), (64, 63), (64, 64), (65, 64), (200, 31), (5, 3), (4000, 3), (3, 4000)]
 
 
@@ -105,9 +105,7 @@ def test_there_and_back_nothing_moves():
 
 
 def deep(**settings) -> DataConfig:
-    data = DataConfig(**{"classes": {"a": 0}, "image_size": 64} | settings)
-    complete_data(data)
-    return data
+    return complete_data(DataConfig(**{"classes": {"a": 0}, "image_size": 64} | settings))
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32", "float64"])

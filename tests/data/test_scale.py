@@ -9,7 +9,7 @@ from PIL import Image
 
 from samseg.common.errors import ConfigError, InputError
 from samseg.data.check.dataset import check_dataset
-from samseg.data.config import MEAN, STD, DataConfig, complete_data
+from samseg.data.config import DataConfig, complete_data
 from samseg.data.scale import measured_scale
 
 
@@ -24,9 +24,7 @@ def write(root: Path, split: str, name: str, pixels: np.ndarray, nodata: str | N
 
 
 def config(root: Path = Path("x"), **settings) -> DataConfig:
-    data = DataConfig(**{"root": str(root), "classes": {"all": 0}, "image_size": 32} | settings)
-    complete_data(data)
-    return data
+    return complete_data(DataConfig(**{"root": str(root), "classes": {"all": 0}, "image_size": 32} | settings))
 
 
 def test_percentiles_are_those_of_the_valid_pixels_of_the_training_images(tmp_path):
@@ -101,9 +99,10 @@ def test_one_scale_is_for_images_of_one_kind(tmp_path):
         check_dataset(data, ["train", "val"])
 
 
-def test_mean_and_std_are_sams_repeated_unless_they_are_given():
-    assert config(bands=[1]).mean == MEAN[:1] and config(bands=[1, 2, 3, 4, 5]).std == [*STD, *STD[:2]]
-    assert config(bands=[3, 2, 1]).mean == MEAN
+def test_mean_and_std_are_repeated_unless_they_are_given():
+    assert config(bands=[1]).mean == [0.485]
+    assert config(bands=[1, 2, 3, 4, 5]).std == [0.229, 0.224, 0.225, 0.229, 0.224]
+    assert config(bands=[3, 2, 1]).mean == [0.485, 0.456, 0.406]
     assert config(bands=[1, 2], mean=[0.1, 0.2], std=[0.3, 0.4]).mean == [0.1, 0.2]
 
 

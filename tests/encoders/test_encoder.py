@@ -9,7 +9,8 @@ import segmentation_models_pytorch as smp
 import torch
 
 import samseg
-from samseg.encoders import ROWS, SmpEncoder
+from samseg.common.errors import ConfigError
+from samseg.encoders import Row, SmpEncoder
 from tests.encoders.conftest import SMALL, SMALL_TINY
 from tests.encoders.foreign import FOREIGN
 from tests.encoders.reference import randomise
@@ -254,7 +255,7 @@ def test_smps_freeze_warns_in_training_and_names_ours():
 
 def test_preprocessing_answers_offline():
     for weights in ("sa-1b", "imagenet"):
-        for name in ROWS:
+        for name in ("sam-vit_b", "sam-vit_t"):
             parameters = smp.encoders.get_preprocessing_params(name, weights)
             assert [round(255 * value, 3) for value in parameters["mean"]] == [123.675, 116.28, 103.53]
             assert [round(255 * value, 3) for value in parameters["std"]] == [58.395, 57.12, 57.375]
@@ -295,3 +296,11 @@ def test_a_frozen_trunk_compiles_and_exports():
         torch.testing.assert_close(other(x), expected, rtol=1e-3, atol=1e-4)
     switches = [node for node in program.graph.nodes if "set_grad_enabled" in str(node.target)]
     assert switches == []
+
+
+def test_a_package_that_an_encoder_needs_is_named():
+    def trunk():
+        import no_such_package  # noqa: F401
+
+    with pytest.raises(ConfigError, match=r"No module named 'no_such_package'\): pip install \"samseg-smp\[its\]\""):
+        Row(trunk, (), extra="its").build()

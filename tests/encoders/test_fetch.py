@@ -177,6 +177,22 @@ def test_a_repository_with_a_licence_says_where_that_is_accepted(files, tmp_path
         assert fetch(SMALL).read_bytes() == files[HUB]
 
 
+def test_another_set_of_weights_has_a_name_and_a_place(server, files, tmp_path, monkeypatch):
+    other = WeightsFile("someone/other", 1, whole=False, tag="satellite", gated=True)
+    monkeypatch.setitem(ROWS, SMALL, replace(ROWS[SMALL], sources=(*ROWS[SMALL].sources, other)))
+    server.files["/someone/other/resolve/main/model.safetensors"] = files[HUB]
+    assert fetch(SMALL, weights="satellite") == weights_folder() / SMALL / "satellite" / "encoder.safetensors"
+    assert find(SMALL) is None
+    (tmp_path / "it.safetensors").write_bytes(files[HUB])
+    assert put(tmp_path / "it.safetensors", SMALL, "satellite").file == find(SMALL, weights="satellite")
+    lines = [line.split() for line in fetching.listed().splitlines()]
+    [line] = [line for line in lines if "huggingface.co/someone/other" in line]
+    assert line[0] == "satellite" and line[-2:] == ["Apache-2.0", "needed"]
+    for weights in ("sattelite", "lvd-1689m"):
+        with pytest.raises(WeightsError, match=f"{SMALL} has no weights '{weights}'; it has pretrained, sa-1b, sat"):
+            fetch(SMALL, weights=weights)
+
+
 @pytest.mark.parametrize("name", ["sam-vit_b", "sam-vit_l", "sam-vit_h", "sam-vit_t"])
 def test_rows_name_sources_that_can_be_checked(name):
     """The first is SMP's; one has all of SAM; those that are not on the hub have a digest of their own."""

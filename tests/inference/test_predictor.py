@@ -9,7 +9,7 @@ from torch import nn
 
 import samseg
 from samseg.common.errors import InputError
-from samseg.data.config import DataConfig
+from samseg.data.config import DataConfig, complete_data
 from samseg.data.preprocess import normalised
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import predict_logits, predict_rows
@@ -38,7 +38,7 @@ class Colours(nn.Module):
 
 
 def data(size: int = 64, resize: bool = True) -> DataConfig:
-    return DataConfig(classes=CLASSES, image_size=size, resize=resize)
+    return complete_data(DataConfig(classes=CLASSES, image_size=size, resize=resize))
 
 
 def test_whole_image_goes_through_at_the_networks_size(image):

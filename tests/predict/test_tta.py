@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from samseg.common.errors import ConfigError
-from samseg.data.config import DataConfig
+from samseg.data.config import DataConfig, complete_data
 from samseg.evaluation.evaluate_run import evaluate_run
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import predict_logits
@@ -28,7 +28,7 @@ class Uneven(nn.Module):
 
 
 def data(size: int) -> DataConfig:
-    return DataConfig(classes=CLASSES, image_size=size)
+    return complete_data(DataConfig(classes=CLASSES, image_size=size))
 
 
 def noise(*shape: int) -> np.ndarray:

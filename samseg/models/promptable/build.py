@@ -6,7 +6,7 @@ from segmentation_models_pytorch.encoders._utils import patch_first_conv
 
 from samseg.common.errors import ConfigError, WeightsError, did_you_mean
 from samseg.encoders.encoder import TrunkEncoder
-from samseg.encoders.fetch import PUBLISHED, fetch
+from samseg.encoders.fetch import fetch, is_published
 from samseg.encoders.weights import trunk_state
 from samseg.models.build import Built, check_adapter, freeze_and_adapt
 from samseg.models.class_tokens import ClassTokens
@@ -58,7 +58,8 @@ def build_promptable(
     weights = config.weights if pretrained else None
     state = None
     if weights is not None:  # before a large network is built for nothing
-        file = fetch(config.encoder, whole=True) if weights in PUBLISHED else Path(weights)
+        published = is_published(weights)
+        file = fetch(config.encoder, whole=True, weights=weights) if published else Path(weights)
         state = sam_state(file, config.encoder)
         if hq and not state.is_hq:
             raise WeightsError(

@@ -46,7 +46,8 @@ def run_config(text: str, source: object, overrides: Sequence[str] = ()) -> RunC
 
 
 def _completed(config: RunConfig) -> RunConfig:
-    complete_data(config.data)
+    row = ROWS.get(config.model.encoder)
+    complete_data(config.data, *([] if row is None else [row.image_size, *row.colours(config.model.weights)]))
     complete_model(config.model)
     task_class(config.task).complete(config.data, config.model, _task_section(config))
     _check_other_tasks(config)

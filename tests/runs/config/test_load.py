@@ -1,10 +1,13 @@
 """Loading, checking and saving configurations; every error is one line that names the key and the way out."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from samseg.common.errors import ConfigError, InputError
 from samseg.encoders.adapters.methods import METHODS, arguments_of
+from samseg.encoders.registry import ROWS, WeightsFile
 from samseg.runs.config.load import load_config, save_config
 from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import read_run_config
@@ -42,6 +45,26 @@ def test_an_override_replaces_a_mapping_whole(load):
 
 def test_an_empty_section_means_its_defaults(load):
     assert load("train:\n" + CLASSES).train.epochs == RunConfig().train.epochs
+
+
+def test_size_and_colours_are_those_that_the_encoder_was_trained_with(load, monkeypatch):
+    sources = WeightsFile("nobody/a", 1, tag="photos"), WeightsFile("nobody/b", 1, tag="satellite")
+    colours = {"satellite": ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))}
+    row = replace(ROWS["sam-vit_t"], sources=sources, image_size=224, mean=(0.5,) * 3, colours_of_tag=colours)
+    monkeypatch.setitem(ROWS, "elsewhere", row)
+
+    def data(*overrides: str) -> tuple[object, ...]:
+        found = load(CLASSES, *overrides).data
+        return found.image_size, found.mean, found.std
+
+    imagenet = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    assert data() == data("model.encoder=resnet18") == (1024, *imagenet)
+    assert data("model.encoder=elsewhere") == (224, [0.5] * 3, imagenet[1])
+    satellite = "model.encoder=elsewhere", "model.weights=satellite"
+    assert data(*satellite, "data.image_size=64") == (64, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    assert data(*satellite, "data.bands=[1,2,3,4]")[1] == [0.1, 0.2, 0.3, 0.1]
+    given = data(*satellite, "data.mean=[0.485,0.456,0.406]")
+    assert given == (224, imagenet[0], [0.4, 0.5, 0.6])
 
 
 @pytest.mark.parametrize(
@@ -298,6 +321,8 @@ def test_a_folder_that_is_no_run(tmp_path):
 def test_the_defaults_only_lack_classes(load):
     expected = RunConfig()
     expected.data.source, expected.data.classes = "folders", {"background": 0, "building": 255}
+    expected.data.image_size = 1024
+    expected.data.mean, expected.data.std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     expected.train.encoder_lr, expected.train.pyramid_lr = expected.train.lr / 10, expected.train.lr
     loss = expected.train.loss
     loss.ce, loss.dice, loss.focal, loss.lovasz = 1.0, 0.0, 0.0, 0.0
