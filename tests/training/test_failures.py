@@ -60,7 +60,7 @@ class Deadly(Unreadable):
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_a_reading_process_that_is_killed():
     """As the system does when memory runs out."""
-    message = explanation(lambda: next(iter(DataLoader(Deadly(), timeout=1, **in_workers(1)))))
+    message = explanation(lambda: next(iter(DataLoader(Deadly(), **in_workers(1)))))
     assert message.startswith("a process that reads images was killed, most likely for memory: lower train.workers (2)")
 
 
