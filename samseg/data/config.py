@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samseg.common.errors import ConfigError, InputError
+from samseg.common.errors import ConfigError, InputError, require
 from samseg.data.sources import SOURCES, Source, source_class
 from samseg.data.sources.coco import CocoConfig
 from samseg.data.sources.folders import FoldersConfig
@@ -15,7 +15,7 @@ from samseg.data.sources.labelme import LabelmeConfig
 from samseg.data.sources.maps_config import MapsConfig
 from samseg.data.sources.places import SPLITS
 from samseg.data.sources.yolo import YoloConfig
-from samseg.data.splits import check_shares, drawn
+from samseg.data.splits import check_shares, drawn, share_of
 
 LEAST_STD = 1e-4  # below a step of 16-bit images' values nothing is left to be told apart
 PERCENTILE = "percentile"
@@ -37,6 +37,8 @@ class DataConfig:
     split: list[float] | None = None
     split_seed: int = 0  # another draws other splits
     group: str | None = None  # "(patient\\d+)_.*": what the brackets capture of a name is drawn together
+    fraction: float = 1.0  # of the training images is learnt from; smaller ones are parts of larger
+    fraction_seed: int = 0  # another draws others of them
     # name: mask value, list of values, or for RGB masks a colour as [r, g, b] or "#rrggbb", or a list of colours. The
     # order gives the class index. Entries that are all lists of three numbers are colours. Where labels have names, as
     # with source: coco, yolo, label-studio and labelme: a name or a list of names, and null where there is no object:
@@ -73,6 +75,15 @@ class DataConfig:
 
 def open_source(data: DataConfig, split: str) -> Source:
     """The images and labels of a split; InputError where they are not as the source needs them."""
+    source = _whole_split(data, split)
+    if split == "train" and data.fraction < 1:
+        images = len(source.names)
+        source.names = share_of(source.names, data.fraction, data.fraction_seed, data.group)
+        source.notes.append(f"train: {len(source.names)} of {images} images, by data.fraction={data.fraction:g}")
+    return source
+
+
+def _whole_split(data: DataConfig, split: str) -> Source:
     cls, settings = source_class(data.source), source_settings(data)
     if not _is_drawn(data, split):
         if data.split is not None:
@@ -121,6 +132,7 @@ def complete_data(
     data.source = data.source or "folders"
     source_class(data.source).complete(source_settings(data))
     check_shares(data.split, data.group)
+    require("data.fraction", data.fraction, "above 0 and at most 1", lambda value: 0 < value <= 1)
     if data.split is None:
         source_class(data.source).check_splits(source_settings(data))
     elif data.source == "maps":

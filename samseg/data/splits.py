@@ -35,6 +35,17 @@ def drawn(names: Iterable[str], shares: list[float], seed: int, group: str | Non
     return {name: SPLITS[split[one]] for name, one in groups.items()}
 
 
+def share_of(names: list[str], fraction: float, seed: int, group: str | None) -> list[str]:
+    """That ``fraction`` of ``names``, at least one, in their order; a smaller one is a part of every larger.
+
+    Names for which the pattern ``group`` captures the same come one after the other.
+    """
+    places = {name: [_fraction(f"{seed} {text}") for text in (_group(name, group) or name, name)] for name in names}
+    count = max(1, round(fraction * len(names)))
+    kept = set(sorted(names, key=places.get)[:count])
+    return [name for name in names if name in kept]
+
+
 def check_shares(shares: list[float] | None, group: str | None) -> None:
     """ConfigError for what ``data.split`` and ``data.group`` cannot be."""
     if shares is not None:

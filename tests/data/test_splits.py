@@ -8,7 +8,7 @@ import pytest
 
 from samseg.common.errors import ConfigError, InputError
 from samseg.data.config import DataConfig, complete_data, open_source, split_images
-from samseg.data.splits import drawn
+from samseg.data.splits import drawn, share_of
 
 SHARES = [0.7, 0.15, 0.15]
 NAMES = [f"patient{number % 40:02d}_{number:03d}" for number in range(400)]
@@ -34,6 +34,17 @@ def test_what_belongs_together_is_drawn_together():
         drawn([*NAMES, "other"], SHARES, 0, r"(patient\d+)_.*")
 
 
+def test_a_smaller_fraction_is_a_part_of_a_larger_and_takes_groups_whole(scenes):
+    shares = {share: share_of(NAMES, share, 0, None) for share in (0.001, 0.1, 0.3, 1)}
+    assert [len(names) for names in shares.values()] == [1, 40, 120, 400]
+    assert set(shares[0.001]) < set(shares[0.1]) < set(shares[0.3]) and shares[1] == NAMES
+    assert [name for name in NAMES if name in shares[0.1]] == shares[0.1] != share_of(NAMES, 0.1, 1, None)
+    assert len({name[:9] for name in share_of(NAMES, 0.1, 0, r"(patient\d+)_.*")}) == 4
+    data = DataConfig(root=str(scenes), source="folders", fraction=0.5)
+    assert len(open_source(data, "train").names) == 3 == len(open_source(data, "val").names)
+    assert "train: 3 of 6 images, by data.fraction=0.5" in open_source(data, "train").notes
+
+
 @pytest.mark.parametrize("images", [3, 4, 5, 6])
 def test_no_split_of_a_few_images_is_empty(images):
     for seed in range(20):
@@ -47,6 +58,7 @@ def test_no_split_of_a_few_images_is_empty(images):
         ({"split": [1.0, 0.0]}, "data.split is the shares"),
         ({"split": [1.2, -0.2]}, "data.split is the shares"),
         ({"split": [1.0]}, "data.split is the shares"),
+        ({"fraction": 0.0}, "data.fraction must be above 0 and at most 1, got 0.0"),
         ({"group": "(a)"}, "data.group is for data.split"),
         ({"split": SHARES, "group": "(a"}, "data.group=.a is no regular expression"),
         ({"split": SHARES, "group": "a"}, "data.group=a captures nothing"),
