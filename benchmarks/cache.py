@@ -1,5 +1,6 @@
 """A steady epoch on stored features beside one that runs the frozen encoder: the same run, images and weights."""
 
+import math
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -96,7 +97,7 @@ def _trainer(path: Path, cached: bool) -> Trainer:
 
 def _epoch(trainer: Trainer, epoch: int, folder: Path) -> dict[str, float]:
     trainer.state.part = RunState().part  # from the epoch's beginning
-    go_on, progress = StopRequest(), Progress(trainer.batches.used(), epochs_left=1, shown=False)
+    go_on, progress = StopRequest(), Progress(trainer.batches.used(), 1, math.inf, shown=False)
     start = time.perf_counter()
     trainer.train_epoch(epoch, folder, go_on, progress)
     trained = time.perf_counter()

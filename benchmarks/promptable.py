@@ -1,5 +1,6 @@
 """Training SAM with prompts: an epoch with the feature cache and without, objects a second, and memory by objects."""
 
+import math
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -67,7 +68,10 @@ def compare(encoder: str, size: int, images: int, objects: int, rounds: int) -> 
             with redirect_stdout(StringIO()):
                 report = task_of(config).check(("train", "val"))
                 trainer = Trainer(config, accelerator_for(config.train), report, RunState())
-            go_on, progress = StopRequest(), Progress(trainer.batches.used(), epochs_left=1, shown=False)
+            go_on, progress = (
+                StopRequest(),
+                Progress(trainer.batches.used(), 1, math.inf, shown=False),
+            )
             for epoch in (1, 2) if cached else (1,):  # the first steps allocate
                 trainer.state.part = RunState().part
                 start = time.perf_counter()

@@ -47,14 +47,18 @@ def _prepare(worker: int) -> None:
     single_threaded()
     if LINUX:  # elsewhere torch looks after them
         parent = multiprocessing.parent_process()  # the run; the system's parent is the server
-        for wait in (_outlive_no_longer, _obey):
-            threading.Thread(target=wait, args=(parent,), daemon=True).start()
+        end_with(parent)
+        threading.Thread(target=_obey, args=(parent,), daemon=True).start()
 
 
-def _outlive_no_longer(parent: BaseProcess) -> None:
-    """End when the run has ended, however that was."""
-    parent.join()
-    os._exit(1)
+def end_with(parent: BaseProcess) -> None:
+    """Let this process end when its ``parent`` has ended, however that was."""
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _obey(parent: BaseProcess) -> None:

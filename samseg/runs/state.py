@@ -78,9 +78,16 @@ class RunState:
         if better:
             self.best_epoch, self.best = self.epoch, figures
 
-    def finished(self, epochs: int, patience: int | None) -> bool:
-        """Whether all ``epochs`` are done, or the last ``patience`` of them brought no better score."""
-        return self.epoch >= epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
+    def seconds(self) -> float:
+        """What its epochs took so far, validation and the part of the next one included."""
+        return sum(row["seconds"] for row in self.history) + self.part["seconds"]
+
+    def finished(self, epochs: int, patience: int | None, minutes: float | None) -> bool:
+        """Whether all ``epochs`` or ``minutes`` are done, or the last ``patience`` epochs brought no better score."""
+        if self.epoch >= epochs or (patience is not None and self.epoch - self.best_epoch >= patience):
+            return True
+        # What a part of an epoch has learnt is still to be validated, however late it is.
+        return minutes is not None and self.part["steps"] == 0 and self.seconds() >= 60 * minutes
 
     def save(self, folder: Path) -> None:
         """Write the state; ConfigError, and the one before stays, when a weight is no longer a number."""

@@ -57,7 +57,7 @@ def prepare(config: RunConfig, name: str, lock: ExitStack) -> Prepared:
     folder, state = _earlier(config, name, accelerator, lock)
     if state.epoch and accelerator.is_main_process:
         state.write_results(folder)  # a kill may have come between the state and them
-    if state.finished(config.train.epochs, config.train.patience):
+    if state.finished(config.train.epochs, config.train.patience, config.train.max_minutes):
         return Prepared(config, accelerator, task, folder, state)
     if config.train.resume:
         accelerator.print(f"going on after {state.position()}" if state.begun() else "nothing to resume: starting anew")

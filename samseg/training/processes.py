@@ -134,6 +134,13 @@ def any_process(accelerator: Accelerator, *wishes: bool) -> list[bool]:
     return counts.bool().tolist()
 
 
+def most(accelerator: Accelerator, value: float) -> float:
+    """The largest of the processes' values, on all of them."""
+    if accelerator.num_processes == 1:
+        return value
+    return accelerator.gather(torch.tensor([value], dtype=torch.float64, device=accelerator.device)).max().item()
+
+
 @contextmanager
 def whole_on_each(accelerator: Accelerator, model: nn.Module) -> Iterator[nn.Module]:
     """The same network on every process, free to be called there as often as its images ask for.

@@ -11,11 +11,12 @@ class Progress:
     Args:
         images: images an epoch, over all processes.
         epochs_left: epochs still to be run, if none of them stops it early.
+        seconds_left: the time that the run has left at most.
         shown: False on all processes but the main one.
     """
 
-    def __init__(self, images: int, epochs_left: int, shown: bool):
-        self.images, self.left, self.shown = images, images * epochs_left, shown
+    def __init__(self, images: int, epochs_left: int, seconds_left: float, shown: bool):
+        self.images, self.left, self.seconds_left, self.shown = images, images * epochs_left, seconds_left, shown
         self.started, self.done = time.monotonic(), 0
 
     def bar(self, title: str, seen: int = 0) -> tqdm:
@@ -36,6 +37,7 @@ class Progress:
         self.seen += images
         self.left -= images
         self.done += images
-        run_left = (time.monotonic() - self.started) / self.done * self.left
+        elapsed = time.monotonic() - self.started
+        run_left = max(0, min(elapsed / self.done * self.left, self.seconds_left - elapsed))
         self.current.set_postfix_str(f"loss {loss:.4f}, run {tqdm.format_interval(run_left)} left", refresh=False)
         self.current.update(images)

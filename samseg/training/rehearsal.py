@@ -1,5 +1,6 @@
 """A dry run: everything that training does, twice, and nothing kept but a picture of what it would see."""
 
+import math
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -37,6 +38,8 @@ def rehearse(config: RunConfig, name: str) -> None:
             training = trainer.steps * _seconds_a_step(trainer)
             validation = len(trainer.validation) / trainer.processes * _seconds_an_image(trainer)
         epoch, left = training + validation, config.train.epochs - state.epoch
+        if config.train.max_minutes is not None:
+            left = min(left, max(1, math.ceil((60 * config.train.max_minutes - state.seconds()) / epoch)))
         accelerator.print(
             f"dry run: an epoch takes about {duration(epoch)} ({duration(training)} of {trainer.steps} steps, "
             f"{duration(validation)} of {len(trainer.validation)} validation images), {left} epochs "

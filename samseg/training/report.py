@@ -6,17 +6,22 @@ from pathlib import Path
 import numpy as np
 
 from samseg.common.files import write_bytes
+from samseg.runs.config.schema import TrainConfig
 from samseg.runs.state import RunState
 from samseg.tasks import Task
 from samseg.tasks.task import Figures
 
 
-def epoch_line(row: dict, figures: Figures, state: RunState, task: Task, epochs: int) -> str:
+def epoch_line(row: dict, figures: Figures, state: RunState, task: Task, train: TrainConfig) -> str:
     """What is said of an epoch, whose ``row`` of the history and ``figures`` these are."""
     scores = (figures[task.score], state.best[task.score])
     score, best = (f"{value:.4f}" if value is not None else "-" for value in scores)
+    if train.max_minutes is None:
+        limit = f"epoch {row['epoch']:>{len(str(train.epochs))}}/{train.epochs}"
+    else:
+        limit = f"epoch {row['epoch']}, {state.seconds() / 60:.1f} of {train.max_minutes:g} min"
     return (
-        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  val {task.score_name} {score}  "
+        f"{limit}  loss {row['loss']:.4f}  val {task.score_name} {score}  "
         f"best {best} (epoch {state.best_epoch})  lr {row['lr']:.1e}  {row['seconds']:.1f} s"
     )
 

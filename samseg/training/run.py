@@ -58,7 +58,9 @@ def train(config: RunConfig, name: str) -> Path:
             raise
         facts["most memory"] = peak_memory(accelerator.device)
         on_main(accelerator, lambda: save_facts(folder, facts, task.reporter().data(report)))
-        early = f" (stopped early: no better {task.score_name})" if state.epoch < config.train.epochs else ""
+        early = "" if state.epoch >= config.train.epochs else f" (stopped early: no better {task.score_name})"
+        if trainer.spent() >= 1:
+            early = f" in {config.train.max_minutes:g} minutes"
         _finish(accelerator, state, task, folder, f"finished after {state.epoch} epochs{early}")
         if accelerator.num_processes > 1:
             del trainer

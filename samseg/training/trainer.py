@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -33,9 +32,10 @@ from samseg.tasks.evaluate import evaluate
 from samseg.tasks.task import Details, Figures, Metrics
 from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.failures import check_finite, mendable_errors
-from samseg.training.processes import any_process, whole_on_each
+from samseg.training.processes import any_process, most, whole_on_each
 from samseg.training.progress import Progress
 from samseg.training.report import draw_curves, epoch_line
+from samseg.training.schedule import warmup_cosine
 from samseg.training.stopping import StopRequest
 from samseg.training.tracking import Tracking
 
@@ -80,7 +80,9 @@ class Trainer:
         self.parameters = count_parameters(self.model)
         self.objective = task.objective(report).to(accelerator.device)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model, **group_settings(settings)), lr=settings.lr)
-        self.scheduler = LambdaLR(self.optimizer, warmup_cosine(self.warmup, self.total_steps))
+        factor = warmup_cosine(self.warmup, self.total_steps)
+        # Of the steps or of train.max_minutes, whichever is further on.
+        self.scheduler = LambdaLR(self.optimizer, lambda step: factor(max(step, self.spent() * self.total_steps)))
         if settings.cache_features:
             with mendable_errors(settings):
                 self.model = with_features(
@@ -108,13 +110,20 @@ class Trainer:
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state.scaler)
 
+    def spent(self) -> float:
+        """The share of `train.max_minutes` that is used up; 0 where there is no such limit."""
+        minutes = self.settings.max_minutes
+        return 0.0 if minutes is None else self.state.seconds() / (60 * minutes)
+
     def summary(self) -> str:
         """What trains, on what, and for how long."""
         processes = f" on each of {self.processes} processes" if self.processes > 1 else ""
+        minutes = self.settings.max_minutes
+        limit = "" if minutes is None else f"{minutes:g} minutes, at most "
         lines = [
             self.parameters,
-            f"{self.settings.epochs} epochs of {self.steps} steps, the first {self.warmup} steps to warm up; "
-            f"{self.settings.precision} on {self.accelerator.device}{processes}",
+            f"{limit}{self.settings.epochs} epochs of {self.steps} steps, the first {100 * self.settings.warmup:.3g} % "
+            f"to warm up; {self.settings.precision} on {self.accelerator.device}{processes}",
         ]
         if self.config.model.weights is None and self.config.model.freeze_encoder:
             lines.append(
@@ -151,9 +160,10 @@ class Trainer:
         Raises Terminated when any process was asked to ``stop``, with the state of that moment saved.
         """
         state, settings, task, main = self.state, self.settings, self.task, self.accelerator.is_main_process
-        progress = Progress(self.batches.used(), settings.epochs - state.epoch, main)
+        left = math.inf if settings.max_minutes is None else 60 * settings.max_minutes - state.seconds()
+        progress = Progress(self.batches.used(), settings.epochs - state.epoch, left, main)
         drawn = time.monotonic()
-        while not state.finished(settings.epochs, settings.patience):
+        while not state.finished(settings.epochs, settings.patience, settings.max_minutes):
             epoch, started = state.epoch + 1, time.monotonic() - state.part["seconds"]
             loss = self.train_epoch(epoch, folder, stop, progress)
             metrics = self.validate(stop)
@@ -161,7 +171,7 @@ class Trainer:
             figures = metrics.compute()
             row = {"epoch": epoch, "loss": loss, "lr": max(self.scheduler.get_last_lr())}
             row |= {column: figures[name] for column, name in task.columns.items()}
-            row |= {"seconds": round(time.monotonic() - started, 2)}
+            row |= {"seconds": round(most(self.accelerator, time.monotonic() - started), 2)}
             state.add_epoch(row, figures, task.better(figures, state.best))
             if state.improved():
                 # Pictures and tracking come before the state: an epoch that is run again draws them again.
@@ -176,7 +186,7 @@ class Trainer:
                 if time.monotonic() - drawn > CURVES_SECONDS:
                     draw_curves(state.history, task, folder / CURVES)
                     drawn = time.monotonic()
-            self.accelerator.print(epoch_line(row, figures, state, task, settings.epochs))
+            self.accelerator.print(epoch_line(row, figures, state, task, settings))
 
     def _show(self, folder: Path, figures: Figures, details: Details) -> None:
         """Write what is to be looked at of the validation images."""
@@ -193,25 +203,25 @@ class Trainer:
         self.model.train()
 
     def train_epoch(self, epoch: int, folder: Path, stop: StopRequest, progress: Progress) -> float:
-        """What is left of a pass over the training images; returns the mean loss of all its steps."""
+        """What is left of a pass over the training images, or of the time; returns the mean loss of all its steps."""
         accelerator, settings, part = self.accelerator, self.settings, self.state.part
         self.begin(epoch, part["images"])
-        started = saved = time.monotonic()
-        before = part["seconds"]
+        started, before = time.monotonic(), part["seconds"]
+        saved = before
         batches = iter(self.loader)
         with progress.bar(f"epoch {epoch}/{settings.epochs}", part["images"]):
-            while step := list(islice(batches, settings.accumulate)):
+            while self.spent() < 1 and (step := list(islice(batches, settings.accumulate))):
                 loss = self.step(step, epoch, part["steps"])
                 images = len(step) * settings.batch_size * self.processes
                 part["images"] = min(part["images"] + images, self.batches.used())
                 part["steps"] += 1
                 part["loss"] += loss
-                part["seconds"] = before + time.monotonic() - started
+                part["seconds"] = most(accelerator, before + time.monotonic() - started)
                 progress.step(images, loss)
                 self._stop_if_asked(folder, stop)
-                if any(any_process(accelerator, time.monotonic() - saved > 60 * SAVE_MINUTES)):
+                if part["seconds"] - saved > 60 * SAVE_MINUTES:
                     self._save(folder)
-                    saved = time.monotonic()
+                    saved = part["seconds"]
         return part["loss"] / part["steps"]
 
     def step(self, batches: list[dict], epoch: int, number: int) -> float:
@@ -279,17 +289,6 @@ class Trainer:
         state.scaler = None if scaler is None else scaler.state_dict()
         if self.accelerator.is_main_process:
             state.save(folder)
-
-
-def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
-    """The learning rate's factor at a step: up in a line to 1 over ``warmup_steps``, then down a cosine to 0."""
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / (warmup_steps + 1)
-        return (1 + math.cos(math.pi * (step - warmup_steps) / max(1, total_steps - warmup_steps))) / 2
-
-    return factor
 
 
 def group_settings(settings: TrainConfig) -> dict[str, float]:

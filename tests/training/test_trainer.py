@@ -26,7 +26,7 @@ from samseg.runs.state import load_state
 from samseg.training import trainer
 from samseg.training.failures import check_finite
 from samseg.training.run import train
-from samseg.training.trainer import warmup_cosine
+from samseg.training.schedule import warmup_cosine
 from tests.encoders.conftest import SMALL
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
@@ -232,6 +232,32 @@ def test_sigterm_in_the_validation_saves_the_epochs_training(trained, monkeypatc
     monkeypatch.setattr(rows, "network_view", network_view)
     assert_same_run(trained(*settings), trained("train.epochs=1", "run_dir=whole"))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+class Clock:
+    """One that goes on by a second at each look."""
+
+    seconds = 0.0
+
+    def monotonic(self):
+        self.seconds += 1
+        return self.seconds
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_run_ends_within_its_minutes(trained, monkeypatch, cut):
+    """Within an epoch, which is validated, its learning rate near zero; also where it goes on after a stop."""
+    monkeypatch.setattr(trainer, "time", Clock())
+    settings = ["train.epochs=100", "train.max_minutes=0.28", "run_dir=timed", "train.resume=true"]
+    if cut:
+        stopped_in(2, 1, trained, settings)
+    folder = trained(*settings)
+    state, rates = load_state(folder), [float(row["lr"]) for row in history(folder)]
+    assert 17 <= state.seconds() <= 20 and state.epoch == len(rates) == 4
+    assert state.scheduler["last_epoch"] < 4 * 3, "the last epoch went on to its end"
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 0.05 * rates[0]
+    before = (folder / "history.csv").read_text()
+    assert trained(*settings) == folder and (folder / "history.csv").read_text() == before
 
 
 class Killed(BaseException):

@@ -105,6 +105,7 @@ def _complete_train(config: RunConfig) -> None:
     for key in ("epochs", "batch_size", "accumulate", "patience"):
         wanted = f"from 1 to {MOST:,}".replace(",", " ")
         require(f"train.{key}", getattr(train, key), wanted, lambda value: value == "auto" or 1 <= value <= MOST)
+    require("train.max_minutes", train.max_minutes, "above 0", lambda value: 0 < value < math.inf)
     require("train.workers", train.workers, "from 0 to 1024", lambda value: 0 <= value <= 1024)
     require("seed", config.seed, "in 0 .. 2**32 - 1", lambda value: 0 <= value < 2**32)
     for key in ("lr", "encoder_lr", "pyramid_lr"):

@@ -14,6 +14,7 @@ from samseg.tasks.losses import LossConfig
 @dataclass
 class TrainConfig:
     epochs: int = 50
+    max_minutes: float | None = None  # of training and validation, the learning rate at zero by then; null: no limit
     batch_size: int | str = 2  # images per step and process; auto: the most that fit on the GPU, found before the run
     accumulate: int = 1  # batches per optimiser step
     lr: float = 3e-4  # of everything born random: adapter, pyramid, decoder, head
