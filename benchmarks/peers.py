@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from samseg.common.errors import InputError
 from samseg.encoders.adapters.lora import LoRA
+from samseg.encoders.linear import Linear
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.vit import SamViT
 
@@ -21,8 +22,8 @@ def with_lora(network: nn.Module) -> nn.Module:
     network.requires_grad_(False)
     for name, layer in list(network.named_modules()):
         if name.endswith("attn.qkv"):
-            lora = LoRA(layer.in_features).to(layer.weight.device, layer.weight.dtype)
-            if isinstance(network, SamViT):
+            lora = LoRA(layer.in_features, layer.out_features // 3).to(layer.weight.device, layer.weight.dtype)
+            if isinstance(layer, Linear):
                 layer.adapter = lora
             else:
                 network.get_submodule(name.removesuffix(".qkv")).qkv = _Sum(layer, lora)

@@ -26,19 +26,19 @@ class DownloadError(InputError):
 
 
 def download(
-    url: str, file: Path, sha256: str, headers: Mapping[str, str] | None = None, stalled: float = STALLED
+    url: str, file: Path, sha256: str | None, headers: Mapping[str, str] | None = None, stalled: float = STALLED
 ) -> None:
     """Bring ``url`` to ``file``, with a progress bar on a terminal.
 
-    What has arrived lies beside it as ``.part`` until all is there and its digest is ``sha256``: a later call goes on
-    behind it, and so does this one as long as each new connection brings something. Processes that want the same file
-    wait for the one that began. ``headers``, such as a token, go to the host of ``url`` and to no other that it leads
-    to.
+    What has arrived lies beside it as ``.part`` until all is there and its digest is ``sha256`` (None: nobody publishes
+    one): a later call goes on behind it, and so does this one as long as each new connection brings something.
+    Processes that want the same file wait for the one that began. ``headers``, such as a token, go to the host of
+    ``url`` and to no other that it leads to.
 
     Raises DownloadError, in one line, when the source cannot be reached or gives something else, and InputError when
     the disk is full.
     """
-    part = file.with_name(f"{file.name}.{sha256[:8]}.part")
+    part = file.with_name(f"{file.name}.{sha256[:8] if sha256 else 'unnamed'}.part")
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{part}.lock"):  # whoever has it goes on, or gives up a connection that stalls, or has ended
         if file.exists():
@@ -55,7 +55,7 @@ def download(
                     kept = f"; the {_megabytes(before)} that arrived are kept" if before else ""
                     raise DownloadError(f"{_reason(error)}{kept}") from error
         found = file_digest(part)
-        if found != sha256:
+        if sha256 is not None and found != sha256:
             part.unlink()
             raise DownloadError(f"what it gave is not the published file (sha256 {found[:16]}, expected {sha256[:16]})")
         os.replace(part, file)

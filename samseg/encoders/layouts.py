@@ -1,10 +1,12 @@
 """Published layouts: the names under which somebody files an encoder's tensors, and how they become the trunk's own.
 
-The same SAM encoder is published in several; the network here has segment-anything's names:
+The same encoder is published in several; SAM's network here has segment-anything's names, SAM 2's has timm's:
 
     segment-anything, MobileSAM, fine-tunes   image_encoder.blocks.0.mlp.lin1.weight   beside mask_decoder.*, ...
     timm                                      blocks.0.mlp.fc1.weight
     transformers                              vision_encoder.layers.0.mlp.lin1.weight  beside mask_decoder.*, ...
+    sam2                                      image_encoder.trunk.blocks.0.mlp.layers.0.weight  and image_encoder.neck.*
+    transformers                              vision_encoder.backbone.blocks.0.mlp.proj_in.weight
 """
 
 import re
@@ -18,10 +20,12 @@ class Layout:
     Attributes:
         publisher: whose it is.
         renames: patterns, and what they become in the trunk's names, one after the other.
+        lacks: a part of the network that the publisher leaves out; such a file is named and refused.
     """
 
     publisher: str
     renames: tuple[tuple[str, str], ...] = ()
+    lacks: str | None = None
 
     def rename(self, name: str) -> str:
         for pattern, replacement in self.renames:
@@ -46,4 +50,25 @@ SAM = (
             (r"^neck\.layer_norm2\.", "neck.3."),
         ),
     ),
+)
+SAM2 = (
+    Layout(
+        "sam2",
+        (
+            (r"\.mlp\.layers\.0\.", ".mlp.fc1."),
+            (r"\.mlp\.layers\.1\.", ".mlp.fc2."),
+            (r"^neck\.convs\.(\d)\.conv\.", r"neck.convs.\1."),
+        ),
+    ),
+    Layout(
+        "transformers",
+        (
+            (r"^backbone\.", "trunk."),
+            (r"\.patch_embed\.projection\.", ".patch_embed.proj."),
+            (r"\.layer_norm([12])\.", r".norm\1."),
+            (r"\.mlp\.proj_in\.", ".mlp.fc1."),
+            (r"\.mlp\.proj_out\.", ".mlp.fc2."),
+        ),
+    ),
+    Layout("timm", ((r"^", "trunk."),), lacks="neck"),
 )

@@ -16,6 +16,13 @@ class Linear(nn.Linear):
         super().__init__(in_features, out_features)
         self.adapter = None
 
+    @classmethod
+    def of(cls, layer: nn.Linear) -> "Linear":
+        """One that takes over another library's parameters."""
+        own = cls(layer.in_features, layer.out_features)
+        own.weight, own.bias = layer.weight, layer.bias
+        return own
+
     def forward(self, x: Tensor) -> Tensor:
         out = ops.linear(x, self.weight, self.bias)
         return out if self.adapter is None else out + self.adapter(x)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from samseg.common.errors import ConfigError
-from samseg.encoders.layouts import MOBILE_SAM, OWN, SAM, Layout
+from samseg.encoders.hiera import Sam2Hiera
+from samseg.encoders.layouts import MOBILE_SAM, OWN, SAM, SAM2, Layout
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.trunk import Trunk
 from samseg.encoders.vit import SamViT
@@ -17,6 +18,7 @@ MEAN = (0.485, 0.456, 0.406)  # SAM's 123.675, 116.28, 103.53 and 58.395, 57.12,
 STD = (0.229, 0.224, 0.225)
 PUBLISHED = ("pretrained", "imagenet")  # "imagenet" is what SMP and its users ask for by default
 META = "https://dl.fbaipublicfiles.com/segment_anything/"
+META_SAM2 = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class WeightsFile:
         whole: SAM's prompt encoder and mask decoder are in it, too.
         tag: by which people ask for the weights: the images that they were learnt from.
         gated: it is given to those alone who have accepted the licence on its page, and are logged in.
-        sha256: of the file; None on the hub, which publishes it along with the file.
+        sha256: of the file; None on the hub, which publishes it along with the file, and where nobody publishes it.
     """
 
     place: str
@@ -162,5 +164,41 @@ ROWS: dict[str, Row] = {
             ),
         ),
         layouts=MOBILE_SAM,
+    ),
+    "sam2-hiera_t": Row(
+        Sam2Hiera,
+        (
+            WeightsFile("facebook/sam2.1-hiera-tiny", 156, tag="sa-v"),
+            WeightsFile(META_SAM2 + "tiny.pt", 156, tag="sa-v"),
+        ),
+        dict(width=96, heads=1, stages=(1, 2, 7, 2), global_blocks=(5, 7, 9)),
+        SAM2,
+    ),
+    "sam2-hiera_s": Row(
+        Sam2Hiera,
+        (
+            WeightsFile("facebook/sam2.1-hiera-small", 184, tag="sa-v"),
+            WeightsFile(META_SAM2 + "small.pt", 184, tag="sa-v"),
+        ),
+        dict(width=96, heads=1, stages=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
+        SAM2,
+    ),
+    "sam2-hiera_b+": Row(
+        Sam2Hiera,
+        (
+            WeightsFile("facebook/sam2.1-hiera-base-plus", 324, tag="sa-v"),
+            WeightsFile(META_SAM2 + "base_plus.pt", 324, tag="sa-v"),
+        ),
+        dict(width=112, heads=2, stages=(2, 3, 16, 3), global_blocks=(12, 16, 20), positions=14),
+        SAM2,
+    ),
+    "sam2-hiera_l": Row(
+        Sam2Hiera,
+        (
+            WeightsFile("facebook/sam2.1-hiera-large", 898, tag="sa-v"),
+            WeightsFile(META_SAM2 + "large.pt", 898, tag="sa-v"),
+        ),
+        dict(width=144, heads=2, stages=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)),
+        SAM2,
     ),
 }

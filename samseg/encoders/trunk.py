@@ -16,12 +16,14 @@ class Site:
             "attn" or "mlp"; or "input", the trunk itself, whose adapter adds to the input of blocks.
         width: channels C of the tokens there.
         block: index of the block; -1 for "input".
+        out: of "attn.qkv": channels of the queries, of the keys and of the values, where that is not C.
     """
 
     module: nn.Module
     kind: str
     width: int
     block: int
+    out: int | None = None
 
 
 class Trunk(nn.Module):

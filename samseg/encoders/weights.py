@@ -119,6 +119,11 @@ def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: Trunk) -> dict
         raise WeightsError(f'these are weights of {other.variant}, not of {variant}; use the encoder "{other.variant}"')
     if match is None:
         raise WeightsError(f"not a SAM checkpoint: no tensor in it is the first layer of {variant}")
+    if match.layout.lacks:
+        raise WeightsError(
+            f"{match.layout.publisher}'s file of {variant} lacks its {match.layout.lacks}; "
+            f"take that of {ROWS[variant].sources[0]}"
+        )
     found, expected = match.tensors, trunk.state_dict()
     missing = [key for key in expected if key not in found]
     surplus = [key for key in found if key not in expected]

@@ -37,9 +37,10 @@ def only(target):
     return [file.name for file in target.parent.iterdir()] == [target.name]
 
 
-def test_goes_on_where_connections_break_off(server, target):
+@pytest.mark.parametrize("digest", [SHA256, None])
+def test_goes_on_where_connections_break_off(server, target, digest):
     server.breaks_after = [300_000, 200_000]
-    download(f"{server.url}/weights", target, SHA256)
+    download(f"{server.url}/weights", target, digest)
     assert target.read_bytes() == CONTENT and only(target)
     assert server.ranges_asked("/weights") == [None, "bytes=300000-", "bytes=500000-"]
 

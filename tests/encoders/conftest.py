@@ -1,7 +1,8 @@
 """Small SAM encoders in the registry, so that contracts are tested in milliseconds."""
 
 from samseg.encoders import register
-from samseg.encoders.layouts import SAM
+from samseg.encoders.hiera import Sam2Hiera
+from samseg.encoders.layouts import SAM, SAM2
 from samseg.encoders.registry import Row, WeightsFile
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.vit import SamViT
@@ -10,8 +11,13 @@ SMALL = "sam-vit_small"  # 8 x 8 tokens at its own size of 128 pixels
 SMALL_ARGUMENTS = dict(width=32, depth=5, heads=2, global_blocks=(1, 2, 3, 4), image_size=128, window=3)
 SMALL_TINY = "sam-vit_t_small"
 SMALL_TINY_ARGUMENTS = dict(embed_dims=(16, 32, 48, 64), depths=(1, 1, 1, 1), num_heads=(1, 2, 3, 4))
+SMALL_HIERA = "sam2-hiera_small"
+SMALL_HIERA_ARGUMENTS = dict(
+    width=8, heads=1, stages=(1, 2, 2, 1), global_blocks=(4,), windows=(4, 2, 6, 3), positions=3
+)
 
 NOBODY = (WeightsFile("nobody/nothing", 1, whole=False),)
 
 register(SMALL, Row(SamViT, NOBODY, SMALL_ARGUMENTS, SAM))
 register(SMALL_TINY, Row(TinyViT, NOBODY, SMALL_TINY_ARGUMENTS))
+register(SMALL_HIERA, Row(Sam2Hiera, NOBODY, SMALL_HIERA_ARGUMENTS, SAM2))

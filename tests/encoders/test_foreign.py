@@ -1,4 +1,4 @@
-"""A trunk that samseg does not know does all that SAM's do, by what it says of itself."""
+"""A trunk that samseg does not know, and each of the families, do all that SAM's do, by what they say of themselves."""
 
 import pytest
 import torch
@@ -13,12 +13,15 @@ from samseg.models.parts import checkpoint_gradients, count_parameters, paramete
 from samseg.runs.export import export
 from samseg.runs.load import load_run
 from tests.conftest import TINY
+from tests.encoders.conftest import SMALL_HIERA
 from tests.encoders.foreign import FOREIGN
 
+EVERY = pytest.mark.parametrize("encoder", [FOREIGN, SMALL_HIERA])
 
-def small_model(seed: int = 0) -> torch.nn.Module:
+
+def small_model(encoder: str = FOREIGN, seed: int = 0) -> torch.nn.Module:
     torch.manual_seed(seed)
-    return samseg.create_model("fpn", FOREIGN, None, classes=2, decoder_dropout=0.0)
+    return samseg.create_model("fpn", encoder, None, classes=2, decoder_dropout=0.0)
 
 
 def picture() -> torch.Tensor:
@@ -30,9 +33,10 @@ def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
     return list(torch.autograd.grad(model(torch.randn(2, 3, 64, 96)).square().mean(), parameters))
 
 
+@EVERY
 @pytest.mark.parametrize("method", ["lora", "conv_lora", "adapter"])
-def test_an_adapter_starts_as_the_identity_learns_everywhere_and_comes_out(method):
-    model, plain = small_model().eval(), small_model().eval()
+def test_an_adapter_starts_as_the_identity_learns_everywhere_and_comes_out(encoder, method):
+    model, plain = small_model(encoder).eval(), small_model(encoder).eval()
     samseg.add_adapter(model, method, blocks=[0, 2, 3])
     with torch.no_grad():
         torch.testing.assert_close(model(picture()), plain(picture()))
@@ -50,11 +54,12 @@ def test_an_adapter_starts_as_the_identity_learns_everywhere_and_comes_out(metho
     torch.testing.assert_close(model(picture()), plain(picture()))
 
 
-def test_a_place_that_it_has_not_is_said():
+@EVERY
+def test_a_place_that_it_has_not_is_said(encoder):
     with pytest.raises(ConfigError, match="SamAdapter goes to input, a place that this encoder has not"):
-        samseg.add_adapter(small_model(), "sam_adapter")
-    with pytest.raises(ConfigError, match=f"needs SAM's encoder, not {FOREIGN}: take one of sam-vit_b"):
-        samseg.create_model("sam", FOREIGN, None, classes=2)
+        samseg.add_adapter(small_model(encoder), "sam_adapter")
+    with pytest.raises(ConfigError, match=f"needs SAM's encoder, not {encoder}: take one of sam-vit_b"):
+        samseg.create_model("sam", encoder, None, classes=2)
 
 
 def test_layers_learn_slower_the_lower_they_are():
@@ -67,8 +72,9 @@ def test_layers_learn_slower_the_lower_they_are():
         assert rates[id(parameter)] == rate
 
 
-def test_blocks_are_computed_again_with_the_same_gradients():
-    model = small_model().train()
+@EVERY
+def test_blocks_are_computed_again_with_the_same_gradients(encoder):
+    model = small_model(encoder).train()
     torch.manual_seed(2)
     plain = gradients(model)
     checkpoint_gradients(model)
@@ -76,8 +82,9 @@ def test_blocks_are_computed_again_with_the_same_gradients():
     torch.testing.assert_close(gradients(model), plain)
 
 
-def test_freezing_leaves_the_pyramid():
-    model = small_model()
+@EVERY
+def test_freezing_leaves_the_pyramid(encoder):
+    model = small_model(encoder)
     samseg.freeze_encoder(model)
     assert (
         not any(p.requires_grad for p in model.encoder.trunk.parameters()) and not model.train().encoder.trunk.training
@@ -86,20 +93,22 @@ def test_freezing_leaves_the_pyramid():
     assert count_parameters(model).endswith("(pyramid, decoder, head); frozen: encoder")
 
 
+@EVERY
 @pytest.mark.parametrize("prefix", ["", "backbone.", "model.image_encoder."])
-def test_its_file_is_recognised_and_loads_strictly(prefix, tmp_path):
-    trunk = small_model(seed=3).encoder.trunk
+def test_its_file_is_recognised_and_loads_strictly(encoder, prefix, tmp_path):
+    trunk = small_model(encoder, seed=3).encoder.trunk
     state = {f"{prefix}{name}": value for name, value in trunk.state_dict().items()}
-    assert (contents(state).variant, contents(state).whole) == (FOREIGN, False)
+    assert (contents(state).variant, contents(state).whole) == (encoder, False)
     torch.save({"state_dict": state}, tmp_path / "its.pth")
-    model = samseg.create_model("fpn", FOREIGN, tmp_path / "its.pth", classes=2)
+    model = samseg.create_model("fpn", encoder, tmp_path / "its.pth", classes=2)
     assert all(torch.equal(value, trunk.state_dict()[name]) for name, value in model.encoder.trunk.state_dict().items())
-    with pytest.raises(WeightsError, match=f"these are weights of {FOREIGN}, not of sam-vit_b"):
+    with pytest.raises(WeightsError, match=f"these are weights of {encoder}, not of sam-vit_b"):
         samseg.create_model("fpn", "sam-vit_b", tmp_path / "its.pth", classes=2)
-    state.pop(f"{prefix}norm.weight")
+    last = list(trunk.state_dict())[-1]
+    state.pop(f"{prefix}{last}")
     torch.save(state, tmp_path / "its.pth")
-    with pytest.raises(WeightsError, match="lacks norm.weight"):
-        samseg.create_model("fpn", FOREIGN, tmp_path / "its.pth", classes=2)
+    with pytest.raises(WeightsError, match=f"lacks {last}"):
+        samseg.create_model("fpn", encoder, tmp_path / "its.pth", classes=2)
 
 
 def test_a_vit_b_of_another_origin_is_not_taken_for_sams():
@@ -113,12 +122,13 @@ def test_a_vit_b_of_another_origin_is_not_taken_for_sams():
         variant_of(state)
 
 
-def test_from_training_on_stored_features_to_a_map(scenes, tmp_path, command, monkeypatch):
+@EVERY
+def test_from_training_on_stored_features_to_a_map(encoder, scenes, tmp_path, command, monkeypatch):
     rasterio = pytest.importorskip("rasterio")
     from tests.maps.rasters import noise, write_raster
 
     monkeypatch.chdir(tmp_path)
-    model = TINY["model"] | {"encoder": FOREIGN, "freeze_encoder": True}
+    model = TINY["model"] | {"encoder": encoder, "freeze_encoder": True}
     data, settings = TINY["data"] | {"root": str(scenes)}, TINY["train"] | {"epochs": 1}
     (tmp_path / "foreign.yaml").write_text(yaml.safe_dump({"model": model, "data": data, "train": settings}))
     cached = ("train.cache_features=true", "train.cache_dir=cache", "run_dir=run")
@@ -135,6 +145,7 @@ def test_from_training_on_stored_features_to_a_map(scenes, tmp_path, command, mo
     torch.testing.assert_close(program.module()(picture()[:, :, :, :64]), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_size_that_its_patches_do_not_divide_is_refused(tiny_config, command):
-    code, _, err = command("train", tiny_config, f"model.encoder={FOREIGN}", "data.image_size=70")
-    assert code == 2 and "data.image_size must be a multiple of 16, got 70; try 64" in err
+@pytest.mark.parametrize("encoder, multiple", [(FOREIGN, 16), (SMALL_HIERA, 32)])
+def test_a_size_that_its_patches_do_not_divide_is_refused(encoder, multiple, tiny_config, command):
+    code, _, err = command("train", tiny_config, f"model.encoder={encoder}", "data.image_size=70")
+    assert code == 2 and f"data.image_size must be a multiple of {multiple}, got 70; try 64" in err

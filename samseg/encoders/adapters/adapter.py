@@ -30,7 +30,8 @@ class Adapter(nn.Module):
 
     The place adds what it gives to its own output:
 
-    - "attn.qkv": reads what qkv reads, (B, H, W, C) -> (B, H, W, 3C), the whole map before it is cut into windows;
+    - "attn.qkv": reads what qkv reads, (B, H, W, C) -> (B, H, W, 3C), the whole map before it is cut into windows.
+      Where queries, keys and values have D channels each, it gives (B, H, W, 3D), and `__init__` gets D as ``out``;
     - "attn": follows attention, with a skip connection: reads what attention gives, (B, H, W, C) -> the same;
     - "mlp": runs beside the MLP: reads what the MLP reads, (B, H, W, C) -> the same.
 

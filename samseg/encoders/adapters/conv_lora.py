@@ -32,6 +32,7 @@ class ConvLoRA(Adapter):
 
     Args:
         width: channels C of the tokens.
+        out: channels D of the queries, of the keys and of the values; None: C.
         rank: channels of u.
         alpha: the update is scaled by alpha / rank.
         experts: M; the last enlarges by M.
@@ -40,11 +41,13 @@ class ConvLoRA(Adapter):
     places = {"attn.qkv": {}}
     tokenwise = False  # the experts convolve, and the gate sees the whole image
 
-    def __init__(self, width: int, *, rank: Count = 3, alpha: Positive = 32.0, experts: Several = 8):
+    def __init__(
+        self, width: int, out: int | None = None, *, rank: Count = 3, alpha: Positive = 32.0, experts: Several = 8
+    ):
         super().__init__()
         self.scale = alpha / rank
         self.a = nn.Parameter(torch.empty(rank, width))
-        self.b = nn.Parameter(torch.zeros(3 * width, rank))
+        self.b = nn.Parameter(torch.zeros(3 * (out or width), rank))
         self.gate = Gate(rank, experts)
         # All experts in one tensor: those that are not chosen get a gradient of zero instead of none, as DDP wants it.
         self.weight = nn.Parameter(torch.empty(experts, rank, rank, 3, 3))
@@ -54,7 +57,7 @@ class ConvLoRA(Adapter):
             nn.init.kaiming_uniform_(expert, a=5**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (B, H, W, C) -> (B, H, W, 3C)."""
+        """Tokens (B, H, W, C) -> (B, H, W, 3D)."""
         u = F.linear(x, self.a).permute(0, 3, 1, 2).contiguous()
         gates = self.gate(u)
         if is_traced():  # a graph cannot choose: all experts answer, and the gates silence all but one

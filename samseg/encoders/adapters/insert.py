@@ -139,7 +139,11 @@ def _built(
     if issubclass(method, InputAdapter):
         [site], first = chosen, trunk.first_convolution()
         return [(site.module, method(site.width, first.in_channels, first.kernel_size[0], blocks, **arguments))]
-    return [(site.module, method(site.width, **places[site.kind], **arguments)) for site in chosen]
+    found = []
+    for site in chosen:
+        out = {} if site.out is None else {"out": site.out}
+        found.append((site.module, method(site.width, **out, **places[site.kind], **arguments)))
+    return found
 
 
 def _sites(model: nn.Module) -> list[Site]:

@@ -1,0 +1,171 @@
+"""SAM 2's image encoder (Ravi et al., 2024, https://arxiv.org/abs/2408.00714): timm's Hiera, and SAM 2's neck.
+
+Reference code: `ImageEncoder` in facebookresearch/sam2. The numbers are the same; what differs is that windows are cut
+after the projection to queries, keys and values, as in SAM's ViT: an adapter there reads the whole map, and the tokens
+that fill up windows need no product.
+"""
+
+import torch
+import torch.nn.functional as F
+from timm.models.hieradet_sam2 import HieraDet, MultiScaleBlock
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from samseg.encoders import ops
+from samseg.encoders.linear import Linear
+from samseg.encoders.ops.layout import channels_first
+from samseg.encoders.trunk import Site, Trunk
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, in windows or over whole maps: (B, H, W, C) -> (B, H / s, W / s, D).
+
+    s is 2 where queries are pooled, which begins a stage, else 1.
+
+    Args:
+        block: timm's, whose layers it takes over.
+
+    Attributes:
+        adapter: None, or a module that reads the output, and whose own is added to it.
+    """
+
+    def __init__(self, block: MultiScaleBlock):
+        super().__init__()
+        self.adapter = None
+        self.heads = block.attn.num_heads
+        self.window = block.window_size[0]
+        self.pool = block.attn.q_pool
+        self.qkv = Linear.of(block.attn.qkv)
+        self.proj = Linear.of(block.attn.proj)
+
+    def forward(self, x: Tensor) -> Tensor:
+        H, W = x.shape[1:3]
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        if self.window == 0:
+            q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).unbind(0)
+        else:  # SAM 2 fills windows up with zeros before qkv: their q, k and v are the biases
+            q, k, v = ops.cut_windows(qkv, self.qkv.bias.view(qkv.shape[3:]), self.window)
+        if self.pool is not None:
+            H, W = H // 2, W // 2
+            q = self.pool(q.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, (-1, self.heads))
+        out = F.scaled_dot_product_attention(q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)).view_as(q)
+        out = out.permute(0, 2, 3, 1, 4) if self.window == 0 else ops.join_windows(out, H, W)
+        out = self.proj(out.flatten(3))
+        return out if self.adapter is None else out + self.adapter(out)
+
+
+class MLP(nn.Module):
+    """(..., C) -> the same; timm's, whose layers it takes over.
+
+    Attributes:
+        adapter: None, or a module whose output for the same input is added.
+    """
+
+    def __init__(self, block: MultiScaleBlock):
+        super().__init__()
+        self.adapter = None
+        self.fc1, self.fc2 = Linear.of(block.mlp.fc1), Linear.of(block.mlp.fc2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = ops.mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+        return out if self.adapter is None else out + self.adapter(x)
+
+
+class Neck(nn.Module):
+    """SAM 2's feature pyramid: a lateral convolution for each of the four stages, the coarsest first.
+
+    The stages at strides 32 and 16 make the image embedding; those at 4 and 8 are for SAM 2's mask decoder alone, so
+    their convolutions are frozen until a model with that decoder trains them.
+    """
+
+    def __init__(self, channels: list[int], embedding: int):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(C, embedding, kernel_size=1) for C in reversed(channels))
+        self.convs[2:].requires_grad_(False)
+
+    def forward(self, x16: Tensor, x32: Tensor) -> Tensor:
+        """The image embedding (B, 256, H / 16, W / 16)."""
+        return self.convs[1](x16) + F.interpolate(self.convs[0](x32), scale_factor=2.0, mode="nearest")
+
+    def fine(self, x4: Tensor, x8: Tensor) -> tuple[Tensor, Tensor]:
+        """The levels (B, 256, H / 4, W / 4) and (B, 256, H / 8, W / 8), of which SAM 2's decoder makes its details."""
+        return self.convs[3](x4), self.convs[2](x8)
+
+
+class Sam2Hiera(Trunk):
+    """SAM 2's Hiera and neck; what it gives are the stages at strides 4, 8 and 16, and the image embedding.
+
+    Args:
+        width: channels of the tokens in the first stage; each further one has twice as many.
+        heads: attention heads in the first stage; each further one has twice as many.
+        stages: blocks in each of the four stages.
+        global_blocks: indices of the blocks with global attention; all others attend in windows.
+        windows: side of the windows in each stage, in tokens.
+        positions: side of the table of positions that is resampled to the image; a second one is tiled, a window long.
+        embedding: channels of the neck.
+
+    Attributes:
+        gradient_checkpointing: as `Trunk` says; left to torch.compile's own judgement in compiled code.
+    """
+
+    multiple = 32
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        stages: tuple[int, ...],
+        global_blocks: tuple[int, ...],
+        windows: tuple[int, ...] = (8, 4, 14, 7),
+        positions: int = 7,
+        embedding: int = 256,
+    ):
+        super().__init__()
+        self.gradient_checkpointing = False
+        self.trunk = HieraDet(
+            num_classes=0,
+            embed_dim=width,
+            num_heads=heads,
+            stages=stages,
+            global_att_blocks=global_blocks,
+            window_spec=windows,
+            global_pos_size=(positions, positions),
+        )
+        self.trunk.head = nn.Identity()
+        for block in self.trunk.blocks:
+            block.attn, block.mlp = Attention(block), MLP(block)
+            block.is_windowed = False  # attention cuts them
+        widths = [self.trunk.blocks[end].dim_out for end in self.trunk.stage_ends]
+        self.neck = Neck(widths, embedding)
+        self.channels, self.strides = [*widths[:3], embedding], [4, 8, 16, 16]
+        self.top_layer = len(self.trunk.blocks) + 1
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W), H and W divisible by 32 -> stages (B, C, H / 4, W / 4) to 16, and the embedding (256, 16)."""
+        x = self.trunk._pos_embed(self.trunk.patch_embed(x))
+        maps: list[Tensor] = []
+        for i, block in enumerate(self.trunk.blocks):
+            if self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+            if i in self.trunk.stage_ends:
+                maps.append(channels_first(x))
+        return [*maps[:3], self.neck(*maps[2:])]
+
+    def first_convolution(self) -> nn.Conv2d:
+        return self.trunk.patch_embed.proj
+
+    def layer_of(self, name: str) -> int:
+        """As for SAM's ViT: patches and positions at the bottom, the blocks, the neck on top."""
+        if name.startswith("trunk.blocks."):
+            return int(name.split(".")[2]) + 1
+        return self.top_layer if name.startswith("neck.") else 0
+
+    def adapter_sites(self) -> list[Site]:
+        sites = []
+        for i, block in enumerate(self.trunk.blocks):
+            out = None if block.dim == block.dim_out else block.dim_out
+            sites.append(Site(block.attn.qkv, "attn.qkv", block.dim, i, out))
+            sites += [Site(block.attn, "attn", block.dim_out, i), Site(block.mlp, "mlp", block.dim_out, i)]
+        return sites
