@@ -125,9 +125,9 @@ def _step(trainer: Trainer) -> dict[str, float]:
         batch = next(iter(DataLoader(trainer.training, trainer.settings.batch_size)))
         lap("read")
         taps = [tap.to(device).float().permute(0, 3, 1, 2) for tap in batch["taps"]]
-        batch["mask"] = batch["mask"].to(device)
+        batch["classes"] = batch["classes"].to(device)
         lap("convert")
-        image = taps[0].new_zeros(1).expand(len(batch["mask"]), 3, *batch["mask"].shape[1:])
+        image = taps[0].new_zeros(1).expand(len(batch["classes"]), 3, *batch["classes"].shape[1:])
         with accelerator.autocast():
             features = network.encoder.from_taps(taps, image)
             lap("pyramid")

@@ -108,7 +108,7 @@ def _peak(job: tuple[str, int, int, int]) -> float | None:
     )]  # fmt: skip
     objective = task.objective(None)
     with PeakMemory(device) as peak:
-        outputs = model(task.inputs({"taps": taps, "mask": batch["mask"]}))
+        outputs = model(task.inputs(batch | {"taps": taps}))
         objective(outputs, batch, objective.weight(batch), batches=1).backward()
     return peak.gib
 

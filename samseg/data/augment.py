@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,23 +69,23 @@ class RandomWindow(BaseCrop):
         return {"crop_coords": (left, top, right, bottom)}
 
 
-def augmentation(data: DataConfig, label_fill: float) -> A.Compose | None:
-    """What ``data.augment`` makes of an image (H, W, C), as `samseg.data.preprocess.scaled` gives it, and its label.
+def augmentation(data: DataConfig, fill: float, maps: Iterable[str] = ()) -> A.Compose | None:
+    """What ``data.augment`` makes of an image (H, W, C), as `samseg.data.preprocess.scaled` gives it, and its maps.
 
-    Called with ``image``, ``mask`` (H, W) and, where pixels lack data, ``valid`` (H, W) uint8; they come back at a
-    size of their own, or with ``resize: false`` as a random crop of ``image_size``. Labels are only ever resampled by
-    nearest neighbour, and are ``label_fill`` where something comes in from beyond the image's border. None: there is
-    nothing to do. Raises ConfigError for ``augment``.
+    Called with ``image``, a map ``mask`` (H, W), the further ``maps`` and, where pixels lack data, ``valid`` (H, W)
+    uint8; they come back at a size of their own, or with ``resize: false`` as a random crop of ``image_size``. Maps are
+    only ever resampled by nearest neighbour, and are ``fill`` where something comes in from beyond the image's border.
+    None: there is nothing to do. Raises ConfigError for ``augment``.
     """
     # In the image's own values; what comes in from beyond the border is all but 0 once normalised.
     colour = [round(255 * mean) for mean in data.mean] if data.scale is None else data.mean
-    transforms = [_build(spec, colour, label_fill) for spec in data.augment]
+    transforms = [_build(spec, colour, fill) for spec in data.augment]
     if transforms and not data.resize:
         transforms.append(RandomWindow(data.image_size))
-    return A.Compose(transforms, additional_targets={"valid": "mask"}) if transforms else None
+    return A.Compose(transforms, additional_targets=dict.fromkeys([*maps, "valid"], "mask")) if transforms else None
 
 
-def _build(spec: Any, colour: list[float], label_fill: float) -> A.BasicTransform | A.BaseCompose:
+def _build(spec: Any, colour: list[float], fill: float) -> A.BasicTransform | A.BaseCompose:
     """One entry of ``data.augment``: a transform's name, or {name: {argument: value}}."""
     name, arguments = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else (spec, {})
     arguments = {} if arguments is None else arguments
@@ -108,11 +108,11 @@ def _build(spec: Any, colour: list[float], label_fill: float) -> A.BasicTransfor
         specs = arguments.get("transforms")
         if not isinstance(specs, list) or not specs:
             raise ConfigError(f"data.augment: {name} needs transforms, a list to choose from; got {specs!r}")
-        arguments = arguments | {"transforms": [_build(item, colour, label_fill) for item in specs]}
+        arguments = arguments | {"transforms": [_build(item, colour, fill) for item in specs]}
     else:
         if arguments.get("mask_interpolation", cv2.INTER_NEAREST) != cv2.INTER_NEAREST:
             raise ConfigError(f"data.augment: {name}.mask_interpolation must be 0 (nearest): classes do not blend")
-        arguments = _beyond_the_border(known, colour, label_fill) | arguments
+        arguments = _beyond_the_border(known, colour, fill) | arguments
     transform = _construct(name, kind, arguments)
     foreign = set(getattr(transform, "targets_as_params", ())) - {"image", "mask"}
     if foreign:
@@ -120,14 +120,14 @@ def _build(spec: Any, colour: list[float], label_fill: float) -> A.BasicTransfor
     return transform
 
 
-def _beyond_the_border(known: dict[str, inspect.Parameter], colour: list[float], label_fill: float) -> dict[str, Any]:
+def _beyond_the_border(known: dict[str, inspect.Parameter], colour: list[float], fill: float) -> dict[str, Any]:
     """What a geometric transform writes where it has no image: the mean colour and, in labels, no label at all.
 
     Albumentations' default for masks, 0, is a class here; its None leaves masks as they are and stays.
     """
     chosen: dict[str, Any] = {}
     if "fill_mask" in known and known["fill_mask"].default is not None:
-        chosen["fill_mask"] = label_fill
+        chosen["fill_mask"] = fill
     if "fill" in known and "border_mode" in known:
         chosen["fill"] = colour
     return chosen

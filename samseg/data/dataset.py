@@ -14,7 +14,7 @@ from samseg.data.config import DataConfig
 from samseg.data.preprocess import fitted, fitted_label, network_input, padded_label, scaled, valid_pixels
 from samseg.data.raster import Raster, Window
 from samseg.data.sources import Source
-from samseg.data.target import Target
+from samseg.data.target import Maps, Target
 from samseg.data.views import drawn_view, seen
 
 __all__ = ["IGNORE_INDEX", "SegmentationDataset"]
@@ -27,14 +27,14 @@ class Features(Protocol):
 
 
 class SegmentationDataset(Dataset):
-    """The images of a source, each with its ``target``.
+    """The images of a source, each with the maps of its ``target``.
 
-    Training items are ``{"image": (C, S, S) float32 normalised, "mask": (S, S)}``, S = ``image_size``, in one of the
-    ``views`` and augmented. The mask is int64, or float32 for a target of floating point; it has the target's ``fill``
-    where the image is padded or holds no data. What is drawn for an item depends on (seed, epoch, index) alone,
-    whichever process reads it. With ``resize: false`` an epoch takes as many random crops of an image as cover its
-    area, so ``len`` counts crops. Evaluation items are whole and as the source has them: ``{"image": Raster,
-    "mask": (H, W) tensor, "name": name}``.
+    Training items are ``{"image": (C, S, S) float32 normalised, "classes": (S, S), ...}``, S = ``image_size``, in one
+    of the ``views`` and augmented; the target names the maps. They are int64, or float32 where the target has floating
+    point, with the target's ``fill`` where the image is padded or holds no data. What is drawn for an item depends on
+    (seed, epoch, index) alone, whichever process reads it. With ``resize: false`` an epoch takes as many random crops
+    of an image as cover its area, so ``len`` counts crops. Evaluation items are whole and as the source has them:
+    ``{"image": Raster, "classes": (H, W) tensor, ..., "name": name}``.
 
     Items raise InputError for files that cannot be read or do not fit each other or ``data``.
 
@@ -53,7 +53,7 @@ class SegmentationDataset(Dataset):
         if train:
             from samseg.data.augment import augmentation  # albumentations takes seconds to import
 
-            self._augment = augmentation(data, target.fill)
+            self._augment = augmentation(data, target.fill, target.maps[1:])
             if not data.resize:
                 crops = [max(1, round(np.prod(source.shape(name)) / data.image_size**2)) for name in source.names]
                 self._items = np.repeat(self._items, crops).tolist()
@@ -76,11 +76,11 @@ class SegmentationDataset(Dataset):
         if self._features is None:
             return self.training_item(index)
         view = self._view(index)
-        mask = fitted_label(seen(self._whole_target(name), view), self.data.image_size)
-        return {"taps": self._features.read(self.source, name, view), "mask": self._padded(mask)}
+        maps = {key: seen(values, view) for key, values in self._whole_target(name).items()}
+        return {"taps": self._features.read(self.source, name, view), **self._sized(maps)}
 
     def training_item(self, index: int) -> dict:
-        """The image of a training item with its mask, also where `use_features` has put taps in its place."""
+        """The image of a training item with its maps, also where `use_features` has put taps in its place."""
         return self._training_item(self._items[index], self._view(index), index % len(self))
 
     def _view(self, index: int) -> int:
@@ -88,40 +88,39 @@ class SegmentationDataset(Dataset):
 
     def _evaluation_item(self, name: str) -> dict:
         if self._features is not None:
-            given = {"taps": self._features.read(self.source, name, 0)}
-            mask = self._whole_target(name)
+            given, maps = {"taps": self._features.read(self.source, name, 0)}, self._whole_target(name)
         else:
-            image, mask = read_pair(self.source, self.target, name)
+            image, maps = self._read_whole(name)
             given = {"image": image}
-            mask = without_data(mask, valid_pixels(image, self.data, self.source.image_file(name)), self.target.fill)
-        return given | {"mask": _tensor(mask), "name": name}
+        return given | {key: _tensor(values) for key, values in maps.items()} | {"name": name}
 
-    def _whole_target(self, name: str) -> np.ndarray:
-        """The target, with `fill` where the image has no data; the image is read only if there may be such pixels."""
-        if not self.source.may_lack_data(name):
-            return self.target(self.source, name)
-        image, mask = read_pair(self.source, self.target, name)
-        return without_data(mask, valid_pixels(image, self.data, self.source.image_file(name)), self.target.fill)
+    def _whole_target(self, name: str) -> Maps:
+        """The maps, with `fill` where the image has no data; the image is read only if there may be such pixels."""
+        return self._read_whole(name)[1] if self.source.may_lack_data(name) else self.target(self.source, name)
+
+    def _read_whole(self, name: str) -> tuple[Raster, Maps]:
+        image, maps = read_pair(self.source, self.target, name)
+        valid = valid_pixels(image, self.data, self.source.image_file(name))
+        return image, without_data(maps, valid, self.target.fill)
 
     def _training_item(self, name: str, view: int, index: int) -> dict:
         # One generator for all that is drawn: seeds of their own would give each transform the same numbers, and a
         # horizontal flip would never come without the vertical one.
         generator = np.random.default_rng([self._seed, int(self._epoch), index])
         draw = random.Random(int(generator.integers(2**63)))
-        image, mask = read_pair(self.source, self.target, name, self._window(name, draw))
+        image, maps = read_pair(self.source, self.target, name, self._window(name, draw))
         picture, valid = scaled(image, self.data, self.source.image_file(name))
-        mask = without_data(mask, valid, self.target.fill)
-        layers = {"image": picture, "mask": mask} | ({} if valid is None else {"valid": valid.view(np.uint8)})
+        layers = {"image": picture, **without_data(maps, valid, self.target.fill)}
+        layers |= {} if valid is None else {"valid": valid.view(np.uint8)}
         layers = {key: seen(layer, view) for key, layer in layers.items()}
         if self._augment is not None:
             self._augment.set_random_state(generator, draw)
             layers = self._augmented(layers, name)
-        picture, mask, valid = layers["image"], layers["mask"], layers.get("valid")
+        picture, valid = layers.pop("image"), layers.pop("valid", None)
         valid = None if valid is None else valid.astype(bool)
         if self.data.resize:
             picture, valid = fitted(picture, valid, self.data.image_size)
-            mask = fitted_label(mask, self.data.image_size)
-        return {"image": network_input(picture, valid, self.data), "mask": self._padded(mask)}
+        return {"image": network_input(picture, valid, self.data), **self._sized(layers)}
 
     def _window(self, name: str, draw: random.Random) -> Window | None:
         """What of an image is read: all, or a random crop. Twice the size leaves room to rotate and shrink."""
@@ -133,6 +132,8 @@ class SegmentationDataset(Dataset):
         return top, left, sides[0][1], sides[1][1]
 
     def _augmented(self, layers: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+        first = self.target.maps[0]
+        layers["mask"] = layers.pop(first)
         try:
             layers = self._augment(**layers)
         except Exception as error:  # a crop larger than this image, or whatever else a transform cannot do with it
@@ -147,29 +148,37 @@ class SegmentationDataset(Dataset):
         bands = layers["image"].shape[2] if layers["image"].ndim == 3 else 1
         if bands != self.data.channels:
             raise InputError(f"data.augment makes {bands} channels of {self.data.channels}; leave out what does")
+        layers[first] = layers.pop("mask")
         return layers
 
-    def _padded(self, mask: np.ndarray) -> Tensor:
-        return _tensor(padded_label(mask, self.data.image_size, self.target.fill))
+    def _sized(self, maps: Maps) -> dict[str, Tensor]:
+        """The maps (S, S), as the network's input lies."""
+        size, fill = self.data.image_size, self.target.fill
+        if self.data.resize:
+            maps = {key: fitted_label(values, size) for key, values in maps.items()}
+        return {key: _tensor(padded_label(values, size, fill)) for key, values in maps.items()}
 
 
-def read_pair(source: Source, target: Target, name: str, window: Window | None = None) -> tuple[Raster, np.ndarray]:
-    """An image and its target (H, W), or a window of both; InputError when their sizes differ."""
-    image, mask = source.image(name, window), target(source, name, window)
-    if image.pixels.shape[1:] != mask.shape:
-        height, width = image.pixels.shape[1:]
-        raise InputError(
-            f"{source.describe_label(name)} is {mask.shape[1]} x {mask.shape[0]} pixels, but "
-            f"{source.image_file(name)} is {width} x {height}; they must be of one size"
-        )
-    return image, mask
+def read_pair(source: Source, target: Target, name: str, window: Window | None = None) -> tuple[Raster, Maps]:
+    """An image and its maps, or a window of them; InputError when their sizes differ."""
+    image, maps = source.image(name, window), target(source, name, window)
+    height, width = image.pixels.shape[1:]
+    for values in maps.values():
+        if values.shape != (height, width):
+            raise InputError(
+                f"{source.describe_label(name)} is {values.shape[1]} x {values.shape[0]} pixels, but "
+                f"{source.image_file(name)} is {width} x {height}; they must be of one size"
+            )
+    return image, maps
 
 
-def without_data(mask: np.ndarray, valid: np.ndarray | None, fill: float) -> np.ndarray:
-    """A target (H, W) with ``fill`` where the image has no data."""
-    return mask if valid is None else np.where(valid, mask, mask.dtype.type(fill))
+def without_data(maps: Maps, valid: np.ndarray | None, fill: float) -> Maps:
+    """The maps with ``fill`` where the image is not ``valid`` (H, W); None: it is everywhere."""
+    if valid is None:
+        return maps
+    return {key: np.where(valid, values, values.dtype.type(fill)) for key, values in maps.items()}
 
 
-def _tensor(mask: np.ndarray) -> Tensor:
-    tensor = torch.from_numpy(mask)
+def _tensor(values: np.ndarray) -> Tensor:
+    tensor = torch.from_numpy(values)
     return tensor.float() if tensor.is_floating_point() else tensor.long()

@@ -10,30 +10,36 @@ from samseg.data.config import DataConfig
 from samseg.data.raster import Window
 from samseg.data.sources import Source, source_class
 
+Maps = dict[str, np.ndarray]  # (H, W) each
+
 
 class Target(Protocol):
-    """Gives (H, W) for an image of a source, or for a window of it, in one integer or floating-point dtype.
+    """Gives the maps (H, W) of an image of a source, or of a window of it, by name; each is resized and cut alike.
+
+    Their dtypes are those that OpenCV resamples: uint8, uint16, float32 and the like.
 
     Attributes:
-        fill: the value of pixels that count neither in loss nor in metrics: padding, nodata, beyond the border.
+        maps: their names; transforms of ``data.augment`` that look at a mask look at the first.
+        fill: the value, in all of them, where nothing is known: padding, nodata, beyond the border.
     """
 
+    maps: tuple[str, ...]
     fill: float
 
-    def __call__(self, source: Source, name: str, window: Window | None = None) -> np.ndarray: ...
+    def __call__(self, source: Source, name: str, window: Window | None = None) -> Maps: ...
 
 
 class ClassTarget:
-    """Class indices (H, W) uint8, `IGNORE_INDEX` where ignored."""
+    """``classes``: class indices (H, W) uint8, `IGNORE_INDEX` where ignored."""
 
-    fill = IGNORE_INDEX
+    maps, fill = ("classes",), IGNORE_INDEX
 
     def __init__(self, classes: ClassMap):
         self.classes = classes
 
-    def __call__(self, source: Source, name: str, window: Window | None = None) -> np.ndarray:
+    def __call__(self, source: Source, name: str, window: Window | None = None) -> Maps:
         label = source.label(name, window, self.classes.colours)
-        return self.classes(label, source.describe_label(name))
+        return {"classes": self.classes(label, source.describe_label(name))}
 
 
 def class_target(data: DataConfig, source: Source) -> ClassTarget:

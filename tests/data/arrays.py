@@ -8,6 +8,7 @@ from samseg.data.config import DataConfig
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.raster import Raster, as_raster, cut
 from samseg.data.sources import Source
+from samseg.data.target import Target
 
 
 class ArraySource(Source):
@@ -42,18 +43,20 @@ class ArraySource(Source):
 
 
 class RawTarget:
-    """The label as it is."""
+    """The label as it is, as ``mask``."""
+
+    maps = ("mask",)
 
     def __init__(self, fill: float = 255):
         self.fill = fill
 
-    def __call__(self, source, name, window=None) -> np.ndarray:
-        return source.label(name, window)
+    def __call__(self, source, name, window=None) -> dict[str, np.ndarray]:
+        return {"mask": source.label(name, window)}
 
 
 def training_item(
-    config: DataConfig, image: np.ndarray | Raster, label: np.ndarray, seed: int = 0, fill: float = 255
+    config: DataConfig, image: np.ndarray | Raster, label: np.ndarray, seed: int = 0, target: Target | None = None
 ) -> dict:
     """What training makes of one image, with all that is drawn from ``seed``."""
     source = ArraySource({"a": (image, label)})
-    return SegmentationDataset(source, RawTarget(fill), config, train=True, seed=seed)[0]
+    return SegmentationDataset(source, target or RawTarget(), config, train=True, seed=seed)[0]

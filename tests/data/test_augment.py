@@ -11,7 +11,7 @@ import torch
 from samseg.common.errors import ConfigError
 from samseg.data.augment import REFUSED, TRANSFORMS, augmentation
 from samseg.data.config import DataConfig, complete_data
-from tests.data.arrays import training_item
+from tests.data.arrays import RawTarget, training_item
 
 RNG = np.random.default_rng(0)
 # Arguments for the transforms that have no defaults for all of them.
@@ -100,8 +100,17 @@ def test_without_resizing_a_window_is_cut_at_native_resolution(height, width):
         assert max(ys) > 100 and max(xs) > 180 and min(ys) < 40 and min(xs) < 60
 
 
+class TwoMaps(RawTarget):
+    maps = ("mask", "wide")
+
+    def __call__(self, source, name, window=None) -> dict[str, np.ndarray]:
+        label = source.label(name, window)
+        return {"mask": label, "wide": 300 * label.astype(np.uint16)}
+
+
 def test_every_usable_transform_invents_no_class_and_no_pixel_of_another():
-    """Masks hold classes 3 and 200 only: class 0 would come from a border, anything between from blending."""
+    """Masks hold classes 3 and 200 only: class 0 would come from a border, anything between from blending. Two maps of
+    one image stay one upon the other."""
     names = usable()
     assert len(names) > 90 and {"Rotate", "ElasticTransform", "CoarseDropout", "RandomScale", "MaskDropout"} <= set(
         names
@@ -113,9 +122,10 @@ def test_every_usable_transform_invents_no_class_and_no_pixel_of_another():
             warnings.simplefilter("ignore")
             augmented = config([{name: {**NEEDED.get(name, {}), "p": 1.0}}])
             for seed in range(5):
-                item = training_item(augmented, image, mask, seed)
+                item = training_item(augmented, image, mask, seed, TwoMaps())
                 assert set(item["mask"].unique().tolist()) <= {3, 200, 255}, name
                 assert item["image"].shape == (3, 64, 64), name
+                assert torch.equal(item["wide"], torch.where(item["mask"] == 255, 255, 300 * item["mask"])), name
 
 
 def test_every_usable_transform_draws_from_the_given_generator_alone():

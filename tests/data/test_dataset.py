@@ -24,7 +24,7 @@ AUGMENT = ["HorizontalFlip", {"Rotate": {"limit": 30, "p": 1}}, {"GaussNoise": {
 
 
 def same(a: dict, b: dict) -> bool:
-    return torch.equal(a["image"], b["image"]) and torch.equal(a["mask"], b["mask"])
+    return torch.equal(a["image"], b["image"]) and torch.equal(a["classes"], b["classes"])
 
 
 def read(path) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_evaluation_items_are_the_files_at_their_own_size(data):
         assert np.array_equal(item["image"].pixels.transpose(1, 2, 0), read(folder / f"images/val{index}.png"))
         raw = read(folder / f"masks/val{index}.png")
         expected = np.select([raw == 0, raw == 7], [0, 1], IGNORE_INDEX)
-        assert item["mask"].dtype == torch.int64 and np.array_equal(item["mask"], expected)
+        assert item["classes"].dtype == torch.int64 and np.array_equal(item["classes"], expected)
 
 
 def test_training_items_are_of_one_size(data):
@@ -48,9 +48,9 @@ def test_training_items_are_of_one_size(data):
     dataset = dataset_of(data, "train", train=True, seed=0)
     batch = next(iter(DataLoader(dataset, batch_size=3)))
     assert batch["image"].shape == (3, 3, 64, 64) and batch["image"].dtype == torch.float32
-    assert batch["mask"].shape == (3, 64, 64) and batch["mask"].dtype == torch.int64
-    assert set(batch["mask"].unique().tolist()) == {0, 1, 255}
-    assert (batch["mask"][2, :, 43:] == 255).all()  # the third is 30 x 20, so 64 x 43 of 64 x 64
+    assert batch["classes"].shape == (3, 64, 64) and batch["classes"].dtype == torch.int64
+    assert set(batch["classes"].unique().tolist()) == {0, 1, 255}
+    assert (batch["classes"][2, :, 43:] == 255).all()  # the third is 30 x 20, so 64 x 43 of 64 x 64
 
 
 def test_an_item_depends_on_seed_epoch_and_index_alone(data):
@@ -77,7 +77,7 @@ def test_transforms_draw_independently_of_each_other(data):
     corners = set()
     for epoch in range(40):
         dataset.set_epoch(epoch)
-        corners.add(tuple(dataset[0]["mask"].nonzero()[0].tolist()))
+        corners.add(tuple(dataset[0]["classes"].nonzero()[0].tolist()))
     assert corners == {(0, 0), (0, 63), (63, 0), (63, 63)}
 
 
@@ -146,7 +146,7 @@ def test_real_images():
     config = DataConfig(root=str(root), classes=classes, ignore=[11], image_size=96, augment=AUGMENT)
     complete_data(config)
     item = dataset_of(config, "train", train=True, seed=0)[0]
-    assert (item["mask"][72:] == 255).all()  # 480 x 360 becomes 96 x 72
+    assert (item["classes"][72:] == 255).all()  # 480 x 360 becomes 96 x 72
     assert abs(item["image"][:, :72].mean()) < 2 and (item["image"][:, 72:] == 0).all()
 
 
@@ -157,7 +157,7 @@ def test_a_target_of_floating_point_needs_no_other_data_set():
     heights[3, 4] = np.nan
     image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
     config = complete_data(DataConfig(image_size=64, augment=[{"Rotate": {"limit": [40, 40], "p": 1}}]))
-    item = training_item(config, image, heights, fill=np.nan)
+    item = training_item(config, image, heights, target=RawTarget(np.nan))
     known = item["mask"].isfinite()
     assert item["mask"].dtype == torch.float32 and item["mask"].shape == (64, 64) and not known[52:].any()
     assert 500 < known.sum() < 64 * 51 and set(item["mask"][known].tolist()) <= set(heights.ravel().tolist())

@@ -34,7 +34,7 @@ def test_an_export_is_recognised_and_read_by_the_command_that_check_prints(comma
         for name in source.names:
             stem = next(one for one in exports.STEMS if name.endswith(one))
             assert splits.setdefault(stem, split) == split
-            read = target(source, name)
+            read = target(source, name)["classes"]
             ignored = read == IGNORE_INDEX
             assert np.array_equal(ignored, exports.VOID & (export is exports.pascal_voc))
             expected = np.array(names)[exports.truth(stem)]

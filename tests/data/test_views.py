@@ -45,8 +45,8 @@ def test_image_and_mask_are_turned_together(tiny_config):
         dataset.set_epoch(epoch)
         for index in range(len(dataset)):
             item = dataset[index]
-            turned += not item["mask"].equal(plain[index]["mask"])
+            turned += not item["classes"].equal(plain[index]["classes"])
             for label in (1, 2):
-                here = item["mask"] == label
+                here = item["classes"] == label
                 assert item["image"][label][here].mean() > item["image"][0][here].mean() + 0.5
     assert turned > 12

@@ -30,8 +30,8 @@ def test_pixels_are_counted_as_the_predictor_classifies_them(run, tiny_config, r
     predictor = Predictor.from_run(run)
     right = total = 0
     for item in task_of(config).dataset("val", train=False, seed=0):
-        counts = item["mask"] != 255
-        right += (torch.from_numpy(predictor(item["image"])).long() == item["mask"])[counts].sum().item()
+        counts = item["classes"] != 255
+        right += (torch.from_numpy(predictor(item["image"])).long() == item["classes"])[counts].sum().item()
         total += counts.sum().item()
     assert metrics["accuracy"] == pytest.approx(right / total)
     assert path == run / "metrics_val.json" and json.loads(path.read_text()) == {"val": metrics}
@@ -46,7 +46,7 @@ def test_reading_processes_and_shares_count_the_same_pixels(run, tiny_config):
     assert evaluate(model, dataset, task, device, workers=2).compute() == whole
     shares = [evaluate(model, dataset, task, device, rank=rank, processes=2).compute() for rank in (0, 1)]
     pixels = [
-        sum((item["mask"] != 255).sum().item() for item in map(dataset.__getitem__, part)) for part in ([0, 2], [1])
+        sum((item["classes"] != 255).sum().item() for item in map(dataset.__getitem__, part)) for part in ([0, 2], [1])
     ]
     together = sum(share["accuracy"] * count for share, count in zip(shares, pixels, strict=True)) / sum(pixels)
     assert together == pytest.approx(whole["accuracy"])

@@ -24,7 +24,7 @@ def test_samples_are_what_training_is_given_with_its_truth(tiny_config):
     config = load_config(tiny_config, ["data.augment=[{HorizontalFlip: {p: 1.0}}]"])
     task = task_of(config)
     dataset = task.dataset("train", train=True, seed=0)
-    mask = dataset[0]["mask"].numpy()
+    mask = dataset[0]["classes"].numpy()
     page = task.samples(dataset)
     plain, truth = page[28:448, 12:432], page[28:448, 444:864]
     assert pixels(plain, IGNORED) == 0

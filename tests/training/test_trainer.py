@@ -80,7 +80,7 @@ def test_metrics_are_those_of_the_predictor_at_each_images_own_size(trained, tin
     config = load_config(tiny_config)
     predictor = Predictor.from_run(folder)
     dataset = task_of(config).dataset("val", train=False, seed=0)
-    truth = np.concatenate([item["mask"].numpy().ravel() for item in dataset])
+    truth = np.concatenate([item["classes"].numpy().ravel() for item in dataset])
     found = np.concatenate([predictor(item["image"]).ravel() for item in dataset])[truth != 255]
     truth = truth[truth != 255]
     for index, iou in enumerate(metrics(folder)["val"]["iou"].values()):

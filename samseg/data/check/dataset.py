@@ -55,9 +55,9 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
 
     def look(source: Source, name: str) -> Found:
         file = source.image_file(name)
-        image, mask = read_pair(source, targets[source.split], name)
+        image, maps = read_pair(source, targets[source.split], name)
         check_pixels(image.pixels, data, file)
-        mask = without_data(mask, valid_pixels(image, data, file), IGNORE_INDEX)
+        mask = without_data(maps, valid_pixels(image, data, file), IGNORE_INDEX)["classes"]
         # In parts, because bincount makes 8 bytes of each pixel.
         pixels = sum(np.bincount(rows.ravel(), minlength=256) for rows in np.array_split(mask, 1 + mask.size // 2**24))
         bands = len(image.pixels)

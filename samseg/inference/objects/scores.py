@@ -40,7 +40,9 @@ class PhotoScores:
         """One image: an evaluation item, and its predicted classes (H, W) uint8 where the run predicts them."""
         name = item["name"]
         objects, found = self._source.instances(name), self._finder.find(item["image"], classes)
-        truth = np.ones(objects.shape, np.uint8) if self._target is None else self._target(self._source, name)
+        truth = (
+            np.ones(objects.shape, np.uint8) if self._target is None else self._target(self._source, name)["classes"]
+        )
         known, valid = truth != IGNORE_INDEX, valid_pixels(item["image"], self._data)
         if valid is not None:
             known &= valid

@@ -53,7 +53,7 @@ class ObjectScores:
         if objects is None or classes is None:
             return
         self._counted = True
-        truth, valid = self._target(self._source, name), valid_pixels(item["image"], self._data)
+        truth, valid = self._target(self._source, name)["classes"], valid_pixels(item["image"], self._data)
         if valid is not None:
             classes, truth = np.where(valid, classes, 255), np.where(valid, truth, 255)
         for index in set(range(len(self._data.classes))) - self._empty:

@@ -1,7 +1,8 @@
-"""Objects and classes of an image in one label, so that both are resized, turned and cut alike."""
+"""Objects of an image, and its classes."""
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 from samseg.common.errors import InputError
@@ -9,30 +10,30 @@ from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
 from samseg.data.raster import Window
 from samseg.data.sources import Source
-from samseg.data.target import ClassTarget, class_target
+from samseg.data.target import ClassTarget, Maps, class_target
 
-MOST_OBJECTS = 2**16 - 1  # of an image: number and class together are whole numbers below 2**24, exact in float32
-PACK = 256
+MOST_OBJECTS = 2**16 - 2  # of an image: their numbers have 16 bits, and two of them are no object's
 
 
 class ObjectTarget:
-    """Labels (H, W) float32 that hold ``PACK * number of the object + index of the class``; see `unpacked`.
+    """``objects``: numbers (H, W) uint16, 0 for none, `IGNORE_INDEX` where ignored; and ``classes``, if there are any.
 
-    Objects are those that the source numbers, or else the connected areas (with diagonal neighbours) of classes.
-    Without ``classes`` every pixel is of class 0. Ignored pixels belong to no object.
+    Objects are those that the source numbers, or else the connected areas (with diagonal neighbours) of classes. They
+    are numbered anew, from 1, and none is `IGNORE_INDEX`.
 
     Args:
         classes: of the source's labels; None: they have none.
         indices: of the classes whose areas are objects.
     """
 
-    fill = float(IGNORE_INDEX)
+    fill = IGNORE_INDEX
 
     def __init__(self, classes: ClassTarget | None, indices: list[int]):
         self.classes, self.indices = classes, indices
+        self.maps = ("objects",) if classes is None else ("objects", "classes")
 
-    def __call__(self, source: Source, name: str, window: Window | None = None) -> np.ndarray:
-        classes = None if self.classes is None else self.classes(source, name, window)
+    def __call__(self, source: Source, name: str, window: Window | None = None) -> Maps:
+        classes = None if self.classes is None else self.classes(source, name, window)["classes"]
         objects = source.instances(name, window)
         if objects is None:
             if classes is None:
@@ -46,10 +47,10 @@ class ObjectTarget:
                 f"the instances of {source.image_file(name)} are {objects.shape[1]} x {objects.shape[0]} pixels, but "
                 f"{source.describe_label(name)} is {classes.shape[1]} x {classes.shape[0]}; they must be of one size"
             )
-        packed = PACK * _numbered(objects, source, name).astype(np.float32)
-        if classes is not None:
-            packed = np.where(classes == IGNORE_INDEX, np.float32(self.fill), packed + classes)
-        return packed
+        objects = _numbered(objects, source, name)
+        if classes is None:
+            return {"objects": objects}
+        return {"objects": np.where(classes == IGNORE_INDEX, np.uint16(self.fill), objects), "classes": classes}
 
 
 def object_target(data: DataConfig, source: Source, names: list[str] | None) -> ObjectTarget:
@@ -59,16 +60,10 @@ def object_target(data: DataConfig, source: Source, names: list[str] | None) -> 
     return ObjectTarget(class_target(data, source) if classes else None, list(indices))
 
 
-def unpacked(label: Tensor) -> tuple[Tensor, Tensor]:
-    """A batch's labels, or one, -> the numbers of the objects, 0 for none, and the class indices, both int64."""
-    whole = label.long()
-    return whole // PACK, whole % PACK
-
-
-def batch_targets(label: Tensor) -> dict[str, Tensor]:
-    """What the model is told of a batch's truth: objects' numbers, and where the truth is known."""
-    objects, classes = unpacked(label)
-    return {"objects": objects, "valid": classes != IGNORE_INDEX}
+def known_objects(objects: Tensor) -> tuple[Tensor, Tensor]:
+    """The numbers of objects with 0 where they are ignored, too; and where they are not, bool."""
+    valid = objects != IGNORE_INDEX
+    return torch.where(valid, objects, 0), valid
 
 
 def components(classes: np.ndarray, indices: list[int]) -> np.ndarray:
@@ -81,9 +76,11 @@ def components(classes: np.ndarray, indices: list[int]) -> np.ndarray:
 
 
 def _numbered(objects: np.ndarray, source: Source, name: str) -> np.ndarray:
-    """Any numbers of objects, 0 for none, as 1, 2, 3 ..."""
+    """Any numbers of objects, 0 for none, as 1, 2, 3 ... without `IGNORE_INDEX`, uint16."""
     numbers, places = np.unique(objects, return_inverse=True)
-    if len(numbers) > MOST_OBJECTS:
-        raise InputError(f"{source.image_file(name)} has {len(numbers)} objects; at most {MOST_OBJECTS} are possible")
     first = 0 if numbers[0] == 0 else 1
-    return places.reshape(objects.shape) + first
+    count = len(numbers) + first - 1
+    if count > MOST_OBJECTS:
+        raise InputError(f"{source.image_file(name)} has {count} objects; at most {MOST_OBJECTS} are possible")
+    numbered = places.reshape(objects.shape) + first
+    return (numbered + (numbered >= IGNORE_INDEX)).astype(np.uint16)

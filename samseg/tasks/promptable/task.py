@@ -27,7 +27,7 @@ from samseg.tasks.promptable.losses import PromptLoss
 from samseg.tasks.promptable.metrics import PromptMetrics, table
 from samseg.tasks.promptable.pictures import boxes_over, objects_over
 from samseg.tasks.promptable.report import ObjectReport, check_objects, countable
-from samseg.tasks.promptable.target import PACK, batch_targets, object_target, unpacked
+from samseg.tasks.promptable.target import known_objects, object_target
 from samseg.tasks.task import Figures, Objective, Task
 
 DRAWN = 60  # objects in a picture
@@ -48,15 +48,14 @@ class PromptObjective(Objective):
             self.classes = SegmentationLoss(loss, classes)
 
     def weight(self, batch: dict) -> Tensor:
-        objects, _ = unpacked(batch["mask"])
+        objects, _ = known_objects(batch["objects"])
         found = [len(large_enough(image, self.prompts.min_pixels)) for image in objects]
         most = self.prompts.objects or max(found)
         return objects.new_tensor(max(1, sum(min(count, most) for count in found)), dtype=torch.float32)
 
     def forward(self, outputs: dict, batch: dict, weight: Tensor, batches: int) -> Tensor:
         if "logits" in outputs:
-            _, classes = unpacked(batch["mask"])
-            return self.classes(outputs["logits"], classes) * self.weight(batch) / weight + outputs["nothing"]
+            return self.classes(outputs["logits"], batch["classes"]) * self.weight(batch) / weight + outputs["nothing"]
         return outputs["loss"].sum() / weight + outputs["nothing"]
 
 
@@ -106,7 +105,11 @@ class PromptableTask(Task):
         target = object_target(self.data, source, self.settings.classes)
         if train:
             size, least = self.data.image_size, self.settings.min_pixels
-            source.names = [name for name in source.names if countable(target(source, name), size, least, source, name)]
+
+            def count(name: str) -> int:
+                return countable(target(source, name)["objects"], size, least, source, name)
+
+            source.names = [name for name in source.names if count(name)]
         return SegmentationDataset(source, target, self.data, train=train, seed=seed)
 
     def build_model(self, pretrained: bool = True) -> Built:
@@ -125,17 +128,19 @@ class PromptableTask(Task):
 
     def inputs(self, batch: dict) -> dict:
         given = {"taps": batch["taps"]} if "taps" in batch else {"image": batch["image"]}
-        return given | batch_targets(batch["mask"])
+        objects, valid = known_objects(batch["objects"])
+        return given | {"objects": objects, "valid": valid}
 
     def random_batch(self, size: int, device: torch.device) -> dict:
         """Each image full of square objects, as many as are prompted for."""
         side, across = self.data.image_size, 1 + int((self.settings.objects or 100) ** 0.5)
         edge = -(-side // across)
         row = torch.arange(side, device=device) // edge
-        mask = PACK * (1.0 + across * row[:, None] + row[None])
+        objects = IGNORE_INDEX + 1 + across * row[:, None] + row
         return {
             "image": torch.randn(size, self.data.channels, side, side, device=device),
-            "mask": mask.expand(size, side, side),
+            "objects": objects.expand(size, side, side),
+            "classes": torch.zeros(size, side, side, dtype=torch.int64, device=device),
         }
 
     def metrics(self) -> PromptMetrics:
@@ -149,16 +154,16 @@ class PromptableTask(Task):
         device: torch.device,
         autocast: torch.dtype | None = None,
     ) -> np.ndarray | None:
-        objects, classes = unpacked(item["mask"])
-        valid, numbers, parts = classes != IGNORE_INDEX, self._numbers(objects), []
+        objects, valid = known_objects(item["objects"])
+        numbers, parts = self._numbers(objects), []
         metrics.shapes.update(shape_scores(objects == numbers[:, None, None]))
         with _predicting(model, device, autocast):
             embedding = self._embedding(model, item, device)
             metrics.after.update(object_scores(model, embedding, objects, valid, numbers))
             if metrics.classes is not None:
                 shape = (self.data.image_size, self.data.image_size)
-                for rows, logits in whole_rows(model.without_prompts(embedding, shape)[0], tuple(classes.shape)):
-                    metrics.classes.update(logits.argmax(0), classes[rows].to(device))
+                for rows, logits in whole_rows(model.without_prompts(embedding, shape)[0], tuple(objects.shape)):
+                    metrics.classes.update(logits.argmax(0), item["classes"][rows].to(device))
                     parts.append(likeliest(logits))
         if self.model.weights is not None:
             if item["name"] not in self._scores_before:
@@ -187,7 +192,7 @@ class PromptableTask(Task):
         device = next(model.parameters()).device
         for index in spread(len(dataset)):
             item = dataset[index]
-            objects, _ = unpacked(item["mask"])
+            objects, _ = known_objects(item["objects"])
             truth = objects == self._numbers(objects)[:DRAWN, None, None]
             image = shown(item["image"] if "image" in item else dataset.source.image(item["name"]), self.data)
             prompts = boxes_over(image, boxes_of(truth))
@@ -208,7 +213,7 @@ class PromptableTask(Task):
         """Objects have colours of their own."""
         drawn = []
         for item in map(dataset.training_item, spread(len(dataset), SAMPLED)):
-            image, objects = shown_input(item["image"], self.data), unpacked(item["mask"])[0]
+            image, objects = shown_input(item["image"], self.data), known_objects(item["objects"])[0]
             masks = objects == large_enough(objects, self.settings.min_pixels)[:, None, None]
             drawn.append((image, objects_over(image, masks.numpy())))
         return sample_page(drawn)

@@ -35,10 +35,10 @@ class SemanticObjective(Objective):
         self.loss = loss
 
     def weight(self, batch: dict) -> Tensor:
-        return self.loss.pixel_weight(batch["mask"])
+        return self.loss.pixel_weight(batch["classes"])
 
     def forward(self, outputs: Tensor, batch: dict, weight: Tensor, batches: int) -> Tensor:
-        return self.loss(outputs, batch["mask"], weight, batches)
+        return self.loss(outputs, batch["classes"], weight, batches)
 
 
 class SemanticTask(Task):
@@ -86,7 +86,7 @@ class SemanticTask(Task):
         side = self.data.image_size
         return {
             "image": torch.randn(size, self.data.channels, side, side, device=device),
-            "mask": torch.randint(len(self.classes), (size, side, side), device=device),
+            "classes": torch.randint(len(self.classes), (size, side, side), device=device),
         }
 
     def metrics(self) -> SegmentationMetrics:
@@ -102,12 +102,12 @@ class SemanticTask(Task):
     ) -> np.ndarray:
         parts = []
         for rows, logits in self._rows(model, item, device, autocast):
-            mask = item["mask"][rows].to(device)
+            mask = item["classes"][rows].to(device)
             metrics.update(logits.argmax(0), mask)
             metrics.count_confidence(logits, mask)
             parts.append(likeliest(logits))
         prediction = np.concatenate(parts)
-        metrics.count_image(item["name"], prediction, item["mask"].numpy())
+        metrics.count_image(item["name"], prediction, item["classes"].numpy())
         return prediction
 
     def _rows(
@@ -126,7 +126,7 @@ class SemanticTask(Task):
             torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
         ):
             logits = model(taps)[0].float()
-        yield from whole_rows(logits, tuple(item["mask"].shape))
+        yield from whole_rows(logits, tuple(item["classes"].shape))
 
     def table(self, figures: Figures) -> str:
         return table(figures)
@@ -147,7 +147,7 @@ class SemanticTask(Task):
         """Pixels that do not count, such as padding, are grey."""
         drawn = []
         for item in map(dataset.training_item, spread(len(dataset), SAMPLED)):
-            image, mask = shown_input(item["image"], self.data), item["mask"].numpy().astype(np.uint8)
+            image, mask = shown_input(item["image"], self.data), item["classes"].numpy().astype(np.uint8)
             truth = overlay(image, mask)
             truth[mask == IGNORE_INDEX] = IGNORED
             drawn.append((image, truth))
@@ -161,7 +161,7 @@ class SemanticTask(Task):
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         prediction = np.concatenate([likeliest(logits) for _, logits in self._rows(model, item, device)])
         image = shown(item["image"] if "image" in item else dataset.source.image(item["name"]), self.data)
-        return item["name"], image, item["mask"].numpy(), prediction
+        return item["name"], image, item["classes"].numpy(), prediction
 
     def use_tta(self, tta: str) -> None:
         self.tta = tta

@@ -73,8 +73,8 @@ def test_sizes_must_agree_once_upright(data):
     with pytest.raises(InputError, match=r"masks/train0.png is 64 x 40 pixels, but .*images/train0.png is 40 x 64"):
         read_pair(source, target, "train0")
     Image.open(mask).transpose(Image.Transpose.ROTATE_270).save(mask)
-    upright, label = read_pair(source, target, "train0")
-    assert upright.pixels.shape == (3, 64, 40) and label.shape == (64, 40)
+    upright, maps = read_pair(source, target, "train0")
+    assert upright.pixels.shape == (3, 64, 40) and maps["classes"].shape == (64, 40)
     assert np.array_equal(np.moveaxis(upright.pixels, 0, -1), np.rot90(np.array(image), -1))
 
 

@@ -142,7 +142,7 @@ def raster_classes(root: Path, values: np.ndarray, ignore=(), **options) -> tupl
     data = DataConfig("maps", str(root), classes={"none": None, "seven": "7"}, ignore=list(ignore), maps=maps)
     complete_data(data)
     source = open_source(data, "train")
-    return class_target(data, source)(source, "a_000_000"), source.notes
+    return class_target(data, source)(source, "a_000_000")["classes"], source.notes
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
@@ -192,7 +192,7 @@ def test_outside_the_area_and_without_data_nothing_counts(root):
     complete_data(data)
     source = open_source(data, "val")
     dataset = SegmentationDataset(source, class_target(data, source), data, train=False, seed=0)
-    masks = {item["name"]: item["mask"].numpy() for item in dataset}
+    masks = {item["name"]: item["classes"].numpy() for item in dataset}
     assert sum((mask != 255).sum() for mask in masks.values()) == 45 * 60
     assert (masks["a_000_001"][:, :20] == 255).all()
 

@@ -1,4 +1,4 @@
-"""Objects and classes of an image in one label."""
+"""Objects of an image beside its classes."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from scipy import ndimage
 from samseg.common.errors import InputError
 from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.dataset import SegmentationDataset
-from samseg.tasks.promptable.target import components, object_target, unpacked
+from samseg.tasks.promptable.target import components, known_objects, object_target
 
 CLASSES = {"background": 0, "square": 255}
 
@@ -22,7 +22,10 @@ def configured(root, **settings) -> DataConfig:
 
 def label_of(data: DataConfig, name: str, names=None):
     source = open_source(data, "train")
-    return unpacked(torch.from_numpy(object_target(data, source, names)(source, name)))
+    maps = {
+        key: torch.from_numpy(values).long() for key, values in object_target(data, source, names)(source, name).items()
+    }
+    return known_objects(maps["objects"])[0], maps.get("classes")
 
 
 def test_instances_are_numbered_anew_beside_their_classes(objects_root):
@@ -59,7 +62,7 @@ def test_components_are_scipys():
 
 
 def test_more_objects_than_eight_bits_hold_come_through_augmentation(tmp_path):
-    """Number 255 is an object as well, although 255 is what is ignored among classes."""
+    """No object has the number 255, which says what is ignored."""
     for kind in ("images", "masks", "instances"):
         (tmp_path / "train" / kind).mkdir(parents=True)
     objects = np.zeros((64, 64), np.uint16)
@@ -70,8 +73,9 @@ def test_more_objects_than_eight_bits_hold_come_through_augmentation(tmp_path):
     data = configured(tmp_path, augment=["Transpose", {"Rotate": {"limit": [90, 90], "p": 1.0}}])
     source = open_source(data, "train")
     item = SegmentationDataset(source, object_target(data, source, None), data, train=True, seed=0)[0]
-    assert item["mask"].dtype == torch.float32
-    numbers, classes = unpacked(item["mask"])
+    numbers, valid = known_objects(item["objects"])
+    classes = item["classes"]
+    assert torch.equal(valid, classes != 255)
     assert len(numbers.unique()) == 1201 and set(classes.unique().tolist()) <= {0, 1, 255}
     assert torch.equal(numbers > 0, classes == 1)
 
@@ -79,7 +83,7 @@ def test_more_objects_than_eight_bits_hold_come_through_augmentation(tmp_path):
 def test_what_cannot_be_is_one_line(objects_root, tmp_path):
     data = configured(objects_root)
     data.classes = {}
-    assert label_of(data, "0")[1].max() == 0  # instances do without classes
+    assert label_of(data, "0")[0].max() == 3  # instances do without classes
     (tmp_path / "train").mkdir()
     for kind in ("images", "masks"):
         (tmp_path / "train" / kind).symlink_to(objects_root / "train" / kind)
