@@ -11,7 +11,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from benchmarks.encoder import randomise
 from benchmarks.timed import timed
 from samseg.common.errors import InputError
-from samseg.models.sam import build_sam
+from samseg.models.sam.files import build_sam
 
 VARIANTS = {"sam-vit_b": "vit_b", "sam-vit_l": "vit_l", "sam-vit_h": "vit_h"}
 TOLERANCE = 1e-4  # of the logits

@@ -15,6 +15,7 @@ __all__ = [
     "__version__",
     "OneShot",
     "Predictor",
+    "SamPredictor",
     "add_adapter",
     "build_sam",
     "create_model",
@@ -30,9 +31,10 @@ __all__ = [
 LAZY = {  # what needs more than a network is imported only when it is asked for, so that `import samseg` stays quick
     "OneShot": "samseg.inference.oneshot.oneshot",
     "Predictor": "samseg.inference.predictor",
-    "build_sam": "samseg.models.sam",
+    "SamPredictor": "samseg.models.sam.predictor",
+    "build_sam": "samseg.models.sam.files",
     "load_run": "samseg.runs.load",
-    "save_sam": "samseg.models.sam_save",
+    "save_sam": "samseg.models.sam.save",
 }
 
 

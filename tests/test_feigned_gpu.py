@@ -19,7 +19,8 @@ from samseg.inference.predictor import Predictor
 from samseg.maps.parts.network import tile_network
 from samseg.models.cached import TapModel
 from samseg.models.parts import checkpoint_gradients
-from samseg.models.sam import empty_sam
+from samseg.models.sam.contract import of_image
+from samseg.models.sam.files import empty_sam
 from samseg.models.smp import ARCHITECTURES, create_model
 from samseg.runs.config.load import load_config, task_of
 from samseg.runs.config.schema import RunConfig
@@ -113,13 +114,14 @@ def test_promptable_training_and_validation(none, hq):
     inputs = task.inputs(batch)
     loss = objective(model.train()(inputs), batch, objective.weight(batch), batches=1)  # of boxes, if of prompts
     assert loss.device == GPU
-    first = model.embed(inputs["image"])[:1]
-    assert model._prompted(first, inputs["objects"][0], inputs["valid"][0], box_first=False).device == GPU
-    embedding, objects = model.eval().embed(torch.rand(1, 3, 128, 128, device=GPU)), torch.ones(70, 90).long()
-    scores = object_scores(model, embedding, objects, objects > 0, torch.ones(2).long())
+    first = of_image(model.embed(inputs["image"]), 0)
+    found = model.rounds._prompted(model, first, inputs["objects"][0], inputs["valid"][0], box_first=False)
+    assert found.device == GPU
+    features, objects = model.eval().embed(torch.rand(1, 3, 128, 128, device=GPU)), torch.ones(70, 90).long()
+    scores = object_scores(model, features, objects, objects > 0, torch.ones(2).long())
     assert (scores.shape, scores.device.type) == ((2, CLICKS + 4), "cpu")
     if none:
-        assert model.without_prompts(embedding, (128, 128)).device == GPU
+        assert model.without_prompts(features, (128, 128)).device == GPU
 
 
 @pytest.mark.parametrize("hq", [False, True], ids=["SAM", "SAM-HQ"])

@@ -15,14 +15,14 @@ from samseg.encoders.adapters.auxiliary import auxiliary_losses
 from samseg.encoders.ops import lookup
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.vit import SamViT
-from samseg.models.promptable.config import LOSSES
+from samseg.models.sam.prompts import LOSSES
 from samseg.models.smp import ARCHITECTURES
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
 from samseg.tasks.promptable.losses import PromptLoss
 from tests.encoders.adapters.conftest import method, small_model  # noqa: F401
 from tests.encoders.conftest import SMALL
 from tests.encoders.reference import randomise
-from tests.models.promptable.conftest import batch, small  # noqa: F401
+from tests.models.sam.conftest import batch, small  # noqa: F401
 
 SPIN = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 # A head as wide as SAM's whole image, so that the tables of few tokens have as many entries as those of ViT-B's many:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from segment_anything import SamPredictor
-from segment_anything.modeling import Sam
 
+from samseg.models.sam.contract import PromptableSam
+from samseg.models.sam.predictor import SamPredictor
 from samseg.predict.draw import overlay
 
 POSITIVE, NEGATIVE, BOX = "object", "not the object", "box: two corners"
@@ -22,7 +22,7 @@ class Clicks:
     clicked: list[tuple[str, int, int]] = field(default_factory=list)
 
     @classmethod
-    def on(cls, sam: Sam, image: np.ndarray) -> "Clicks":
+    def on(cls, sam: PromptableSam, image: np.ndarray) -> "Clicks":
         """Embed an image (H, W, 3) uint8."""
         predictor = SamPredictor(sam)
         predictor.set_image(image)

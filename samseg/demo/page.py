@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from segment_anything.modeling import Sam
 
 from samseg.common.errors import InputError
 from samseg.data.raster import Raster
@@ -17,6 +16,7 @@ from samseg.demo.classes import Answer, answer, blended, difference_map, legend,
 from samseg.demo.clicks import BOX, NEGATIVE, POSITIVE, Clicks
 from samseg.demo.uploads import UPLOAD_MB, as_picture, read_upload
 from samseg.inference.predictor import Predictor
+from samseg.models.sam.contract import PromptableSam
 from samseg.predict.draw import save_class_map, save_picture
 
 WAYS = {"as trained": None, "tiles at its own resolution": True, "whole, at the network's size": False}
@@ -48,7 +48,7 @@ class Shown:
 
     predictors: dict[str, Predictor]
     samples: dict[str, Path]
-    sam: Sam | None
+    sam: PromptableSam | None
     cache: Path  # where files for visitors are written
 
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segment_anything.modeling import Sam
-
 from samseg.common.errors import InputError, did_you_mean
 from samseg.data.config import open_source
 from samseg.encoders.registry import ROWS
 from samseg.inference.predictor import Predictor, find_device
+from samseg.models.sam.contract import PromptableSam
 from samseg.runs.folder import newest_run
 from samseg.runs.hub.pull import hub_name
 from samseg.runs.load import load_run
@@ -88,7 +87,7 @@ def _shown(runs: list[Path], weights: str | None, device: str | None, cache: Pat
     return Shown(predictors, samples, sam, cache)
 
 
-def _clicked(weights: str) -> Sam:
+def _clicked(weights: str) -> PromptableSam:
     """SAM from what --weights says."""
     if weights in ROWS:
         return sam_of("pretrained", weights)

@@ -15,7 +15,7 @@ from samseg.encoders import ROWS
 from samseg.encoders.fetch import WAYS_OUT, fetch, is_published, load_sam_weights
 from samseg.encoders.registry import PUBLISHED
 from samseg.encoders.weights import read_checkpoint
-from samseg.models.sam_dense import SamSegmenter
+from samseg.models.sam.dense import SamSegmenter
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING | {"sam": SamSegmenter}
 # SMP's defaults answer at the image's size for one encoder depth only.

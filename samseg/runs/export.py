@@ -10,15 +10,13 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from samseg.common.errors import InputError
 from samseg.common.files import refusals_named, write_bytes, written_whole
 from samseg.encoders.adapters.insert import adapter_name, can_be_merged, merge_adapter
-from samseg.models.promptable.decoder_lora import merge_attention
-from samseg.models.promptable.model import PromptableModel
-from samseg.models.sam_save import save_sam, save_transformers
+from samseg.models.sam.contract import PromptableSam
+from samseg.models.sam.decoder_lora import merge_attention
 from samseg.runs.config.load import task_of
 from samseg.runs.config.schema import RunConfig
 from samseg.runs.hub.pull import outputs_folder
@@ -61,7 +59,7 @@ def plain(model: nn.Module, config: RunConfig) -> nn.Module:
 
     An adapter that can be is merged into the weights; the others depend on the image, so they stay.
     """
-    if isinstance(model, PromptableModel):
+    if isinstance(model, PromptableSam):
         merge_attention(model.mask_decoder)
     if can_be_merged(model):
         merge_adapter(model)
@@ -139,16 +137,16 @@ def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
 
 
 def _sam(model: nn.Module, config: RunConfig, out: Path) -> None:
-    save_sam(_whole(model, config), out)
+    _whole(model, config).save(out)
 
 
 def _transformers(model: nn.Module, config: RunConfig, out: Path) -> None:
     sam = _whole(model, config)
     with _made_whole(out) as folder:
-        save_transformers(sam, folder)
+        sam.save_transformers(folder)
 
 
-def _whole(model: nn.Module, config: RunConfig) -> Sam:
+def _whole(model: nn.Module, config: RunConfig) -> PromptableSam:
     sam = tuned_sam(model, config)
     if sam is None:
         raise InputError(
@@ -172,7 +170,7 @@ def _made_whole(out: Path) -> Iterator[Path]:
 
 
 def _need_logits(model: nn.Module) -> None:
-    if isinstance(model, PromptableModel) and model.class_tokens is None:
+    if isinstance(model, PromptableSam) and model.class_tokens is None:
         raise InputError(
             "this run answers to prompts alone, and images -> logits is what this format holds: export it with "
             "--to sam, or train with prompts.none above 0"

@@ -1,21 +1,22 @@
 """The whole SAM of a run, or of a checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-from segment_anything.modeling import Sam
 from torch import nn
 
 from samseg.common.errors import InputError
 from samseg.encoders.registry import ROWS
-from samseg.models.sam import build_sam
+from samseg.models.sam.contract import PromptableSam
+from samseg.models.sam.decoder_lora import merge_attention
+from samseg.models.sam.files import build_sam
 from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import is_run
 from samseg.runs.hub.pull import hub_name
 from samseg.runs.load import load_run
 
 
-def sam_of(source: str | Path, variant: str | None = None) -> Sam:
+def sam_of(source: str | Path, variant: str | None = None) -> PromptableSam:
     """The whole SAM of a run that trained one (a folder, hub:USER/NAME), or of whatever `build_sam` takes.
 
     Raises InputError for a run without SAM's decoders, and as `load_run` and `build_sam` do.
@@ -28,14 +29,15 @@ def sam_of(source: str | Path, variant: str | None = None) -> Sam:
     return sam
 
 
-def tuned_sam(model: nn.Module, config: RunConfig) -> Sam | None:
-    """The whole SAM in a run's model, which shares its parts; None without prompt encoder and mask decoder."""
-    if not hasattr(model, "sam"):
+def tuned_sam(model: nn.Module, config: RunConfig) -> PromptableSam | None:
+    """A run's model if it is a whole SAM, ready for prompts, with LoRA in its mask decoder merged; else None."""
+    if not isinstance(model, PromptableSam):
         return None
-    return _normalising_as(model.sam().eval(), config)
+    merge_attention(model.mask_decoder)
+    return _normalising_as(model.eval(), config)
 
 
-def base_sam(config: RunConfig) -> Sam | None:
+def base_sam(config: RunConfig) -> PromptableSam | None:
     """SAM as the run found it, at the size it works at; None if it did not start from SAM's weights.
 
     Raises WeightsError if the weights are gone, or hold the image encoder alone.
@@ -46,10 +48,10 @@ def base_sam(config: RunConfig) -> Sam | None:
     return _normalising_as(sam, config)
 
 
-def _normalising_as(sam: Sam, config: RunConfig) -> Sam:
+def _normalising_as(sam: PromptableSam, config: RunConfig) -> PromptableSam:
     """The model, with the run's mean and standard deviation in place of SAM's."""
-    for name, values in (("pixel_mean", config.data.mean), ("pixel_std", config.data.std)):
-        if len(values) != 3:
-            raise InputError(f"SAM's predictor takes images of three bands, but the run was trained on {len(values)}")
-        sam.register_buffer(name, 255 * torch.tensor(values).reshape(3, 1, 1), persistent=False)
+    mean, std = config.data.mean, config.data.std
+    if len(mean) != 3:
+        raise InputError(f"SAM's predictor takes images of three bands, but the run was trained on {len(mean)}")
+    sam.image_transform = replace(sam.image_transform, mean=tuple(mean), std=tuple(std))
     return sam

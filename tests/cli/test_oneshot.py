@@ -8,7 +8,7 @@ from PIL import Image
 from samseg.inference import each
 from samseg.inference.oneshot.files import read_reference
 from tests.encoders.conftest import SMALL
-from tests.models.sam_reference import picture, sam_like
+from tests.models.sam.reference import picture, sam_like
 
 
 @pytest.fixture(scope="module")

@@ -91,12 +91,12 @@ def test_maps_are_previewed(tmp_path):
 
 
 def test_clicks_embed_once_and_can_be_taken_back():
-    from samseg.models.sam import empty_sam
+    from samseg.models.sam.files import empty_sam
 
     torch.manual_seed(0)
     sam = empty_sam("sam-vit_t", image_size=64)
     calls = []
-    sam.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    sam.encoder.trunk.register_forward_hook(lambda *_: calls.append(1))
     clicks = Clicks.on(sam, np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
     assert clicks.mask() is None
     mask, score = clicks.add(POSITIVE, 30, 20).mask()

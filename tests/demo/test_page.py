@@ -12,7 +12,7 @@ from PIL import Image
 
 from samseg.common.errors import InputError
 from samseg.models.build import build_model
-from samseg.models.sam import empty_sam
+from samseg.models.sam.files import empty_sam
 from samseg.runs.config.load import load_config, save_config
 from samseg.runs.tensors import save_weights
 

@@ -7,7 +7,6 @@ from typing import Any
 import cv2
 import numpy as np
 import tifffile
-from segment_anything.modeling import Sam
 from tqdm import tqdm
 
 from samseg.common.errors import InputError, WeightsError
@@ -21,6 +20,7 @@ from samseg.inference.objects.annotation_files import TOOLS, CocoFile
 from samseg.inference.objects.find import NO_CLASS, Objects, by_components, by_generator, by_prompts
 from samseg.inference.photos import shrunk
 from samseg.inference.predictor import Predictor
+from samseg.models.sam.contract import PromptableSam
 from samseg.predict.draw import MOST, background_of, legend, overlay, save_picture
 from samseg.predict.rows import likeliest
 from samseg.runs.sam import base_sam, tuned_sam
@@ -61,7 +61,7 @@ class ObjectFinder:
         self.way = way
         self.sam = (tuned or self._base()).to(predictor.device) if way != "components" else None
 
-    def _base(self) -> Sam:
+    def _base(self) -> PromptableSam:
         try:
             sam = base_sam(self.predictor.config)
         except WeightsError as error:

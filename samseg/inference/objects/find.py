@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from segment_anything import SamAutomaticMaskGenerator, SamPredictor
-from segment_anything.modeling import Sam
+from segment_anything import SamAutomaticMaskGenerator
+
+from samseg.models.sam.contract import PromptableSam
+from samseg.models.sam.predictor import SamPredictor
 
 NO_CLASS = 255
 POINTS_AT_ONCE = 32  # decoded together: bounds the memory
@@ -56,7 +58,7 @@ def by_components(
 
 
 def by_prompts(
-    sam: Sam, image: np.ndarray, classes: np.ndarray, background: int | None = 0, min_pixels: int = 1
+    sam: PromptableSam, image: np.ndarray, classes: np.ndarray, background: int | None = 0, min_pixels: int = 1
 ) -> Objects:
     """SAM's masks for points in the middle of what a class map shows, which parts objects that touch.
 
@@ -77,7 +79,7 @@ def by_prompts(
         return Objects(np.zeros(classes.shape, np.int32), [], [])
     predictor = SamPredictor(sam)
     predictor.set_image(image)
-    at_size = predictor.transform.apply_coords(np.array(points, float), predictor.original_size)
+    at_size = predictor.transform.apply_coords(np.array(points, float), image.shape[:2])
     coordinates = torch.as_tensor(at_size, dtype=torch.float, device=predictor.device)[:, None]
     masks, scores = [], []
     for some in coordinates.split(POINTS_AT_ONCE):
@@ -91,7 +93,7 @@ def by_prompts(
 
 
 def by_generator(
-    sam: Sam,
+    sam: PromptableSam,
     image: np.ndarray,
     classes: np.ndarray | None = None,
     background: int | None = 0,
@@ -106,10 +108,12 @@ def by_generator(
         classes: (H, W) uint8; an object has the class of most of its pixels, and none is made of the background. None:
             all are of class 1.
         background, min_pixels: as `by_components`.
-        settings: of segment-anything's `SamAutomaticMaskGenerator`.
+        settings: of segment-anything's `SamAutomaticMaskGenerator`; by default those that the SAM was published with.
     """
     masks, scores, labels = [], [], []
-    for one in SamAutomaticMaskGenerator(sam, **settings).generate(image):
+    generator = SamAutomaticMaskGenerator(sam, **sam.grid | settings)
+    generator.predictor = SamPredictor(sam)
+    for one in generator.generate(image):
         label = 1 if classes is None else int(np.bincount(classes[one["segmentation"]]).argmax())
         if classes is None or label not in (background, NO_CLASS):
             masks.append(one["segmentation"])

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from segment_anything import SamPredictor
-from segment_anything.modeling import Sam
 from torch import Tensor
 
 from samseg.common.errors import InputError
 from samseg.inference.oneshot import persam
-from samseg.models.sam_hq import MaskDecoderHQ
+from samseg.models.sam.contract import PromptableSam
+from samseg.models.sam.hq import MaskDecoderHQ
+from samseg.models.sam.predictor import SamPredictor, check_image
+from samseg.models.sam.steps import STRIDE
 
 MASK_STRIDE = 4  # of SAM's own masks in its padded square
 LEAST = 0.8  # a further object resembles its class at least this share of what the first one does
@@ -65,7 +66,7 @@ class OneShot:
 
     def __init__(
         self,
-        sam: Sam,
+        sam: PromptableSam,
         references: Sequence[tuple[np.ndarray, np.ndarray]],
         *,
         fine_tune: bool = False,
@@ -94,7 +95,6 @@ class OneShot:
     @torch.no_grad()
     def find(self, image: np.ndarray) -> list[Found]:
         """The objects in an image (H, W, 3) uint8, class by class, the most similar first."""
-        _check_image(image, "the image")
         self.predictor.set_image(image)
         return [found for label in sorted(self.targets) for found in self._find(label, self.targets[label])]
 
@@ -114,7 +114,7 @@ class OneShot:
             self.predictor.set_image(image)
             for label in np.unique(mask[mask > 0]).tolist():
                 marked = torch.as_tensor(mask == label, device=self.predictor.device)
-                features = persam.target_features(self._embedding(), persam.coverage(marked, self.predictor))
+                features = persam.target_features(self._embedding(), persam.coverage(marked, self.predictor.transform))
                 target = make_target(features)
                 targets.setdefault(label, []).append(target)
                 if self.fine_tune:
@@ -124,23 +124,34 @@ class OneShot:
         return {label: Target(torch.stack(some).mean(dim=0), weights.get(label)) for label, some in targets.items()}
 
     def _embedding(self) -> Tensor:
-        """The set image's, (C, h, w); SAM-HQ's early features behind it are left out."""
-        return self.predictor.features[0, : self.predictor.model.prompt_encoder.embed_dim]
+        """The set image's, (C, h, w)."""
+        return self.predictor.features["embedding"][0]
+
+    def _similarity(self, target: Tensor) -> Tensor:
+        """How much each pixel (H, W) of the set image resembles a target (C,)."""
+        return persam.similarity_map(self._embedding(), target, self.predictor.transform, self.predictor.shapes[0])
+
+    def _around(self, x: int, y: int) -> tuple[slice, slice]:
+        """The rows and columns of the set image within a cell of its embedding around a point."""
+        shape = self.predictor.shapes[0]
+        inner = self.predictor.transform.inner(shape)
+        rows, columns = (max(1, round(STRIDE * side / own)) for side, own in zip(shape, inner, strict=True))
+        return slice(max(0, y - rows), y + rows + 1), slice(max(0, x - columns), x + columns + 1)
 
     def _answer_and_truth(self, target: Tensor, marked: Tensor) -> tuple[Tensor, Tensor]:
         """SAM's three masks (3, N) for the most similar point of the set reference, and its own mask (N,), at stride 4.
 
         The reference code compares them at the image's size, in which SAM's masks are these, enlarged.
         """
-        similarity = persam.similarity_map(self._embedding(), target, self.predictor)
+        similarity = self._similarity(target)
         _, _, logits = self._predict(*_points(similarity, negative=False), multimask_output=True)
-        height, width = (-(-length // MASK_STRIDE) for length in self.predictor.input_size)
-        truth = persam.coverage(marked, self.predictor, MASK_STRIDE)[:height, :width] > 0.5
+        height, width = (-(-length // MASK_STRIDE) for length in self.predictor.transform.inner(marked.shape))
+        truth = persam.coverage(marked, self.predictor.transform, MASK_STRIDE)[:height, :width] > 0.5
         logits = torch.as_tensor(logits[:, :height, :width], device=truth.device)
         return logits.flatten(1), truth.flatten().float()
 
     def _find(self, label: int, target: Target) -> list[Found]:
-        similarity = persam.similarity_map(self._embedding(), target.features, self.predictor)
+        similarity = self._similarity(target.features)
         found: list[Found] = []
         taken = torch.zeros_like(similarity, dtype=torch.bool)
         for _ in range(self.objects):
@@ -154,7 +165,7 @@ class OneShot:
             if fresh.any():
                 found.append(Found(label, fresh.cpu().numpy(), score, peak, (x, y)))
             taken |= fresh
-            taken[_around(x, y, self.predictor)] = True  # a mask beside its own point must not bring it back
+            taken[self._around(x, y)] = True  # a mask beside its own point must not bring it back
             similarity = similarity.masked_fill(taken, 0.0)
             if taken.all():
                 break
@@ -165,7 +176,7 @@ class OneShot:
     ) -> tuple[np.ndarray, float]:
         """The mask (H, W) bool of the object at the points, and its score: a first answer and two refinements."""
         if target.weights is None:
-            attention = persam.attention_map(similarity, self.predictor)
+            attention = persam.attention_map(similarity, self.predictor.transform)
             with persam.guided(self.predictor.model.mask_decoder, attention, target.features):
                 _, _, logits = self._predict(points, labels, multimask_output=False)
             masks, scores, logits = self._predict(points, labels, mask_input=logits, multimask_output=True)
@@ -201,22 +212,11 @@ def _box(mask: np.ndarray) -> np.ndarray | None:
     return np.array([columns[0], rows[0], columns[-1], rows[-1]])
 
 
-def _around(x: int, y: int, predictor: SamPredictor) -> tuple[slice, slice]:
-    """The rows and columns of the set image within a cell of the embedding around a point."""
-    reach = max(1, round(persam.STRIDE * predictor.original_size[0] / predictor.input_size[0]))
-    return slice(max(0, y - reach), y + reach + 1), slice(max(0, x - reach), x + reach + 1)
-
-
 def _check_pair(image: np.ndarray, mask: np.ndarray, name: str) -> None:
-    _check_image(image, name)
+    check_image(image, name)
     if mask.shape != image.shape[:2]:
         raise InputError(
             f"{name}: the mask has shape {mask.shape}, its image {image.shape[:2]}; it must be (H, W) of the same size"
         )
     if not (mask > 0).any():
         raise InputError(f"{name}: the mask is empty; mark what is to be found with values above 0")
-
-
-def _check_image(image: np.ndarray, name: str) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise InputError(f"{name} must be an RGB array (H, W, 3) of uint8, got {image.shape} of {image.dtype}")

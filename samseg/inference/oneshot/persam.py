@@ -8,18 +8,17 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from segment_anything import SamPredictor
 from segment_anything.modeling import MaskDecoder, TwoWayTransformer
 from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 
-STRIDE = 16  # of the image embedding
+from samseg.models.sam.steps import STRIDE
+from samseg.models.sam.transform import ImageTransform
 
 
-def coverage(mask: Tensor, predictor: SamPredictor, stride: int = STRIDE) -> Tensor:
-    """How much of each cell of SAM's padded square, `stride` px wide, a mask (H, W) bool of the set image covers."""
-    size = predictor.model.image_encoder.img_size
-    height, width = predictor.input_size
+def coverage(mask: Tensor, transform: ImageTransform, stride: int = STRIDE) -> Tensor:
+    """How much of each cell of SAM's square, `stride` px wide, an image's mask (H, W) bool covers."""
+    size, (height, width) = transform.size, transform.inner(mask.shape)
     resized = F.interpolate(mask[None, None].float(), (height, width), mode="nearest-exact")
     return F.avg_pool2d(F.pad(resized, [0, size - width, 0, size - height]), stride)[0, 0]
 
@@ -45,20 +44,20 @@ def peak_target(features: Tensor) -> Tensor:
     return (features.mean(dim=0) + features.amax(dim=0)) / 2
 
 
-def similarity_map(embedding: Tensor, target: Tensor, predictor: SamPredictor) -> Tensor:
-    """The cosine of an embedding (C, h, w) with a target (C,), enlarged to the set image (H, W) as SAM's masks are."""
+def similarity_map(embedding: Tensor, target: Tensor, transform: ImageTransform, shape: tuple[int, int]) -> Tensor:
+    """The cosine of an embedding (C, h, w) with a target (C,), enlarged to the image (H, W) as SAM's masks are."""
     cosine = torch.einsum("chw,c->hw", F.normalize(embedding, dim=0), F.normalize(target, dim=0))
     quarter = F.interpolate(cosine[None, None], scale_factor=4, mode="bilinear")
-    return predictor.model.postprocess_masks(quarter, predictor.input_size, predictor.original_size)[0, 0]
+    return transform.restore(quarter, shape)[0, 0]
 
 
-def attention_map(similarity: Tensor, predictor: SamPredictor) -> Tensor:
+def attention_map(similarity: Tensor, transform: ImageTransform) -> Tensor:
     """A similarity (H, W) as a bias of attention (h, w), each 0 to 1: the sigmoid of the z-score, 0 in the padding.
 
     The reference code stretches the map over the padding as well, which moves it off an image that is not square.
     """
-    side = predictor.model.image_encoder.img_size // STRIDE
-    height, width = (-(-length // STRIDE) for length in predictor.input_size)
+    side = transform.size // STRIDE
+    height, width = (-(-length // STRIDE) for length in transform.inner(similarity.shape))
     z = (similarity - similarity.mean()) / similarity.std().clamp(min=1e-6)
     guidance = F.interpolate(z[None, None], (height, width), mode="bilinear").sigmoid()
     return F.pad(guidance, [0, side - width, 0, side - height])[0, 0]

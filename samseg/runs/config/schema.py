@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from samseg.data.config import DataConfig
 from samseg.models.config import ModelConfig
-from samseg.models.promptable.config import PromptConfig
+from samseg.models.sam.prompts import PromptConfig
 from samseg.tasks.losses import LossConfig
 
 

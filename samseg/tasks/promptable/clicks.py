@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from samseg.data.preprocess import resize_to_image, resized_shape
-from samseg.models.promptable.model import PromptableModel
-from samseg.models.promptable.simulate import NEGATIVE, NO_POINT, POSITIVE, boxes_of
+from samseg.models.sam.contract import Features, PromptableSam
+from samseg.models.sam.simulate import NEGATIVE, NO_POINT, POSITIVE, boxes_of
 
 CLICKS = 8
 ENOUGH = 0.85  # the IoU that clicks are counted up to
 PIXELS_AT_ONCE = 2**26  # of images, over the objects that are looked at together
 
 
-def object_scores(model: PromptableModel, embedding: Tensor, objects: Tensor, valid: Tensor, numbers: Tensor) -> Tensor:
+def object_scores(model: PromptableSam, features: Features, objects: Tensor, valid: Tensor, numbers: Tensor) -> Tensor:
     """A row for each object, (N, 1 + CLICKS + 3) float32 on the CPU.
 
     IoU from the object's box and after each of `CLICKS` clicks; the clicks up to an IoU of `ENOUGH`, `CLICKS` where it
@@ -27,7 +27,7 @@ def object_scores(model: PromptableModel, embedding: Tensor, objects: Tensor, va
 
     Args:
         model: in evaluation mode, without gradients.
-        embedding: of the image, (1, 256, h, w).
+        features: of the image.
         objects, valid: their numbers (H, W), and where the truth is known, (H, W) bool, on the CPU.
         numbers: of the objects to prompt for (N,).
     """
@@ -35,30 +35,30 @@ def object_scores(model: PromptableModel, embedding: Tensor, objects: Tensor, va
     if not len(numbers):
         return torch.zeros(0, CLICKS + 4)
     some = (objects == part[:, None, None] for part in numbers.split(at_once))
-    return torch.cat([_some_scores(model, embedding, truth, valid) for truth in some])
+    return torch.cat([_some_scores(model, features, truth, valid) for truth in some])
 
 
-def box_answers(model: PromptableModel, embedding: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+def box_answers(model: PromptableSam, features: Features, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of the answers to the boxes of objects (K, H, W) bool at the image's own size, and predicted IoUs (K,)."""
     boxes = boxes_of(truth) * _scale(truth.shape[1:], model.image_size).repeat(2)
-    logits, ious = model.decode(embedding, boxes=boxes.to(embedding.device))
+    logits, ious, _ = model.decode(features, boxes=boxes.to(model.device))
     return resize_to_image(logits[:, 0], tuple(truth.shape[1:])), ious[:, 0]
 
 
-def point_answers(model: PromptableModel, embedding: Tensor, points: Tensor, labels: Tensor, masks: Tensor | None):
+def point_answers(model: PromptableSam, features: Features, points: Tensor, labels: Tensor, masks: Tensor | None):
     """The answer SAM itself thinks best to points (K, P, 2) in pixels of the network's input: logits, predicted IoUs.
 
     (K, 1, 4h, 4w) and (K,). Of the first click three answers are asked for.
     """
-    logits, ious = model.decode(embedding, points, labels, masks=masks, three=masks is None)
+    logits, ious, _ = model.decode(features, (points, labels), masks=masks, multimask=masks is None)
     best = ious.argmax(1)
     every = torch.arange(len(best), device=best.device)
     return logits[every, best][:, None], ious[every, best]
 
 
-def _some_scores(model: PromptableModel, embedding: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    shape, device = tuple(truth.shape[1:]), embedding.device
-    logits, predicted = box_answers(model, embedding, truth)
+def _some_scores(model: PromptableSam, features: Features, truth: Tensor, valid: Tensor) -> Tensor:
+    shape, device = tuple(truth.shape[1:]), model.device
+    logits, predicted = box_answers(model, features, truth)
     ious = [_iou(logits.cpu() > 0, truth, valid)]
     errors = [(predicted.cpu() - ious[0]).abs()]
     scale = _scale(shape, model.image_size)
@@ -69,7 +69,7 @@ def _some_scores(model: PromptableModel, embedding: Tensor, truth: Tensor, valid
         points.append((point + 0.5) * scale - 0.5)
         labels.append(torch.tensor([click[2] for click in clicks]))
         masks, predicted = point_answers(
-            model, embedding, torch.stack(points, 1).to(device), torch.stack(labels, 1).to(device), masks
+            model, features, torch.stack(points, 1).to(device), torch.stack(labels, 1).to(device), masks
         )
         answer = resize_to_image(masks[:, 0], shape).cpu() > 0
         ious.append(_iou(answer, truth, valid))

@@ -15,7 +15,7 @@ from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
 from samseg.data.preprocess import fitted_label
 from samseg.data.sources import Source
-from samseg.models.promptable.simulate import large_enough
+from samseg.models.sam.simulate import large_enough
 from samseg.tasks.promptable.target import ObjectTarget, known_objects, object_target
 
 

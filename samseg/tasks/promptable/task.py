@@ -15,10 +15,10 @@ from samseg.data.preprocess import network_view, shown, shown_input
 from samseg.data.target import check_classes
 from samseg.models.build import Built
 from samseg.models.config import ModelConfig
-from samseg.models.promptable.build import build_promptable
-from samseg.models.promptable.config import PromptConfig, complete_prompts
-from samseg.models.promptable.model import PromptableModel
-from samseg.models.promptable.simulate import boxes_of, evenly_drawn, large_enough
+from samseg.models.sam.build import build_promptable
+from samseg.models.sam.contract import Features, PromptableSam
+from samseg.models.sam.prompts import PromptConfig, complete_prompts
+from samseg.models.sam.simulate import boxes_of, evenly_drawn, large_enough
 from samseg.predict.rows import evaluating, likeliest, whole_rows
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
 from samseg.tasks.pictures import SAMPLED, page, sample_page, spread
@@ -83,7 +83,7 @@ class PromptableTask(Task):
     def __init__(self, data: DataConfig, model: ModelConfig, settings: PromptConfig):
         super().__init__(data, model, settings)
         self.classes = list(data.classes)
-        self._before: PromptableModel | None = None
+        self._before: PromptableSam | None = None
         self._scores_before: dict[str, Tensor] = {}  # by image: they stay what they were
 
     @classmethod
@@ -149,7 +149,7 @@ class PromptableTask(Task):
     def measure(
         self,
         metrics: PromptMetrics,
-        model: PromptableModel,
+        model: PromptableSam,
         item: dict,
         device: torch.device,
         autocast: torch.dtype | None = None,
@@ -158,19 +158,19 @@ class PromptableTask(Task):
         numbers, parts = self._numbers(objects), []
         metrics.shapes.update(shape_scores(objects == numbers[:, None, None]))
         with _predicting(model, device, autocast):
-            embedding = self._embedding(model, item, device)
-            metrics.after.update(object_scores(model, embedding, objects, valid, numbers))
+            features = self._features(model, item, device)
+            metrics.after.update(object_scores(model, features, objects, valid, numbers))
             if metrics.classes is not None:
                 shape = (self.data.image_size, self.data.image_size)
-                for rows, logits in whole_rows(model.without_prompts(embedding, shape)[0], tuple(objects.shape)):
+                for rows, logits in whole_rows(model.without_prompts(features, shape)[0], tuple(objects.shape)):
                     metrics.classes.update(logits.argmax(0), item["classes"][rows].to(device))
                     parts.append(likeliest(logits))
         if self.model.weights is not None:
             if item["name"] not in self._scores_before:
                 before = self._as_it_came(model, device)
                 with _predicting(before, device, autocast):
-                    embedding = self._embedding(before, item, device)
-                    self._scores_before[item["name"]] = object_scores(before, embedding, objects, valid, numbers)
+                    features = self._features(before, item, device)
+                    self._scores_before[item["name"]] = object_scores(before, features, objects, valid, numbers)
             metrics.before.update(self._scores_before[item["name"]])
         return np.concatenate(parts) if parts else None
 
@@ -186,7 +186,7 @@ class PromptableTask(Task):
             scalars |= {f"no_prompt/iou/{name}": value for name, value in figures["classes"]["iou"].items()}
         return scalars
 
-    def picture(self, model: PromptableModel, dataset: SegmentationDataset) -> np.ndarray:
+    def picture(self, model: PromptableSam, dataset: SegmentationDataset) -> np.ndarray:
         """Images of the split: boxes that are prompts, the truth, the answers of SAM as it came, and those of now."""
         rows = []
         device = next(model.parameters()).device
@@ -204,7 +204,7 @@ class PromptableTask(Task):
                 answers = truth  # none, where there is no object
                 if len(truth):
                     with _predicting(network, device, None):
-                        answers = box_answers(network, self._embedding(network, item, device), truth)[0].cpu() > 0
+                        answers = box_answers(network, self._features(network, item, device), truth)[0].cpu() > 0
                 row.append((title, objects_over(image, answers.numpy())))
             rows.append(row)
         return page(rows)
@@ -222,12 +222,12 @@ class PromptableTask(Task):
         """The objects of an evaluation image that count: large enough, at most `prompts.objects`, evenly drawn."""
         return evenly_drawn(objects, self.settings.min_pixels, self.settings.objects)
 
-    def _embedding(self, model: PromptableModel, item: dict, device: torch.device) -> Tensor:
+    def _features(self, model: PromptableSam, item: dict, device: torch.device) -> Features:
         if "taps" in item:
             return model.embed([tap[None].to(device) for tap in item["taps"]])
         return model.embed(network_view(item["image"], self.data)[None].to(device))
 
-    def _as_it_came(self, model: PromptableModel, device: torch.device) -> PromptableModel:
+    def _as_it_came(self, model: PromptableSam, device: torch.device) -> PromptableSam:
         """The model before training; it shares an encoder that does not learn."""
         if self._before is None:
             with torch.random.fork_rng(devices=[]):

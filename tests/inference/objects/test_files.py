@@ -12,14 +12,14 @@ from PIL import Image
 from samseg.inference import each
 from samseg.inference.objects.find import by_components
 from samseg.inference.predictor import Predictor
-from samseg.models.sam import empty_sam
-from samseg.models.sam_save import save_sam
+from samseg.models.sam.files import empty_sam
+from samseg.models.sam.save import save_sam
 from samseg.runs.config.load import load_config, save_config, task_of
 from samseg.runs.folder import WEIGHTS
 from samseg.runs.sam import base_sam, sam_of
 from samseg.runs.tensors import save_weights
 from tests.encoders.conftest import SMALL
-from tests.models.sam_reference import picture, randomised
+from tests.models.sam.reference import picture, randomised
 from tests.random_run import write_run
 
 

@@ -10,9 +10,9 @@ from segment_anything import SamPredictor
 from samseg.inference.objects import find as ways
 from samseg.inference.objects.files import save_instances
 from samseg.inference.objects.find import by_components, by_generator, by_prompts, middles
-from samseg.models.sam import empty_sam
+from samseg.models.sam.files import empty_sam
 from tests.encoders.conftest import SMALL
-from tests.models.sam_reference import picture, randomised
+from tests.models.sam.reference import picture, randomised
 
 
 @pytest.fixture(scope="module")

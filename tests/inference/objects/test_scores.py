@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.data.sources import test_coco, test_labelme
 from tests.inference.objects.test_files import promptable
-from tests.models.sam_reference import picture
+from tests.models.sam.reference import picture
 from tests.random_run import write_run
 
 

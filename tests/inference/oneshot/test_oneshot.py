@@ -10,10 +10,10 @@ import samseg
 from samseg.common.errors import InputError
 from samseg.inference.oneshot import persam
 from samseg.inference.oneshot.oneshot import Found
-from samseg.models.sam import empty_sam
-from samseg.models.sam_names import transformers_name
+from samseg.models.sam.files import empty_sam
+from samseg.models.sam.names import transformers_name
 from tests.encoders.conftest import SMALL
-from tests.models.sam_reference import picture, randomised
+from tests.models.sam.reference import picture, randomised
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_target_and_similarity_by_loops(sam, shape):
     predictor = SamPredictor(sam)
     predictor.set_image(picture(*shape))
     mask = torch.as_tensor(square_mask(shape) > 0)
-    covered = persam.coverage(mask, predictor)
+    covered = persam.coverage(mask, sam.image_transform)
     embedding = predictor.features[0]
     inside, scale = [], 128 / max(shape)
     for row in range(8):
@@ -107,10 +107,10 @@ def test_target_and_similarity_by_loops(sam, shape):
     full = F.interpolate(quarter, size=(128, 128), mode="bilinear")
     height, width = predictor.input_size
     expected = F.interpolate(full[..., :height, :width], size=shape, mode="bilinear")[0, 0]
-    found = persam.similarity_map(embedding, target, predictor)
+    found = persam.similarity_map(embedding, target, sam.image_transform, shape)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
-    attention = persam.attention_map(found, predictor)
+    attention = persam.attention_map(found, sam.image_transform)
     assert attention.shape == (8, 8)
     z = ((found - found.mean()) / found.std())[None, None]
     rows, columns = -(-height // 16), -(-width // 16)
@@ -123,10 +123,10 @@ def published_persam(sam, reference, mask, image) -> tuple[np.ndarray, float]:
     """The steps of the paper's script, one after the other."""
     predictor = SamPredictor(sam)
     predictor.set_image(reference)
-    inside = persam.coverage(torch.as_tensor(mask > 0), predictor) > 0.5
+    inside = persam.coverage(torch.as_tensor(mask > 0), sam.image_transform) > 0.5
     target = predictor.features[0][:, inside].mean(1)
     predictor.set_image(image)
-    similarity = persam.similarity_map(predictor.features[0], target, predictor)
+    similarity = persam.similarity_map(predictor.features[0], target, sam.image_transform, image.shape[:2])
     flat = similarity.flatten()
     most, least = int(flat.topk(1)[1]), int(flat.topk(1, largest=False)[1])
     width = image.shape[1]
@@ -134,7 +134,7 @@ def published_persam(sam, reference, mask, image) -> tuple[np.ndarray, float]:
         point_coords=np.array([[most % width, most // width], [least % width, least // width]]),
         point_labels=np.array([1, 0]),
     )
-    with persam.guided(sam.mask_decoder, persam.attention_map(similarity, predictor), target):
+    with persam.guided(sam.mask_decoder, persam.attention_map(similarity, sam.image_transform), target):
         _, _, logits = predictor.predict(**prompts, multimask_output=False)
     masks, scores, logits = predictor.predict(**prompts, mask_input=logits, multimask_output=True)
     best = np.argmax(scores)
@@ -250,7 +250,7 @@ def test_a_pixel_goes_to_the_highest_score(sam):
 def test_an_object_smaller_than_a_cell(sam):
     predictor = SamPredictor(sam)
     predictor.set_image(picture(128, 128))
-    covered = persam.coverage(torch.as_tensor(square_mask((128, 128), 33, 65, 3) > 0), predictor)
+    covered = persam.coverage(torch.as_tensor(square_mask((128, 128), 33, 65, 3) > 0), sam.image_transform)
     assert torch.equal(persam.target_features(predictor.features[0], covered), predictor.features[0][None, :, 2, 4])
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from samseg.models.promptable.simulate import NEGATIVE, NO_POINT, POSITIVE
+from samseg.models.sam.contract import Answers
+from samseg.models.sam.simulate import NEGATIVE, NO_POINT, POSITIVE
 from samseg.tasks.promptable.clicks import CLICKS, ENOUGH, next_click, object_scores, shape_scores
 from samseg.tasks.promptable.metrics import PromptMetrics, table
 
@@ -39,15 +40,15 @@ def test_a_single_pixel_and_the_border_are_found():
 class Oracle:
     """Answers with an object that grows with the number of clicks, at half the image's size."""
 
-    image_size, objects_at_once = 20, 100
+    image_size, objects_at_once, device = 20, 100, torch.device("cpu")
 
-    def decode(self, embedding, points=None, labels=None, boxes=None, masks=None, three=False):
-        width = 3 if boxes is not None else points.shape[1]  # of 5 px of the network's
-        low = torch.full((1, 3 if three else 1, 20, 20), -10.0)
+    def decode(self, features, points=None, boxes=None, masks=None, multimask=False):
+        width = 3 if boxes is not None else points[0].shape[1]  # of 5 px of the network's
+        low = torch.full((1, 3 if multimask else 1, 20, 20), -10.0)
         low[0, -1, 5:10, 5 : 5 + width] = 10
-        self.asked.append((points, labels, boxes, masks, three))
-        ious = torch.tensor([[0.1, 0.2, 0.9]]) if three else torch.tensor([[0.9]])
-        return low, ious
+        self.asked.append((points, boxes, masks, multimask))
+        ious = torch.tensor([[0.1, 0.2, 0.9]]) if multimask else torch.tensor([[0.9]])
+        return Answers(low, ious)
 
     asked: list = []
 
@@ -56,15 +57,12 @@ def test_scores_are_at_the_images_own_size_and_clicks_in_the_networks_pixels():
     truth = torch.zeros(30, 40, dtype=torch.long)
     truth[10:20, 10:20] = 7  # the oracle's 5 x 5, twice as large
     model = Oracle()
-    scores = object_scores(
-        model, torch.zeros(1, 256, 1, 1), truth, torch.ones_like(truth, dtype=torch.bool), torch.tensor([7])
-    )
+    scores = object_scores(model, {}, truth, torch.ones_like(truth, dtype=torch.bool), torch.tensor([7]))
     ious = scores[0, : CLICKS + 1]
-    points, labels, boxes, masks, three = model.asked[0]
-    assert boxes.tolist() == [[5, 5, 10, 10]]
-    assert model.asked[1][4] and not any(call[4] for call in model.asked[2:])  # three answers to the first click alone
-    assert model.asked[1][0].tolist() == [[[6.75, 6.75]]] and model.asked[1][1].tolist() == [[POSITIVE]]
-    assert model.asked[2][3].shape == (1, 1, 20, 20) and model.asked[2][0].shape == (1, 2, 2)
+    assert model.asked[0][1].tolist() == [[5, 5, 10, 10]]
+    assert model.asked[1][3] and not any(call[3] for call in model.asked[2:])  # three answers to the first click alone
+    assert model.asked[1][0][0].tolist() == [[[6.75, 6.75]]] and model.asked[1][0][1].tolist() == [[POSITIVE]]
+    assert model.asked[2][2].shape == (1, 1, 20, 20) and model.asked[2][0][0].shape == (1, 2, 2)
     grown = [0.2 * n for n in (3, 1, 2, 3, 4, 5)]
     assert ious[:6].tolist() == pytest.approx(grown, abs=0.03)
     assert scores[0, -3] == 5 and scores[0, -2] == 1  # IoU 0.85 is first reached with the fifth click

@@ -13,7 +13,7 @@ from samseg.common.errors import ConfigError, InputError, WeightsError
 from samseg.encoders.registry import ROWS
 from samseg.evaluation.evaluate_run import evaluate_run
 from samseg.inference.predictor import Predictor
-from samseg.models.sam import empty_sam
+from samseg.models.sam.files import empty_sam
 from samseg.runs.config.load import load_config, task_of
 from samseg.runs.export import export
 from samseg.runs.load import load_run
@@ -190,16 +190,16 @@ def test_a_run_goes_back_to_segment_anything_and_transformers(trained, tmp_path)
     boxes = torch.tensor([[5.0, 6.0, 40.0, 50.0]])
     model, _ = load_run(folder)
     with torch.inference_mode():
-        embedding = model.embed(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
-        expected, _ = model.decode(embedding, boxes=boxes)
+        features = model.embed(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+        expected = model.decode(features, boxes=boxes).logits
     state = torch.load(export(folder, "sam", tmp_path / "tuned.pth"), weights_only=True)
     again = empty_sam(SMALL, image_size=64).mask_decoder
     own = {name.removeprefix("mask_decoder."): v for name, v in state.items() if name.startswith("mask_decoder.")}
     again.load_state_dict(own)
-    prompts = model.sam().prompt_encoder
+    prompts = model.prompt_encoder
     with torch.inference_mode():
         sparse, dense = prompts(None, boxes, None)
-        answer, _ = again(embedding, prompts.get_dense_pe(), sparse, dense, multimask_output=False)
+        answer, _ = again(features["embedding"], prompts.get_dense_pe(), sparse, dense, multimask_output=False)
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)
     theirs = transformers.SamModel.from_pretrained(export(folder, "transformers", tmp_path / "hub"))
     name = "mask_decoder.transformer.layers.0.self_attn.q_proj.weight"

@@ -4,13 +4,10 @@ A token a class, as SAMed (Zhang and Liu, 2023) and AutoGluon have it: SAM's two
 of them at once, and each draws its own mask on the upscaled embedding.
 """
 
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from segment_anything.modeling import TwoWayTransformer
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.encoders._utils import patch_first_conv
@@ -21,10 +18,10 @@ from samseg.encoders import ROWS
 from samseg.encoders.encoder import TrunkEncoder
 from samseg.encoders.fetch import load_sam_weights
 from samseg.encoders.norm import LayerNorm2d
-from samseg.models.class_tokens import ClassTokens, class_logits, enlarged, product
-from samseg.models.sam import EMBEDDING, STRIDE, NoMaskDecoder, SamState, sam_state
-
-FINE = EMBEDDING // 8  # channels of the upscaled embedding
+from samseg.models.sam.class_tokens import ClassTokens, class_logits
+from samseg.models.sam.files import NoMaskDecoder, SamState, sam_state
+from samseg.models.sam.hq import Detail
+from samseg.models.sam.steps import EMBEDDING, FINE, enlarged, grid_positions, product, two_way_transformer
 
 
 class SamSegmenter(SegmentationModel):
@@ -91,7 +88,7 @@ class DenseDecoder(nn.Module):
 
     def __init__(self, classes: int, detail: tuple[int, int] | None = None):
         super().__init__()
-        self.transformer = TwoWayTransformer(depth=2, embedding_dim=EMBEDDING, mlp_dim=2048, num_heads=8)
+        self.transformer = two_way_transformer()
         self.output_upscaling = nn.Sequential(
             nn.ConvTranspose2d(EMBEDDING, EMBEDDING // 4, kernel_size=2, stride=2),
             LayerNorm2d(EMBEDDING // 4),
@@ -124,38 +121,6 @@ class DenseDecoder(nn.Module):
         self.class_tokens.start_from(state.mask_decoder)
 
 
-class Detail(nn.Module):
-    """SAM-HQ's finer features to draw masks on (Ke et al., 2023), under its names: the upscaled embedding, mixed, with
-    the image embedding and early features of the encoder, all at stride 4.
-
-    Args:
-        channels, stride: of the early features; those of SAM's ViTs are at stride 16, and are spread as SAM-HQ does.
-    """
-
-    def __init__(self, channels: int, stride: int):
-        super().__init__()
-        if stride == STRIDE:
-            self.compress_vit_feat = _spread(channels, EMBEDDING)
-        else:
-            self.compress_vit_feat = nn.Sequential(
-                nn.Conv2d(channels, 2 * FINE, 3, padding=1),
-                LayerNorm2d(2 * FINE),
-                nn.GELU(),
-                nn.Conv2d(2 * FINE, FINE, 1),
-            )
-        self.embedding_encoder = _spread(EMBEDDING, EMBEDDING // 4)
-        self.embedding_maskfeature = nn.Sequential(
-            nn.Conv2d(FINE, 2 * FINE, 3, padding=1),
-            LayerNorm2d(2 * FINE),
-            nn.GELU(),
-            nn.Conv2d(2 * FINE, FINE, 3, padding=1),
-        )
-
-    def forward(self, upscaled: Tensor, embedding: Tensor, early: Tensor) -> Tensor:
-        """(B, 32, 4h, 4w), (B, 256, h, w) and the early features -> (B, 32, 4h, 4w)."""
-        return self.embedding_maskfeature(upscaled) + self.embedding_encoder(embedding) + self.compress_vit_feat(early)
-
-
 def need_sams(encoder_name: str) -> None:
     """ConfigError for an encoder that SAM's mask decoder cannot be put on."""
     if encoder_name not in ROWS or "sam" not in ROWS[encoder_name].outline.sam_decoders:
@@ -169,27 +134,3 @@ def need_sams(encoder_name: str) -> None:
 def early_tap(strides: list[int]) -> int:
     """Which of a trunk's taps is SAM-HQ's early one: at the masks' stride 4, or else the first of the ViT."""
     return strides.index(4) if 4 in strides else 0
-
-
-def grid_positions(pe_layer: PositionEmbeddingRandom, embedding: Tensor) -> Tensor:
-    """SAM's position encoding (1, 256, h, w) of the embedding's pixels.
-
-    An image that is not square lies in the corner of a square one, as it does in SAM once it is padded.
-    """
-    h, w = embedding.shape[2:]
-    frequencies = pe_layer.positional_encoding_gaussian_matrix.float()  # (2, 128), of x and of y
-    x, y = (
-        ((torch.arange(length, device=embedding.device) + 0.5) / max(h, w) * 2 - 1)[:, None] * frequency
-        for length, frequency in zip((w, h), frequencies, strict=True)
-    )  # not a matrix product, which autocast would round
-    phase = 2 * math.pi * (x[None] + y[:, None])
-    return torch.cat([phase.sin(), phase.cos()], dim=-1).permute(2, 0, 1)[None].to(embedding.dtype)
-
-
-def _spread(channels: int, hidden: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ConvTranspose2d(channels, hidden, kernel_size=2, stride=2),
-        LayerNorm2d(hidden),
-        nn.GELU(),
-        nn.ConvTranspose2d(hidden, FINE, kernel_size=2, stride=2),
-    )

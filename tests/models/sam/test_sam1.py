@@ -13,10 +13,10 @@ from segment_anything.utils.onnx import SamOnnxModel
 import samseg
 from samseg.common.errors import ConfigError, InputError, WeightsError
 from samseg.encoders.tinyvit import TinyViT
-from samseg.models.sam_names import transformers_name
+from samseg.models.sam.names import transformers_name
 from tests.conftest import SHARED
 from tests.encoders.conftest import SMALL
-from tests.models.sam_reference import (
+from tests.models.sam.reference import (
     assert_same_answers,
     hq_like,
     picture,
@@ -178,7 +178,7 @@ def test_layouts_of_a_checkpoint(layout, small, tmp_path):
         torch.save({"model": state, "optimizer": {}}, file)
     else:
         torch.save({"model_state": {f"sam.{name}": tensor for name, tensor in state.items()}, "epoch": 3}, file)
-    expected = {name.replace("image_encoder.", "image_encoder.trunk."): value for name, value in state.items()}
+    expected = {name.replace("image_encoder.", "encoder.trunk."): value for name, value in state.items()}
     found = ours(file).state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -186,9 +186,8 @@ def test_layouts_of_a_checkpoint(layout, small, tmp_path):
 
 def test_saved_checkpoint_loads_strictly_with_lora_merged(small, tmp_path):
     sam, path = small
-    adapted = samseg.add_adapter(ours(path).image_encoder, "lora", rank=2)
     model = ours(path)
-    model.image_encoder = adapted
+    samseg.add_adapter(model.image_encoder, "lora", rank=2)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(("b_q", "b_v")):
@@ -206,11 +205,9 @@ def test_saved_checkpoint_loads_strictly_with_lora_merged(small, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_transformers_loads_what_is_saved(small, tmp_path):
     transformers = pytest.importorskip("transformers")
-    from samseg.models.sam_save import save_transformers
-
     _, path = small
     model = ours(path)
-    save_transformers(model, tmp_path)
+    model.save_transformers(tmp_path)
     theirs, info = transformers.SamModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     processor = transformers.SamImageProcessor.from_pretrained(tmp_path)

@@ -1,8 +1,4 @@
-"""SAM itself: this package's image encoder under segment-anything's prompt encoder and mask decoder.
-
-Paper: Kirillov et al., "Segment Anything", ICCV 2023. `Sam`, its prompt encoder, its mask decoder and all that runs on
-them (`SamPredictor`, `SamAutomaticMaskGenerator`, the ONNX export) are segment-anything's own.
-"""
+"""Whole SAMs from files: whatever their authors and others publish, recognised by their tensors."""
 
 import re
 from collections.abc import Mapping
@@ -10,46 +6,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
 from samseg.common.errors import ConfigError, WeightsError, suggestion
 from samseg.encoders.fetch import fetch, is_published
 from samseg.encoders.registry import ROWS
 from samseg.encoders.weights import listed, read_checkpoint, trunk_state, variant_of
-from samseg.models.sam_hq import MaskDecoderHQ
-from samseg.models.sam_names import POSITIONS, SHARED_POSITIONS, transformers_name
+from samseg.models.sam.contract import PromptableSam
+from samseg.models.sam.names import POSITIONS, SHARED_POSITIONS, transformers_name
+from samseg.models.sam.sam1 import IMAGE_SIZE, Sam1, prompt_and_mask_decoder
+from samseg.models.sam.steps import STRIDE
 
-IMAGE_SIZE = 1024  # px, the side SAM was trained at
-STRIDE = 16  # of the image embedding
-EMBEDDING = 256  # channels of the image embedding and of prompts
 HQ_TOKEN = "hf_token.weight"
 IOU_TOKEN = re.compile(r"(.*?)mask_decoder\.iou_token\.weight")
-
-
-class ImageEncoder(nn.Module):
-    """A trunk as `Sam` wants it: one tensor from an image.
-
-    Args:
-        variant: a row of the registry, such as "sam-vit_b".
-        image_size: side of the square image in pixels, a multiple of 16.
-        early: give the first global block's output, too, which SAM-HQ's decoder looks at.
-    """
-
-    def __init__(self, variant: str, image_size: int = IMAGE_SIZE, early: bool = False):
-        super().__init__()
-        self.variant = variant
-        self.img_size = image_size
-        self.early = early
-        self.trunk = ROWS[variant].build()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W), H and W multiples of 16 -> the image embedding (B, 256, H/16, W/16).
-
-        With `early` its channels are followed by the early features': (B, 256 + width, H/16, W/16).
-        """
-        taps = [tap.to(x.dtype) for tap in self.trunk(x.to(next(self.trunk.parameters()).dtype))]  # may be rounded
-        return torch.cat([taps[-1], taps[0]], dim=1) if self.early else taps[-1].contiguous()
 
 
 class NoMaskDecoder(WeightsError):
@@ -71,19 +40,19 @@ class SamState(NamedTuple):
 
 def build_sam(
     source: str | Path, variant: str | None = None, *, image_size: int = IMAGE_SIZE, hq_token_only: bool = False
-) -> Sam:
-    """SAM with this package's image encoder: the numbers of segment-anything's own, in less time.
+) -> PromptableSam:
+    """SAM with this package's image encoder: the numbers of its authors' own, in less time.
 
     Args:
         source: a whole model's checkpoint as segment-anything, MobileSAM, MedSAM, micro-sam, SAM-HQ or transformers
-            publish it, or "sa-1b" for the published weights from the hub.
-        variant: a row of the registry, such as "sam-vit_b"; None: the file's own. "sa-1b" needs one.
-        image_size: side in pixels, a multiple of 16, that the image's longest side is resized to; SAM's is 1024.
+            publish it, or "pretrained" for the published weights from the hub.
+        variant: a row of the registry, such as "sam-vit_b"; None: the file's own. "pretrained" needs one.
+        image_size: side of the network's square in pixels, a multiple of 16; SAM's is 1024.
         hq_token_only: of SAM-HQ: answer with the mask of its own token alone, not with its sum with SAM's mask.
             `sam.mask_decoder.hq_token_only` may be set at any time.
 
     Returns:
-        The model in evaluation mode, on the CPU.
+        The model in evaluation mode, on the CPU; of SAM's first generation a `segment_anything.modeling.Sam`, too.
 
     Raises:
         ConfigError: an unknown variant, or a size that is no multiple of 16.
@@ -103,49 +72,23 @@ def build_sam(
     state = sam_state(path, variant)
     if hq_token_only and not state.is_hq:
         raise WeightsError(f"{source}: hq_token_only is for weights of SAM-HQ, but these are plain SAM's: no hf_token")
-    return sam_of(state, image_size, hq_token_only)
-
-
-def sam_of(state: SamState, image_size: int = IMAGE_SIZE, hq_token_only: bool = False) -> Sam:
-    """The model of a checkpoint's tensors, in evaluation mode."""
     sam = empty_sam(state.variant, image_size, hq=state.is_hq)
-    sam.image_encoder.trunk.load_state_dict(state.trunk)
-    sam.prompt_encoder.load_state_dict(state.prompt_encoder)
-    sam.mask_decoder.load_state_dict(state.mask_decoder)
+    load_sam(sam, state)
     if state.is_hq:
         sam.mask_decoder.hq_token_only = hq_token_only
     return sam
 
 
-def empty_sam(variant: str, image_size: int = IMAGE_SIZE, hq: bool = False) -> Sam:
+def empty_sam(variant: str, image_size: int = IMAGE_SIZE, hq: bool = False, in_channels: int = 3) -> PromptableSam:
     """SAM, or SAM-HQ, with random weights, in evaluation mode."""
-    encoder = ImageEncoder(variant, image_size, early=hq)
-    if hq and "sam-hq" not in encoder.trunk.sam_decoders:
-        raise WeightsError(f"SAM-HQ's decoder needs a ViT of SAM's, not {variant} (Light HQ-SAM is not supported)")
-    early_channels = encoder.trunk.channels[0] if hq else None
-    return Sam(encoder, *prompt_and_mask_decoder(image_size, early_channels)).eval()
+    return Sam1.empty(variant, image_size, hq, in_channels).eval()
 
 
-def prompt_and_mask_decoder(
-    image_size: int = IMAGE_SIZE, early_channels: int | None = None
-) -> tuple[PromptEncoder, MaskDecoder]:
-    """segment-anything's prompt encoder for images of `image_size` pixels a side, and its mask decoder, both random.
-
-    With `early_channels`, those of the encoder's early features, the decoder is SAM-HQ's.
-    """
-    tokens = image_size // STRIDE
-    prompt_encoder = PromptEncoder(
-        embed_dim=EMBEDDING,
-        image_embedding_size=(tokens, tokens),
-        input_image_size=(image_size, image_size),
-        mask_in_chans=16,
-    )
-    transformer = TwoWayTransformer(depth=2, embedding_dim=EMBEDDING, mlp_dim=2048, num_heads=8)
-    if early_channels is None:
-        return prompt_encoder, MaskDecoder(transformer_dim=EMBEDDING, transformer=transformer)
-    return prompt_encoder, MaskDecoderHQ(
-        early_channels=early_channels, transformer_dim=EMBEDDING, transformer=transformer
-    )
+def load_sam(sam: PromptableSam, state: SamState) -> None:
+    """Load a checkpoint's tensors; a plain mask decoder takes what it needs of SAM-HQ's."""
+    sam.encoder.load_state_dict(state.trunk)
+    sam.prompt_encoder.load_state_dict(state.prompt_encoder)
+    sam.mask_decoder.load_state_dict({name: state.mask_decoder[name] for name in sam.mask_decoder.state_dict()})
 
 
 def sam_state(path: str | Path, variant: str | None = None) -> SamState:
@@ -169,7 +112,7 @@ def sam_state(path: str | Path, variant: str | None = None) -> SamState:
         with torch.device("meta"):  # names and shapes alone
             like = empty_sam(variant, hq=f"mask_decoder.{HQ_TOKEN}" in found)
         parts = {part: _part(part, found, getattr(like, part)) for part in ("prompt_encoder", "mask_decoder")}
-        return SamState(variant, trunk_state(state, variant, like.image_encoder.trunk), **parts)
+        return SamState(variant, trunk_state(state, variant, like.encoder.trunk), **parts)
     except WeightsError as error:
         raise type(error)(f"{path}: {error}") from None
 

@@ -1,6 +1,6 @@
 """Masks without prompts: a token and a hypernetwork for each class, beside those that SAM's mask decoder has."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +71,7 @@ class ClassLinear(nn.Module):
 def class_logits(
     class_tokens: ClassTokens,
     transformer: TwoWayTransformer,
-    upscaling: nn.Module,
+    upscaling: Callable[[Tensor], Tensor],
     embedding: Tensor,
     positions: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -89,17 +89,6 @@ def class_logits(
     tokens = class_tokens.tokens.expand(B, -1, -1)
     tokens, pixels = transformer(embedding, positions.expand(B, -1, -1, -1), tokens)
     return class_tokens.filters(tokens), upscaling(pixels.transpose(1, 2).reshape(B, width, h, w))
-
-
-def product(filters: Tensor, features: Tensor) -> Tensor:
-    """Filters (B, N, C) on features (B, C, H, W) -> (B, N, H, W)."""
-    return (filters @ features.flatten(2)).unflatten(2, features.shape[2:])
-
-
-def enlarged(logits: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Logits at stride 4, (B, N, h, w), at the size of the image, (B, N, H, W); what lay in the padding is cut off."""
-    logits = F.interpolate(logits, scale_factor=4.0, mode="bilinear", align_corners=False)
-    return logits[:, :, : shape[0], : shape[1]]
 
 
 def _noisy(value: Tensor, like: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from samseg.common.errors import ConfigError, WeightsError
 from samseg.encoders.registry import ROWS
 from samseg.models.cached import TapModel
 from samseg.models.parts import count_parameters, learns_statistics, parameter_groups
-from samseg.models.sam import empty_sam
+from samseg.models.sam.files import empty_sam
 from tests.encoders.conftest import SMALL, SMALL_TINY
 
 
@@ -79,7 +79,7 @@ def test_a_padded_image_answers_as_the_image_alone():
     """Positions are those of the square that the image lies in."""
     model, wide = dense(), image(1, 3, 64, 128)
     square = torch.nn.functional.pad(wide, (0, 0, 0, 64))
-    positions = samseg.models.sam_dense.grid_positions
+    positions = samseg.models.sam.dense.grid_positions
     part = positions(model.decoder.pe_layer, torch.zeros(1, 256, 4, 8))
     assert torch.equal(part, positions(model.decoder.pe_layer, torch.zeros(1, 256, 8, 8))[:, :, :4])
     assert model(square)[:, :, :64].shape == model(wide).shape

@@ -3,26 +3,26 @@
 import pytest
 import torch
 
-from samseg.encoders.encoder import TrunkEncoder
-from samseg.models.class_tokens import ClassTokens
-from samseg.models.promptable.config import PromptConfig
-from samseg.models.promptable.model import PromptableModel
-from samseg.models.sam import prompt_and_mask_decoder
+from samseg.models.sam.class_tokens import ClassTokens
+from samseg.models.sam.contract import PromptableSam
+from samseg.models.sam.files import empty_sam
+from samseg.models.sam.prompts import PromptConfig
+from samseg.models.sam.rounds import Rounds
 from samseg.tasks.promptable.losses import PromptLoss
 from tests.encoders.conftest import SMALL
 
 SIZE = 64
 
 
-def small(classes: int | None = None, hq: bool = False, **prompts) -> PromptableModel:
+def small(classes: int | None = None, hq: bool = False, **prompts) -> PromptableSam:
     """The same at every call."""
     torch.manual_seed(0)
-    encoder = TrunkEncoder(SMALL)
-    encoder.keep_taps((0, -1) if hq else (-1,))
-    parts = prompt_and_mask_decoder(SIZE, encoder.tap_channels[0] if hq else None)
+    sam = empty_sam(SMALL, SIZE, hq).train()
     config = PromptConfig(**{"rounds": 2, "objects": 3, "none": 0.0 if classes is None else 0.3} | prompts)
-    tokens = None if classes is None else ClassTokens(classes)
-    return PromptableModel(encoder, *parts, config, PromptLoss(config.loss, config.iou), tokens)
+    sam.rounds = Rounds(config, PromptLoss(config.loss, config.iou))
+    sam.freeze_for_training()
+    sam.class_tokens = None if classes is None else ClassTokens(classes)
+    return sam
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from samseg.models.promptable.simulate import (
+from samseg.models.sam.simulate import (
     NEGATIVE,
     NO_POINT,
     POSITIVE,

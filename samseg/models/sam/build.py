@@ -2,20 +2,16 @@
 
 from pathlib import Path
 
-from segmentation_models_pytorch.encoders._utils import patch_first_conv
-
 from samseg.common.errors import ConfigError, WeightsError, did_you_mean
-from samseg.encoders.encoder import TrunkEncoder
 from samseg.encoders.fetch import fetch, is_published
-from samseg.encoders.weights import trunk_state
 from samseg.models.build import Built, check_adapter, freeze_and_adapt
-from samseg.models.class_tokens import ClassTokens
 from samseg.models.config import ModelConfig
-from samseg.models.promptable.config import PromptConfig
-from samseg.models.promptable.decoder_lora import adapt_attention
-from samseg.models.promptable.model import Criterion, PromptableModel
-from samseg.models.sam import prompt_and_mask_decoder, sam_state
-from samseg.models.sam_dense import early_tap, need_sams
+from samseg.models.sam.class_tokens import ClassTokens
+from samseg.models.sam.decoder_lora import adapt_attention
+from samseg.models.sam.dense import need_sams
+from samseg.models.sam.files import empty_sam, load_sam, sam_state
+from samseg.models.sam.prompts import PromptConfig
+from samseg.models.sam.rounds import Criterion, Rounds
 
 HIGH_RESOLUTION = "high_resolution"
 
@@ -35,7 +31,7 @@ def build_promptable(
     Args:
         config: the section `model`.
         prompts: the section `prompts`; with `none` above 0 there are class tokens.
-        criterion: see `PromptableModel`.
+        criterion: see `Rounds`.
         image_size: side of the square images, in pixels.
         classes: of the class tokens.
         in_channels: bands of the images.
@@ -66,20 +62,15 @@ def build_promptable(
                 f"{weights}: model.decoder.{HIGH_RESOLUTION}=true is for weights of SAM-HQ, but these are plain SAM's: "
                 "they hold no hf_token"
             )
-    encoder = TrunkEncoder(config.encoder)
-    encoder.keep_taps((early_tap(encoder.tap_strides), -1) if hq else (-1,))
-    if in_channels != 3:
-        patch_first_conv(encoder, new_in_channels=in_channels, pretrained=False)
-    early = encoder.tap_channels[0] if hq else None
-    prompt_encoder, mask_decoder = prompt_and_mask_decoder(image_size, early_channels=early)
-    class_tokens = ClassTokens(classes) if prompts.none > 0 else None
-    model = PromptableModel(encoder, prompt_encoder, mask_decoder, prompts, criterion, class_tokens)
+    sam = empty_sam(config.encoder, image_size, hq, in_channels).train()
+    sam.rounds = Rounds(prompts, criterion)
+    sam.freeze_for_training()
+    if prompts.none > 0:
+        sam.class_tokens = ClassTokens(classes)
     if state is not None:
-        encoder.trunk.load_state_dict(trunk_state(state.trunk, encoder.variant, encoder.trunk))
-        prompt_encoder.load_state_dict(state.prompt_encoder)
-        mask_decoder.load_state_dict({name: state.mask_decoder[name] for name in mask_decoder.state_dict()})
-        if class_tokens is not None:
-            class_tokens.start_from(state.mask_decoder)
+        load_sam(sam, state)
+        if sam.class_tokens is not None:
+            sam.class_tokens.start_from(state.mask_decoder)
     if config.adapter is not None and config.adapter.get("decoder"):
-        adapt_attention(mask_decoder, config.adapter["rank"], config.adapter["alpha"])
-    return freeze_and_adapt(model, config, weights)
+        adapt_attention(sam.mask_decoder, config.adapter["rank"], config.adapter["alpha"])
+    return freeze_and_adapt(sam, config, weights)

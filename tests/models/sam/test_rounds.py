@@ -7,8 +7,8 @@ from segment_anything import SamPredictor
 import samseg
 from samseg.common.errors import InputError
 from samseg.models.parts import count_parameters
-from samseg.models.promptable.decoder_lora import adapt_attention
-from tests.models.promptable.conftest import SIZE, small
+from samseg.models.sam.decoder_lora import adapt_attention, merge_attention
+from tests.models.sam.conftest import SIZE, small
 
 
 def learnt(model, batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -29,9 +29,9 @@ def test_rounds_are_those_of_sam_itself(batch, monkeypatch):
     model, calls = small(rounds=4, objects=2), []
     decode = model.decode
 
-    def spy(embedding, points, labels, boxes, masks, three):
-        calls.append((0 if points is None else points.shape[1], boxes is not None, masks is not None, three))
-        return decode(embedding, points, labels, boxes, masks, three)
+    def spy(features, points, boxes, masks, multimask):
+        calls.append((0 if points is None else points[0].shape[1], boxes is not None, masks is not None, multimask))
+        return decode(features, points, boxes, masks, multimask)
 
     monkeypatch.setattr(model, "decode", spy)
     firsts, with_mask = [], []
@@ -75,7 +75,7 @@ def test_a_few_objects_at_a_time_learn_what_all_at_once_do(batch, monkeypatch):
     """With one round and a box without jitter nothing is drawn for an object but its place in the order."""
     model = small(objects=None, rounds=0, box=1.0, box_jitter=0.0)
     together = learnt(model, batch)
-    monkeypatch.setattr("samseg.models.promptable.model.TOKENS_AT_ONCE", 2 * (SIZE // 16) ** 2)
+    monkeypatch.setattr("samseg.models.sam.contract.TOKENS_AT_ONCE", 2 * (SIZE // 16) ** 2)
     assert model.objects_at_once == 2
     apart = learnt(model, batch)
     torch.testing.assert_close(apart[0]["loss"], together[0]["loss"], rtol=1e-4, atol=1e-5)
@@ -95,10 +95,10 @@ def test_stored_taps_are_as_good_as_images(batch):
 
 def test_class_tokens_leave_sams_answers_alone_to_the_bit(batch):
     plain, beside = small(), small(classes=4)
-    embedding = plain.embed(batch["image"][:1])
+    features = plain.embed(batch["image"][:1])
     boxes = torch.tensor([[5.0, 6.0, 30.0, 40.0]])
-    for ours, theirs in zip(beside.decode(embedding, boxes=boxes), plain.decode(embedding, boxes=boxes), strict=True):
-        assert torch.equal(ours, theirs)
+    ours, theirs = beside.decode(features, boxes=boxes), plain.decode(features, boxes=boxes)
+    assert torch.equal(ours.logits, theirs.logits) and torch.equal(ours.ious, theirs.ious)
 
 
 def test_without_prompts_images_become_classes_or_an_error(batch):
@@ -113,13 +113,12 @@ def test_without_prompts_images_become_classes_or_an_error(batch):
 
 def test_it_is_a_sam_for_segment_anythings_predictor(batch):
     model = small().eval()
-    predictor = SamPredictor(model.sam())
+    predictor = SamPredictor(model)
     predictor.set_torch_image(batch["image"][:1], (SIZE, SIZE))
     _, ious, low = predictor.predict(box=torch.tensor([5, 6, 30, 40]).numpy(), multimask_output=False)
     with torch.no_grad():
-        logits, predicted = model.decode(
-            model.embed(model.sam().preprocess(batch["image"][:1])), boxes=torch.tensor([[5.0, 6.0, 30.0, 40.0]])
-        )
+        features = model.embed(model.preprocess(batch["image"][:1]))
+        logits, predicted, _ = model.decode(features, boxes=torch.tensor([[5.0, 6.0, 30.0, 40.0]]))
     torch.testing.assert_close(torch.from_numpy(low), logits[0], rtol=1e-4, atol=1e-4)
     assert ious[0] == pytest.approx(predicted.item(), abs=1e-4)
 
@@ -138,7 +137,8 @@ def test_lora_in_the_attention_learns_alone_and_merges(batch):
                 parameter.normal_(std=0.1)
     moved = model.decode(embedding, boxes=boxes)[0]
     assert not torch.allclose(moved, before, atol=1e-3)
-    state = model.sam().mask_decoder.state_dict()
+    merge_attention(model.mask_decoder)
+    state = model.mask_decoder.state_dict()
     assert state.keys() == plain.mask_decoder.state_dict().keys()
     plain.mask_decoder.load_state_dict(state)
     torch.testing.assert_close(plain.decode(embedding, boxes=boxes)[0], moved, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,116 @@
+"""SAM-HQ's part of the mask decoder (Ke et al., "Segment Anything in High Quality", NeurIPS 2023).
+
+SAM's own decoder, tensors and all, with a fifth token whose mask is drawn on finer features: the upscaled embedding
+mixed with the image embedding and with the output of the ViT's first global block. Module names are those of its
+published checkpoints. Reference code: `MaskDecoderHQ` in the package segment-anything-hq.
+"""
+
+from typing import Any
+
+import torch
+from segment_anything.modeling import MaskDecoder
+from segment_anything.modeling.mask_decoder import MLP
+from torch import Tensor, nn
+
+from samseg.encoders.norm import LayerNorm2d
+from samseg.models.sam.steps import EMBEDDING, FINE, STRIDE, best_of_three, filters, product, shown
+
+
+class Detail(nn.Module):
+    """Finer features to draw masks on: the upscaled embedding, mixed, with the image embedding and early features of
+    the encoder, all at stride 4.
+
+    Args:
+        channels, stride: of the early features; those of SAM's ViTs are at stride 16, and are spread as SAM-HQ does.
+    """
+
+    def __init__(self, channels: int, stride: int = STRIDE):
+        super().__init__()
+        if stride == STRIDE:
+            self.compress_vit_feat = _spread(channels, EMBEDDING)
+        else:
+            self.compress_vit_feat = nn.Sequential(
+                nn.Conv2d(channels, 2 * FINE, 3, padding=1),
+                LayerNorm2d(2 * FINE),
+                nn.GELU(),
+                nn.Conv2d(2 * FINE, FINE, 1),
+            )
+        self.embedding_encoder = _spread(EMBEDDING, EMBEDDING // 4)
+        self.embedding_maskfeature = nn.Sequential(
+            nn.Conv2d(FINE, 2 * FINE, 3, padding=1),
+            LayerNorm2d(2 * FINE),
+            nn.GELU(),
+            nn.Conv2d(2 * FINE, FINE, 3, padding=1),
+        )
+
+    def forward(self, upscaled: Tensor, embedding: Tensor, early: Tensor) -> Tensor:
+        """(B, 32, 4h, 4w), (B, 256, h, w) and the early features -> (B, 32, 4h, 4w)."""
+        return self.embedding_maskfeature(upscaled) + self.embedding_encoder(embedding) + self.compress_vit_feat(early)
+
+
+class MaskDecoderHQ(MaskDecoder):
+    """A mask decoder whose image embeddings carry the early features behind their own channels.
+
+    So everything that hands an embedding from the image encoder to the decoder, such as segment-anything's
+    `SamPredictor`, runs on it as it is.
+
+    Args:
+        early_channels: C of the early features, the ViT's width.
+        arguments: of `MaskDecoder`.
+
+    Attributes:
+        hq_token_only: answer with the HQ token's mask alone; by default it is added to SAM's own.
+    """
+
+    def __init__(self, *, early_channels: int, **arguments: Any):
+        super().__init__(**arguments)
+        self.hq_token_only = False
+        self.hf_token = nn.Embedding(1, EMBEDDING)
+        self.hf_mlp = MLP(EMBEDDING, EMBEDDING, FINE, 3)
+        for name, part in Detail(early_channels).named_children():  # SAM-HQ has them under no name of their own
+            self.add_module(name, part)
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+        multimask_output: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Mask logits (B, 1, 4h, 4w) and their predicted IoU (B, 1), for the image embedding (1, 256 + C, h, w).
+
+        With `multimask_output` SAM's part is the best of its three masks by predicted IoU, else its single mask.
+        """
+        masks, ious = self.predict_masks(image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings)
+        return best_of_three(masks, ious) if multimask_output else (masks[:, :1], ious[:, :1])
+
+    def predict_masks(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """SAM's four masks, each with the HQ mask added to it or replaced by it, and their predicted IoUs.
+
+        (B, 4, 4h, 4w) and (B, 4).
+        """
+        embedding, early = image_embeddings.split([EMBEDDING, image_embeddings.shape[1] - EMBEDDING], dim=1)
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight, self.hf_token.weight])
+        source = embedding + dense_prompt_embeddings
+        tokens, pixels = shown(self.transformer, own, sparse_prompt_embeddings, source, image_pe)
+        upscaled, after = self.output_upscaling(pixels), self.num_mask_tokens + 1
+        masks = product(filters(self, tokens[:, 1:after]), upscaled)
+        hq_mask = product(self.hf_mlp(tokens[:, after : after + 1]), Detail.forward(self, upscaled, embedding, early))
+        masks = hq_mask.expand_as(masks) if self.hq_token_only else masks + hq_mask
+        return masks, self.iou_prediction_head(tokens[:, 0])
+
+
+def _spread(channels: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(channels, hidden, kernel_size=2, stride=2),
+        LayerNorm2d(hidden),
+        nn.GELU(),
+        nn.ConvTranspose2d(hidden, FINE, kernel_size=2, stride=2),
+    )

@@ -1,0 +1,172 @@
+"""SAM, MobileSAM and SAM-HQ: this package's image encoder under segment-anything's prompt encoder and mask decoder.
+
+Paper: Kirillov et al., "Segment Anything", ICCV 2023. `Sam`, its prompt encoder, its mask decoder and all that runs on
+them (`SamPredictor`, `SamAutomaticMaskGenerator`, the ONNX export) are segment-anything's own.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam
+from segmentation_models_pytorch.encoders._utils import patch_first_conv
+from torch import Tensor
+
+from samseg.common.errors import InputError, WeightsError
+from samseg.common.files import written_whole
+from samseg.encoders.encoder import TrunkEncoder
+from samseg.models.sam.contract import Answers, Features, PromptableSam
+from samseg.models.sam.hq import MaskDecoderHQ
+from samseg.models.sam.names import POSITIONS, SHARED_POSITIONS, transformers_name
+from samseg.models.sam.save import save_json, tensors
+from samseg.models.sam.steps import EMBEDDING, STRIDE, two_way_transformer
+from samseg.models.sam.transform import Padded
+
+IMAGE_SIZE = 1024  # px, the side SAM was trained at
+
+
+class ImageEncoder(TrunkEncoder):
+    """A trunk as `Sam` wants it: one tensor from an image.
+
+    Args:
+        variant: a row of the registry, such as "sam-vit_b".
+        image_size: side of the square image in pixels, a multiple of 16.
+        early: give the maps that SAM-HQ's decoder looks at, too: those at stride 4, or else the first of a ViT.
+        in_channels: of the image; other than 3, its first filters are random.
+    """
+
+    def __init__(self, variant: str, image_size: int = IMAGE_SIZE, early: bool = False, in_channels: int = 3):
+        super().__init__(variant)
+        self.img_size = image_size  # segment-anything's name
+        if in_channels != 3:
+            patch_first_conv(self, new_in_channels=in_channels, pretrained=False)
+        self.keep_taps((early_tap(self.tap_strides), -1) if early else (-1,))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> the image embedding (B, 256, H/16, W/16), and behind its channels the early features'."""
+        return torch.cat([taps[-1], *taps[:-1]], dim=1) if len(taps := self.taps(x)) > 1 else taps[-1].contiguous()
+
+
+class Sam1(PromptableSam, Sam):
+    """A SAM of the first generation, which segment-anything's own tools take for theirs."""
+
+    def __init__(self, encoder: ImageEncoder, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder):
+        super().__init__(encoder, prompt_encoder, mask_decoder, Padded(encoder.img_size))
+
+    @classmethod
+    def empty(cls, variant: str, image_size: int = IMAGE_SIZE, hq: bool = False, in_channels: int = 3) -> "Sam1":
+        """With random weights, in training mode.
+
+        Raises WeightsError where the encoder has no early features for SAM-HQ's decoder.
+        """
+        encoder = ImageEncoder(variant, image_size, hq, in_channels)
+        if hq and "sam-hq" not in encoder.trunk.sam_decoders:
+            raise WeightsError(f"SAM-HQ's decoder needs a ViT of SAM's, not {variant} (Light HQ-SAM is not supported)")
+        return cls(encoder, *prompt_and_mask_decoder(image_size, encoder.tap_channels[0] if hq else None))
+
+    @property
+    def pixel_mean(self) -> Tensor:
+        return self._of_pixels(self.image_transform.mean)
+
+    @property
+    def pixel_std(self) -> Tensor:
+        return self._of_pixels(self.image_transform.std)
+
+    def forward(self, inputs: Tensor | dict | list, multimask_output: bool = False) -> Any:
+        """As `PromptableSam`'s; a list of images with their prompts as `Sam` takes it."""
+        if isinstance(inputs, list):
+            return Sam.forward(self, inputs, multimask_output)
+        return super().forward(inputs)
+
+    def features(self, taps: list[Tensor]) -> Features:
+        return dict(zip(("embedding", "early"), (taps[-1], *taps[:-1])))
+
+    def look(self, features: Features, sparse: Tensor, dense: Tensor, positions: Tensor, multimask: bool) -> Answers:
+        embedding = torch.cat([*features.values()], dim=1)
+        return Answers(*self.mask_decoder(embedding, positions, sparse, dense, multimask_output=multimask))
+
+    def freeze_for_training(self) -> None:
+        """Of SAM-HQ all but what it has beside SAM, which then answers alone, as it was trained."""
+        super().freeze_for_training()
+        if isinstance(self.mask_decoder, MaskDecoderHQ):
+            self.mask_decoder.hq_token_only = True
+            plain = set(prompt_and_mask_decoder()[1].state_dict())
+            for name, parameter in self.mask_decoder.named_parameters():
+                parameter.requires_grad_(name not in plain)
+
+    def save(self, path: str | Path) -> None:
+        """For segment-anything; with sam-vit_t for MobileSAM's package, SAM-HQ's for segment-anything-hq."""
+        unused = self.encoder.trunk.unused_tensors
+        state = tensors(self) | {f"image_encoder.{name}": torch.zeros(shape) for name, shape in unused.items()}
+        with written_whole(path) as temporary:
+            torch.save(state, temporary)
+
+    def save_transformers(self, folder: Path) -> None:
+        """For `SamModel` and `SamProcessor`; InputError for sam-vit_t and SAM-HQ, which `SamModel` has no place for."""
+        hq, vision = isinstance(self.mask_decoder, MaskDecoderHQ), self.encoder.trunk.transformers_config()
+        if hq or vision is None:
+            what = "SAM-HQ's tensors" if hq else self.encoder.variant
+            raise InputError(f"transformers' SamModel has no place for {what}: write segment-anything's format")
+        state = {transformers_name(name): tensor for name, tensor in tensors(self).items()}
+        state[SHARED_POSITIONS] = state[transformers_name(POSITIONS)].clone()
+        with written_whole(folder / "model.safetensors") as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, {"format": "pt"})
+        save_json(folder / "config.json", _config(vision))
+        save_json(folder / "preprocessor_config.json", _preprocessing(self))
+
+    def _of_pixels(self, values: tuple[float, ...]) -> Tensor:
+        return torch.tensor([255 * value for value in values], device=self.device).view(-1, 1, 1)
+
+
+def prompt_and_mask_decoder(
+    image_size: int = IMAGE_SIZE, early_channels: int | None = None
+) -> tuple[PromptEncoder, MaskDecoder]:
+    """segment-anything's prompt encoder for images of `image_size` pixels a side, and its mask decoder, both random.
+
+    With `early_channels`, those of the encoder's early features, the decoder is SAM-HQ's.
+    """
+    tokens = image_size // STRIDE
+    prompt_encoder = PromptEncoder(EMBEDDING, (tokens, tokens), (image_size, image_size), mask_in_chans=16)
+    arguments = dict(transformer_dim=EMBEDDING, transformer=two_way_transformer())
+    if early_channels is None:
+        return prompt_encoder, MaskDecoder(**arguments)
+    return prompt_encoder, MaskDecoderHQ(early_channels=early_channels, **arguments)
+
+
+def early_tap(strides: list[int]) -> int:
+    """Which of a trunk's taps is SAM-HQ's early one: at the masks' stride 4, or else the first of the ViT."""
+    return strides.index(4) if 4 in strides else 0
+
+
+def _config(vision: dict[str, Any]) -> dict[str, Any]:
+    """The `config.json` of transformers' `SamModel`: what differs from variant to variant."""
+    return {
+        "architectures": ["SamModel"],
+        "model_type": "sam",
+        "vision_config": vision,
+        "prompt_encoder_config": {"model_type": "sam_prompt_encoder", "image_size": vision["image_size"]},
+        "mask_decoder_config": {"model_type": "sam_mask_decoder"},
+    }
+
+
+def _preprocessing(sam: Sam1) -> dict[str, Any]:
+    """The `preprocessor_config.json` of transformers' `SamImageProcessor`."""
+    size = sam.image_size
+    return {
+        "image_processor_type": "SamImageProcessor",
+        "processor_class": "SamProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"longest_edge": size},
+        "mask_size": {"longest_edge": size // 4},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": sam.image_transform.mean,
+        "image_std": sam.image_transform.std,
+        "do_pad": True,
+        "pad_size": {"height": size, "width": size},
+        "mask_pad_size": {"height": size // 4, "width": size // 4},
+        "resample": 2,
+    }

@@ -1,0 +1,60 @@
+"""A whole SAM as files that others load: what the families have in common."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from samseg.common.errors import InputError
+from samseg.common.files import written_whole
+from samseg.encoders.adapters.insert import adapter_name, can_be_merged, merge_adapter
+from samseg.models.sam.contract import PromptableSam
+from samseg.models.sam.decoder_lora import merge_attention
+
+
+def save_sam(model: PromptableSam, path: str | Path) -> None:
+    """Write a checkpoint that the package of the model's authors loads strictly, whole or not at all.
+
+    SAM's is for segment-anything, `sam_model_registry[...](path)`, that with sam-vit_t for MobileSAM's package, and
+    SAM-HQ's for segment-anything-hq. LoRA is merged into the weights written; `model` stays as it is.
+
+    Raises:
+        InputError: the model is no whole SAM, or has an adapter that cannot be merged.
+    """
+    if not isinstance(model, PromptableSam):
+        raise InputError(
+            f"{type(model).__name__} is no whole SAM: it has no prompt encoder and mask decoder; build_sam makes one"
+        )
+    model.save(path)
+
+
+def tensors(sam: PromptableSam) -> dict[str, Tensor]:
+    """A SAM's tensors on the CPU, of its trunk ("image_encoder."), "prompt_encoder." and "mask_decoder.", LoRA merged.
+
+    Raises:
+        InputError: it has an adapter that cannot be merged.
+    """
+    if can_be_merged(sam) or any("parametrizations" in name for name in sam.mask_decoder.state_dict()):
+        sam = copy.deepcopy(sam)
+        merge_attention(sam.mask_decoder)
+        if can_be_merged(sam):
+            merge_adapter(sam)
+    if (adapter := adapter_name(sam)) is not None:
+        raise InputError(f"a {adapter} adapter cannot be merged into SAM's weights: it depends on the image; LoRA can")
+    parts: dict[str, nn.Module] = {
+        "image_encoder": sam.encoder.trunk,
+        "prompt_encoder": sam.prompt_encoder,
+        "mask_decoder": sam.mask_decoder,
+    }
+    return {
+        f"{part}.{name}": tensor.detach().cpu()
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def save_json(path: Path, content: dict[str, Any]) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
