@@ -73,7 +73,8 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "oneshot = samseg.OneShot": "it needs SAM's weights, whole",
 }
 if not cpu_has_bfloat16():
-    NOT_RUN["samseg benchmark predict --precision fp32 bf16"] = "this processor has no bfloat16, and it is refused"
+    for refused in ("samseg benchmark predict --precision fp32 bf16", "samseg infer --precision bf16"):
+        NOT_RUN[refused] = "this processor has no bfloat16, and it is refused"
 PLACEHOLDERS = {  # what stands for something in the text
     "CONFIG": "quickstart",
     "DATA": "my/data",
