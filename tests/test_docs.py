@@ -59,6 +59,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "samseg benchmark sam": "it takes minutes",
     "samseg benchmark maps": "it takes minutes",
     "samseg push": "it needs a hub; tests/runs/hub bring one",
+    "samseg compare": "tests/compare runs it",
     "samseg demo": "it serves a page until it is stopped; tests/demo try it",
     "samseg train configs/promptable.yaml": "it needs SAM's weights, whole",
     "samseg export runs/promptable": "it needs SAM's weights, whole",

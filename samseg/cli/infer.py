@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from samseg.cli.options import add_objects, add_precision, add_tta
+from samseg.cli.options import add_cluster, add_objects, add_precision, add_tta, shard
 
 EPILOG = """\
 examples:
@@ -81,15 +81,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     maps.add_argument("--cog", action="store_true", help="write cloud-optimised GeoTIFFs")
     maps.add_argument("--skip-damaged", action="store_true", help="what cannot be read is nodata, not an error")
     maps.add_argument("--overwrite", action="store_true", help="replace earlier results")
-    cluster = parser.add_argument_group(
-        "on a Ray cluster", "maps in parts, and photos; all machines see the same folders"
-    )
-    cluster.add_argument("--engine", choices=("ray",), help="without it all is done in this process")
-    cluster.add_argument("--address", help="of the cluster, such as auto; default: one is started on this machine")
+    cluster = add_cluster(parser, "maps in parts, and photos; all machines see the same folders")
     cluster.add_argument("--workers", type=int, metavar="N", help="each with a model; default: as many as CPUs or GPUs")
-    cluster.add_argument("--gpus-per-worker", type=float, default=0, metavar="G", help="such as 1 or 0.5")
     maps.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="compute the I-th of N shares only; samseg merge makes the map"
+        "--shard", type=shard, metavar="I/N", help="compute the I-th of N shares only; samseg merge makes the map"
     )
 
 
@@ -179,13 +174,3 @@ def _numbers(kind: type):
             raise ArgumentTypeError(f"numbers with commas between them, got {text!r}") from None
 
     return parse
-
-
-def _shard(text: str) -> tuple[int, int]:
-    try:
-        index, count = map(int, text.split("/"))
-    except ValueError:
-        raise ArgumentTypeError(f"I/N, such as 1/8, got {text!r}") from None
-    if not 1 <= index <= count:
-        raise ArgumentTypeError(f"1/{count} to {count}/{count}, got {text}")
-    return index, count

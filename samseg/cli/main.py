@@ -6,6 +6,7 @@ from argparse import REMAINDER, ArgumentParser, Namespace, RawDescriptionHelpFor
 from samseg.cli import (
     benchmark,
     check,
+    compare,
     config,
     demo,
     evaluate,
@@ -30,6 +31,7 @@ COMMANDS = {
     "oneshot": oneshot,
     "merge": merge,
     "report": report,
+    "compare": compare,
     "demo": demo,
     "export": export,
     "push": push,

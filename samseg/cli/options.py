@@ -1,6 +1,7 @@
 """Options that several commands take."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from typing import Any
 
 
 def add_settings(parser: ArgumentParser) -> None:
@@ -35,3 +36,23 @@ def add_precision(parser: ArgumentParser) -> None:
         help="on a CPU, with SAM's encoder: fp32 (the default), bf16 where the CPU has instructions for it, or auto, "
         "which tries both on the first image and takes bf16 where it is faster and at most 0.5 %% of pixels differ",
     )  # fmt: skip
+
+
+def add_cluster(parser: ArgumentParser, what: str) -> Any:
+    """The options of a Ray cluster, on which ``what`` is done; returns their group, for more of them."""
+    cluster = parser.add_argument_group("on a Ray cluster", what)
+    cluster.add_argument("--engine", choices=("ray",), help="without it all is done on this machine")
+    cluster.add_argument("--address", help="of the cluster, such as auto; default: one is started on this machine")
+    cluster.add_argument("--gpus-per-worker", type=float, default=0, metavar="G", help="such as 1 or 0.5")
+    return cluster
+
+
+def shard(text: str) -> tuple[int, int]:
+    """The number of a share, from 1, and of how many."""
+    try:
+        index, count = map(int, text.split("/"))
+    except ValueError:
+        raise ArgumentTypeError(f"I/N, such as 1/8, got {text!r}") from None
+    if not 1 <= index <= count:
+        raise ArgumentTypeError(f"1/{count} to {count}/{count}, got {text}")
+    return index, count

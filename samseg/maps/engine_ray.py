@@ -73,6 +73,18 @@ class Worker:
         return Done(share)
 
 
+def connect(address: str | None) -> None:
+    """Join the cluster at ``address``, or start one here; InputError where there is none."""
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
+    except (ConnectionError, ValueError) as error:
+        raise InputError(
+            f"no Ray cluster at {address} ({str(error).splitlines()[0]}); name another --address"
+        ) from None
+
+
 def start_workers(
     run: Path,
     out: Path,
@@ -88,13 +100,7 @@ def start_workers(
 
     A worker that dies is started again and given its share again. ``seen``: how its `Predictor` sees images.
     """
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
-        except (ConnectionError, ValueError) as error:
-            raise InputError(
-                f"no Ray cluster at {address} ({str(error).splitlines()[0]}); name another --address"
-            ) from None
+    connect(address)
     if workers is None:
         there = ray.cluster_resources()
         workers = max(1, int(there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1)))

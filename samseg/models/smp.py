@@ -48,7 +48,7 @@ def create_model(
         ConfigError: unknown architecture, encoder or argument, or a value that the SMP class refuses.
         WeightsError: the weights cannot be had or do not fit.
     """
-    network = _network(arch, encoder_name)
+    network = network_class(arch, encoder_name)
     _check_arguments(network, encoder_name, decoder)
     if arch.lower() in UPSAMPLING and "encoder_depth" in decoder:
         decoder.setdefault("upsampling", UPSAMPLING[arch.lower()](decoder["encoder_depth"]))
@@ -86,7 +86,8 @@ class Sum(nn.Module):
         return total
 
 
-def _network(arch: str, encoder_name: str) -> type[nn.Module]:
+def network_class(arch: str, encoder_name: str) -> type[nn.Module]:
+    """The class of an architecture, by name; ConfigError where that, or the encoder's name, is not known."""
     if arch.lower() not in ARCHITECTURES:
         raise ConfigError(f"unknown architecture '{arch}'{suggestion(arch, ARCHITECTURES)}")
     if arch.lower() == "dpt" and not encoder_name.startswith("tu-"):

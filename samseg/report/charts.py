@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from markupsafe import Markup, escape
 
-from samseg.tasks.sections import Chart
+from samseg.tasks.sections import Chart, Scatter
 
 WIDTH, HEIGHT = 520, 280
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40  # px around the plot
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito (2008)
 TICKS = 5
+LETTER, LINE = 6, 13  # px: the width of a letter in a label, the height of a label
 
 
 def svg(chart: Chart) -> Markup:
@@ -31,22 +32,50 @@ def svg(chart: Chart) -> Markup:
         colour = COLOURS[number % len(COLOURS)]
         placed = [(x_scale(x), y_scale(y), x, y) for x, y in line if y is not None]
         path = "M" + "L".join(f"{x},{y}" for x, y, _, _ in placed)
-        parts.append(f"<path d='{path}' fill='none' stroke='{colour}' stroke-width='2'/>")
+        dashes = "" if number < len(COLOURS) else f" stroke-dasharray='{2 + 3 * (number // len(COLOURS))} 3'"
+        parts.append(f"<path d='{path}' fill='none' stroke='{colour}' stroke-width='2'{dashes}/>")
         if len(placed) < 60:
             parts += [f"<circle cx='{x}' cy='{y}' r='2.6' fill='{colour}'/>" for x, y, _, _ in placed]
         hover.append({"name": name, "colour": colour, "points": placed})
     data = escape(json.dumps({"x": chart.x, "top": TOP, "bottom": HEIGHT - BOTTOM, "lines": hover}))
-    body = "".join(parts)
+    return _element(chart, parts, f" data-points='{data}'")
+
+
+def scatter(chart: Scatter) -> Markup:
+    """The points as an SVG element: each with its bounds, and its name beside it where there is room."""
+    bounds = [bound for point in chart.points for bound in (point.y, *(point.bounds or ()))]
+    x_scale = _LogScale([point.x for point in chart.points], (LEFT + 16, WIDTH - RIGHT - 16))
+    y_scale = _Scale(bounds, (HEIGHT - BOTTOM, TOP), False)
+    colours, parts = dict(legend(chart)), [*_grid(chart, x_scale, y_scale)]
+    placed = sorted((y_scale(point.y), x_scale(point.x), point) for point in chart.points)
+    taken: list[tuple[float, float, float]] = []  # left, right and base of each label
+    for y, x, point in placed:
+        colour, name = colours[point.group], escape(point.name)
+        if point.bounds:
+            low, high = map(y_scale, point.bounds)
+            parts.append(f"<line x1='{x}' x2='{x}' y1='{low}' y2='{high}' stroke='{colour}' stroke-opacity='.45'/>")
+        parts.append(f"<circle cx='{x}' cy='{y}' r='4.5' fill='{colour}'><title>{name}: {point.y:.3f}</title></circle>")
+        width, base = LETTER * len(point.name), y + 4
+        left = x + 9 if x + 9 + width < WIDTH else x - 9 - width
+        while any(left < other and begin < left + width and abs(base - at) < LINE for begin, other, at in taken):
+            base += 1
+        taken.append((left, left + width, base))
+        parts.append(f"<text x='{left}' y='{base}'>{name}</text>")
+    return _element(chart, parts)
+
+
+def _element(chart: Chart | Scatter, parts: list[str], data: str = "") -> Markup:
     label = escape(f"{chart.title}: {chart.y} over {chart.x}")
+    body = "".join(parts)
     return Markup(
-        f"<svg class='chart' viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{label}' data-points='{data}'>"
-        f"{body}</svg>"
+        f"<svg class='chart' viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{label}'{data}>{body}</svg>"
     )
 
 
-def legend(chart: Chart) -> list[tuple[str, str]]:
-    """(name, colour) of each line."""
-    return [(name, COLOURS[number % len(COLOURS)]) for number, name in enumerate(chart.series)]
+def legend(chart: Chart | Scatter) -> list[tuple[str, str]]:
+    """(name, colour) of each line, or of each group of points."""
+    names = chart.series if isinstance(chart, Chart) else dict.fromkeys(point.group for point in chart.points)
+    return [(name, COLOURS[number % len(COLOURS)]) for number, name in enumerate(names)]
 
 
 class _Scale:
@@ -69,7 +98,24 @@ class _Scale:
         return round(start + (value - self.low) / (self.high - self.low) * (stop - start), 1)
 
 
-def _grid(chart: Chart, x_scale: _Scale, y_scale: _Scale) -> Iterator[str]:
+class _LogScale:
+    """Positive values onto pixels by their logarithms, with round ticks."""
+
+    def __init__(self, values: list[float], pixels: tuple[float, float]):
+        self.low, self.high = min(values) / 1.2, max(values) * 1.2
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        span = self.high / self.low
+        factors = (1, 1.5, 2, 3, 4, 5, 6, 8) if span < 6 else (1, 2, 5) if span < 100 else (1,)
+        ticks = [factor * 10.0**decade for decade in decades for factor in factors]
+        self.ticks = [tick for tick in ticks if self.low <= tick <= self.high] or [min(values)]
+        self.pixels = pixels
+
+    def __call__(self, value: float) -> float:
+        start, stop = self.pixels
+        return round(start + math.log(value / self.low) / math.log(self.high / self.low) * (stop - start), 1)
+
+
+def _grid(chart: Chart | Scatter, x_scale: _Scale | _LogScale, y_scale: _Scale) -> Iterator[str]:
     for tick in y_scale.ticks:
         y = y_scale(tick)
         yield f"<line class='grid' x1='{LEFT}' x2='{WIDTH - RIGHT}' y1='{y}' y2='{y}'/>"

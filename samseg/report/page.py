@@ -8,7 +8,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from samseg.report.charts import legend, svg
+from samseg.report.charts import legend, scatter, svg
 from samseg.tasks.sections import Gallery, Picture, Section, Table, Text
 
 HALF_COLUMNS = 64  # letters of code that half of the page is wide
@@ -31,7 +31,13 @@ def render(page: Page) -> str:
 @lru_cache(maxsize=1)
 def _template():
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"svg": svg, "legend": legend, "address": _address, "kind": lambda it: type(it).__name__}
+    environment.filters |= {
+        "svg": svg,
+        "scatter": scatter,
+        "legend": legend,
+        "address": _address,
+        "kind": lambda it: type(it).__name__,
+    }
     environment.filters["shares"] = lambda counts: [[n / max(1, row.sum()) for n in row] for row in counts]
     environment.tests["broad"] = _is_broad
     return environment.from_string(_own("page.html"))

@@ -4,7 +4,7 @@ for (const box of document.querySelectorAll("nav, .scroll, pre")) { // what goes
   box.addEventListener("scroll", mark, { passive: true });
   new ResizeObserver(mark).observe(box);
 }
-for (const chart of document.querySelectorAll("svg.chart")) {
+for (const chart of document.querySelectorAll("svg.chart[data-points]")) {
   const data = JSON.parse(chart.dataset.points);
   const tip = chart.parentElement.querySelector(".tip");
   const rule = document.createElementNS("http://www.w3.org/2000/svg", "line");

@@ -62,6 +62,28 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A point of a `Scatter`: its name, the group that colours it, and the bounds of its y, if they are known."""
+
+    name: str
+    group: str
+    x: float
+    y: float
+    bounds: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Named points over a logarithmic x."""
+
+    title: str
+    x: str
+    y: str
+    points: list[Point]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Picture:
     """An encoded picture (JPEG or PNG) and the text under it."""
 
@@ -79,7 +101,7 @@ class Gallery:
     note: str = ""
 
 
-Section = Table | Text | Matrix | Chart | Gallery
+Section = Table | Text | Matrix | Chart | Scatter | Gallery
 LONGEST = 360  # px, of a picture in a report
 
 

@@ -86,6 +86,19 @@ class Reporter:
         """How well objects were found, where evaluation scored them."""
         return [section(figures[OBJECTS])] if OBJECTS in figures else []
 
+    def score_draws(self, details: Details) -> np.ndarray | None:
+        """The task's score in each of the bootstrap's draws of images (RESAMPLES,); None where images are not counted.
+
+        The draws are the same for all runs on the same images.
+        """
+        return None
+
+    def side_by_side(
+        self, networks: Iterable[tuple[str, "Task", nn.Module]], split: str, runs: dict[str, Details]
+    ) -> Gallery | None:
+        """The same items of a split as several networks see them, each with its name and task, ordered as ``runs``."""
+        return None
+
     def comparison(self, runs: dict[str, Details]) -> list[Section]:
         """How runs differ on a split, by their names; the first is the one that the others are compared with."""
         return []

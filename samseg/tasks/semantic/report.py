@@ -1,6 +1,6 @@
 """Reports of semantic segmentation: classes with how sure their figures are, borders, calibration, examples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from torch import nn
@@ -11,7 +11,7 @@ from samseg.data.dataset import SegmentationDataset
 from samseg.predict.draw import coloured, palette
 from samseg.tasks.bootstrap import draws, interval
 from samseg.tasks.boundary import TOLERANCE_PX, boundary_f1
-from samseg.tasks.sections import Chart, Gallery, Matrix, Section, Table, encoded
+from samseg.tasks.sections import Chart, Gallery, Matrix, Picture, Section, Table, encoded
 from samseg.tasks.task import Details, Figures, Reporter, Task
 
 # (network, data set, index) -> name, image (H, W, 3) uint8, truth (H, W) with 255 for ignored, prediction (H, W)
@@ -71,6 +71,36 @@ class SemanticReporter(Reporter):
             Matrix("Confusion", self.classes, details["confusion"], "truth", "prediction"),
             _calibration(details["calibration"]),
         ]
+
+    def score_draws(self, details: Details) -> np.ndarray:
+        pixels = details["pixels"][np.argsort(details["names"])]
+        return _mean(scores(_drawn(draws(len(pixels)), pixels))["iou"])
+
+    def side_by_side(
+        self, networks: Iterable[tuple[str, Task, nn.Module]], split: str, runs: dict[str, Details]
+    ) -> Gallery:
+        by_image = np.stack([image_scores(details["pixels"]) for details in runs.values()])  # (runs, images)
+        gaps = np.nan_to_num(by_image.max(0) - by_image.min(0), nan=-1.0)
+        picked = {int(index): "they differ most" for index in np.argsort(-gaps, kind="stable")[:SHOWN]}
+        for title, index in chosen(by_image[0]):
+            if title not in picked.values():
+                picked.setdefault(index, title)
+        pictures: dict[int, list[Picture]] = {index: [] for index in picked}
+        names = {}
+        for number, (run, task, model) in enumerate(networks):
+            dataset, seen = task.dataset(split, train=False, seed=0), task.reporter().seen
+            for index in picked:
+                names[index], image, truth, prediction = seen(model, dataset, index)
+                if not pictures[index]:
+                    pictures[index] += [
+                        encoded("image", image, photo=True),
+                        encoded("truth", coloured(truth), photo=False),
+                    ]
+                title = f"{run}: {by_image[number, index]:.3f}"
+                pictures[index].append(encoded(title, coloured(prediction), photo=False))
+        colours = dict(zip(self.classes, palette(len(self.classes)), strict=True)) | {"ignored": (128, 128, 128)}
+        rows = [(f"{title}: {names[index]}", pictures[index]) for index, title in picked.items()]
+        return Gallery("The same images", rows, colours, "with the mean IoU of each image over its classes")
 
     def comparison(self, runs: dict[str, Details]) -> list[Section]:
         common = set.intersection(*(set(details["names"]) for details in runs.values()))

@@ -1,0 +1,1 @@
+"""Which backbone for my data: encoders and methods as runs under one budget, and one page about them."""

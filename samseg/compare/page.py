@@ -1,0 +1,156 @@
+"""What is shown of a comparison: a table for the terminal, a CSV, and one page."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import nn
+
+from samseg.common.files import written_whole
+from samseg.compare.results import Result, sure
+from samseg.report.compare import differences
+from samseg.report.page import Page
+from samseg.report.run import curves, read_history, write_page
+from samseg.runs.config.load import task_of
+from samseg.runs.facts import load_split, splits_of
+from samseg.runs.folder import read_run_config
+from samseg.runs.load import load_run
+from samseg.tasks import Task
+from samseg.tasks.sections import Chart, Gallery, Point, Scatter, Section, Table
+
+PAGE, CSV = "compare.html", "compare.csv"
+SHOWN = 3  # candidates side by side
+SURE = "Brackets: 95 % confidence intervals by the bootstrap over validation images, the same draws for all"
+
+
+def table(results: Sequence[Result], task: Task, notes: Sequence[str] = ()) -> Table:
+    """The candidates, the best first, those of fewer labels behind."""
+    best = results[0]
+    fractions = len({result.candidate.fraction for result in results}) > 1
+    head = [
+        "encoder, method",
+        *(["images"] if fractions else []),
+        f"{task.score_name}, val",
+        "difference to the best",
+    ]
+    head += ["trained", "epochs", "s an epoch", "peak memory", "s a megapixel"]
+    rows = []
+    for result in results:
+        costs, change = result.costs, result.change(best)
+        behind = "best" if result is best else sure(change[0], change[1:], "+.3f") if change else "-"
+        rows.append(
+            [
+                f"{result.candidate.encoder}, {result.candidate.method}",
+                *([f"{costs.images:g}"] if fractions else []),
+                sure(result.score, result.interval()),
+                behind,
+                f"{costs.parameters / 1e6:.2f} M",
+                f"{costs.epochs:g}",
+                f"{costs.epoch_s:.3g}",
+                "-" if costs.memory_gb is None else f"{costs.memory_gb:.2f} GB",
+                f"{costs.megapixel_s:.3g}",
+            ]
+        )
+    repeats = max(len(result.runs) for result in results)
+    means = f"; means over {repeats} repeats, whose spread is not in them" if repeats > 1 else ""
+    known = [f"{SURE}{means}", "An epoch includes its validation; cached features are computed before", *notes]
+    return Table("Results", head, rows, ". ".join(known) + ".")
+
+
+def as_text(section: Table) -> str:
+    """A table for the terminal: the first column left, numbers right."""
+    lines = [section.head, *section.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = [str.ljust, *[str.rjust] * (len(widths) - 1)]
+    padded = ([side(cell, width) for side, cell, width in zip(sides, line, widths, strict=True)] for line in lines)
+    return "\n".join("  ".join(cells).rstrip() for cells in padded)
+
+
+def write_csv(results: Sequence[Result], file: Path) -> None:
+    """A row a candidate, with plain numbers and the folder of its best run."""
+    rows = []
+    for result in results:
+        change = result.change(results[0])
+        row = asdict(result.candidate) | {"repeats": len(result.runs), "score": result.score}
+        row |= dict(zip(("low", "high"), result.interval() or (None, None), strict=True))
+        row |= dict(zip(("difference", "difference_low", "difference_high"), change or [None] * 3, strict=True))
+        rows.append(row | asdict(result.costs) | {"run": str(result.runs[0])})
+    with written_whole(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as target:
+        writer = csv.DictWriter(target, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_comparison_page(
+    results: Sequence[Result], failed: dict[str, str], task: Task, lead: str, notes: Sequence[str], out: Path
+) -> Path:
+    """Write `compare.html` into ``out`` and return it; ``lead`` says what follows from it.
+
+    ``failed``: why, by the name of the run's folder. ``notes`` stand under the table.
+
+    The best runs' models are loaded for their pictures.
+    """
+    whole = [result for result in results if result.candidate.fraction == results[0].candidate.fraction]
+    groups: list[tuple[str, list[Section]]] = [("Results", [table(results, task, notes)])]
+    if len(whole) > 1:
+        groups.append(("Score against cost", list(_costs(whole, task))))
+    if len(whole) < len(results):
+        groups.append(("How many labels", [_labels(results, task)]))
+    gallery = _side_by_side(whole[:SHOWN], task)
+    if gallery is not None:
+        groups.append(("Side by side", [gallery]))
+    winner = results[0].runs[0]
+    if "test" in splits_of(winner):
+        figures, details, examples = load_split(winner, "test")
+        sections = task.reporter().results(figures, details)
+        title = f"The best on test: {results[0].candidate}"
+        groups.append((title, [*sections, *([examples] if examples else [])]))
+    names = {str(result.candidate): result.runs[0] for result in whole}
+    groups.append(("Training", curves(task, {name: read_history(run) for name, run in names.items()})))
+    settings = differences({name: read_run_config(run) for name, run in names.items()})
+    groups.append(("What ran", [settings, *_failures(failed)]))
+    return write_page(Page(f"Which backbone: {out.resolve().name}", lead, groups), out / PAGE)
+
+
+def _costs(results: Sequence[Result], task: Task) -> Iterator[Scatter]:
+    def points(cost: str) -> list[Point]:
+        return [
+            Point(
+                result.candidate.method,
+                result.candidate.encoder,
+                max(getattr(result.costs, cost), 1e-6),
+                result.score,
+                result.interval(),
+            )
+            for result in results
+        ]
+
+    y = f"{task.score_name} on val"
+    note = "Higher and further left is better."
+    yield Scatter("In prediction", "seconds a megapixel", y, points("megapixel_s"), note)
+    yield Scatter("In training", "seconds an epoch", y, points("epoch_s"))
+
+
+def _labels(results: Sequence[Result], task: Task) -> Chart:
+    series: dict[str, list[tuple[float, float | None]]] = {}
+    for result in sorted(results, key=lambda result: result.costs.images):
+        name = f"{result.candidate.encoder}, {result.candidate.method}"
+        series.setdefault(name, []).append((result.costs.images, result.score))
+    return Chart("Score by the number of labels", "training images", f"{task.score_name} on val", series)
+
+
+def _side_by_side(results: Sequence[Result], task: Task) -> Gallery | None:
+    runs = {str(result.candidate): result.runs[0] for result in results}
+
+    def networks() -> Iterator[tuple[str, Task, nn.Module]]:
+        for name, run in runs.items():  # one at a time in memory
+            model, config = load_run(run)
+            yield name, task_of(config), model
+
+    details = {name: load_split(run, "val")[1] for name, run in runs.items()}
+    return task.reporter().side_by_side(networks(), "val", details)
+
+
+def _failures(failed: dict[str, str]) -> list[Table]:
+    return [Table("Failed", ["run", "why"], [list(row) for row in failed.items()])] if failed else []
