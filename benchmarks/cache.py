@@ -17,7 +17,8 @@ from benchmarks.timed import wait
 from samseg.features.store import DTYPES
 from samseg.runs.config.load import load_config, task_of
 from samseg.runs.state import RunState
-from samseg.sample.write import CLASSES, write_sample
+from samseg.sample.scene import CLASSES
+from samseg.sample.write import write_sample
 from samseg.training.processes import accelerator_for, prepare_process
 from samseg.training.progress import Progress
 from samseg.training.stopping import StopRequest

@@ -168,7 +168,7 @@ def on_gpu(place: Place, reason: str) -> None:
 
 def configuration(place: Place, name: str, *settings: str) -> tuple[dict[str, Any], list[str]]:
     """What a run is configured by: ViT-B, free, on the generated scenes."""
-    from samseg.sample.write import CLASSES
+    from samseg.sample.scene import CLASSES
 
     folder = Path(place.folder)
     content = {

@@ -23,7 +23,7 @@ from samseg.data.config import DataConfig, complete_data
 from samseg.inference.photos import predict_images
 from samseg.inference.predictor import Predictor
 from samseg.runs.config.schema import RunConfig
-from samseg.sample.write import CLASSES, render_scene
+from samseg.sample.scene import CLASSES, render_scene
 
 
 def add_arguments(parser: ArgumentParser) -> None:

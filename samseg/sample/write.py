@@ -6,37 +6,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import cv2
-import numpy as np
 from tqdm import tqdm
 
 from samseg.common.errors import InputError
-from samseg.sample.canvas import Canvas
-from samseg.sample.ground import SEASONS
-from samseg.sample.light import photograph
-from samseg.sample.places import PLACES
-
-CLASSES = ("background", "road", "building", "tree")
-
-PX_PER_M = 1 / 0.3
-SUPERSAMPLE = 2
-MARGIN_PX = 52  # of the finer grid, cut off again: what stands just outside still casts its shadow into the picture
-
-
-def render_scene(seed: int, size: int = 512) -> tuple[np.ndarray, np.ndarray]:
-    """One aerial scene: image (size, size, 3) uint8 RGB and class indices (size, size) uint8, in the order of CLASSES.
-
-    A pixel is 0.3 m of ground. Kinds of place (suburb, industry, village, farmland) take turns with ``seed``, so that
-    consecutive seeds make a balanced set. The image is rendered finer and averaged down; the classes are those at the
-    pixels' centres. Roads are all that vehicles drive on, drives and car parks included; hedges are trees; cars, pools,
-    yards and containers are part of what they stand on.
-    """
-    rng = np.random.default_rng(seed)
-    season = SEASONS[rng.integers(len(SEASONS))]
-    canvas = Canvas(size * SUPERSAMPLE + 2 * MARGIN_PX, PX_PER_M * SUPERSAMPLE, rng)
-    PLACES[seed % len(PLACES)](canvas, season)
-    image = photograph(canvas, rng, MARGIN_PX, SUPERSAMPLE)
-    inner = canvas.classes[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
-    return image, inner[1::SUPERSAMPLE, 1::SUPERSAMPLE].copy()
+from samseg.sample.scene import render_scene
 
 
 def write_sample(
