@@ -16,6 +16,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from samseg.common.errors import InputError
+from samseg.common.machine import megabytes
 
 BLOCK = 2**20  # bytes read at a time, at most
 STALLED = 30.0  # seconds without a byte after which a connection is given up
@@ -52,7 +53,7 @@ def download(
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise _disk_full(part, _size(part)) from error
                 if _size(part) <= before:
-                    kept = f"; the {_megabytes(before)} that arrived are kept" if before else ""
+                    kept = f"; the {megabytes(before)} that arrived are kept" if before else ""
                     raise DownloadError(f"{_reason(error)}{kept}") from error
         found = file_digest(part)
         if sha256 is not None and found != sha256:
@@ -99,7 +100,7 @@ def _append(url: str, part: Path, headers: Mapping[str, str], stalled: float) ->
                 file.write(block)
                 bar.update(len(block))
         if total and _size(part) < total:
-            raise ConnectionError(f"the connection broke off after {_megabytes(_size(part))} of {_megabytes(total)}")
+            raise ConnectionError(f"the connection broke off after {megabytes(_size(part))} of {megabytes(total)}")
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
@@ -122,15 +123,11 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
-
-
 def _disk_full(part: Path, kept: int, total: int | None = None) -> InputError:
-    need = f"{_megabytes(total - kept)} more are needed" if total else "the disk is full"
+    need = f"{megabytes(total - kept)} more are needed" if total else "the disk is full"
     return InputError(
-        f"{part.parent}: {need}, {_megabytes(shutil.disk_usage(part.parent).free)} are free; make room, or set "
-        f"XDG_CACHE_HOME to a folder on another disk; {_megabytes(kept)} are kept, and the same command goes on there"
+        f"{part.parent}: {need}, {megabytes(shutil.disk_usage(part.parent).free)} are free; make room, or set "
+        f"XDG_CACHE_HOME to a folder on another disk; {megabytes(kept)} are kept, and the same command goes on there"
     )
 
 

@@ -30,6 +30,11 @@ def memory_bytes() -> int | None:
         return None
 
 
+def megabytes(count: float) -> str:
+    """A number of bytes in megabytes, or in gigabytes from one on: "1.2 GB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def cpu_field(name: str) -> str:
     """A field of the first core's description on Linux; empty elsewhere."""
     lines = CPU.read_text().splitlines() if CPU.exists() else []

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from samseg.common.errors import InputError
 from samseg.common.files import READERS
+from samseg.common.machine import megabytes
 from samseg.data.config import DataConfig
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.preprocess import fitted, network_input, scaled
@@ -133,13 +134,13 @@ def _announce(
     needed, free = to_compute * entry_bytes, _free_bytes(store.folder)
     again = f", {damaged} of them damaged," if damaged else ""
     accelerator.print(
-        f"features: computing {to_compute} of {entries}{again} in {store.folder}: {_size(needed)} of the {_size(free)} "
-        "that are free"
+        f"features: computing {to_compute} of {entries}{again} in {store.folder}: {megabytes(needed)} of the "
+        f"{megabytes(free)} that are free"
     )
     if needed > free:
         raise InputError(
-            f"the features take {_size(needed)}, but {store.folder} has {_size(free)} free: name another folder with "
-            "train.cache_dir, lower data.views or data.image_size, or set train.cache_features=false"
+            f"the features take {megabytes(needed)}, but {store.folder} has {megabytes(free)} free: name another "
+            "folder with train.cache_dir, lower data.views or data.image_size, or set train.cache_features=false"
         )
 
 
@@ -204,7 +205,3 @@ def _free_bytes(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

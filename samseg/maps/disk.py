@@ -12,6 +12,7 @@ from rasterio.errors import RasterioError
 
 from samseg.common.errors import InputError
 from samseg.common.files import written_whole
+from samseg.common.machine import megabytes
 from samseg.data.formats.georaster import gdal
 from samseg.inference.each import output_folder
 from samseg.maps.options import OVERLAY_PX
@@ -75,13 +76,9 @@ def check_space(out: Path, wanted: float, pixels: int) -> None:
     free = shutil.disk_usage(out).free
     if free < wanted:
         raise InputError(
-            f"{out} has {_size(free)} free, and {pixels / 1e6:.3g} million pixels may take {_size(wanted)}; make room, "
-            "name another --out, or limit it with --area or --bounds"
+            f"{out} has {megabytes(free)} free, and {pixels / 1e6:.3g} million pixels may take {megabytes(wanted)}; "
+            "make room, name another --out, or limit it with --area or --bounds"
         )
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _check_room(path: Path, cause: Exception | None = None) -> None:

@@ -88,19 +88,20 @@ def overlay(image: np.ndarray, classes: np.ndarray, background: int | None = 0, 
     shares = np.full(MOST + 1, opacity, np.float32)
     shares[[MOST] if background is None else [MOST, background]] = 0
     share = shares[classes]
-    share[_borders(classes) & (share > 0)] = 1
+    share[borders(classes) & (share > 0)] = 1
     return (image + share[..., None] * (colours[classes].astype(np.float32) - image) + 0.5).astype(np.uint8)
 
 
-def _borders(classes: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels with a neighbour of another class above, below, left or right."""
-    borders = np.zeros(classes.shape, bool)
-    down, right = classes[1:] != classes[:-1], classes[:, 1:] != classes[:, :-1]
-    borders[1:] |= down
-    borders[:-1] |= down
-    borders[:, 1:] |= right
-    borders[:, :-1] |= right
-    return borders
+def borders(classes: np.ndarray, ignore: int | None = None) -> np.ndarray:
+    """(H, W) bool: pixels with a neighbour of another class above, below, left or right; ``ignore`` is none."""
+    found = np.zeros(classes.shape, bool)
+    for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differs = classes[here] != classes[there]
+        if ignore is not None:
+            differs &= (classes[here] != ignore) & (classes[there] != ignore)
+        found[here] |= differs
+        found[there] |= differs
+    return found
 
 
 def legend(names: list[str]) -> np.ndarray:

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 
 from samseg.data.classes import IGNORE_INDEX
+from samseg.predict.draw import borders
 
 TOLERANCE_PX = 2
 
@@ -17,10 +18,10 @@ def boundary_counts(prediction: np.ndarray, truth: np.ndarray, classes: int) -> 
     below, left, right) of another class; ignored pixels (255 in ``truth``) and the image's edge make no border.
     """
     prediction = np.where(truth == IGNORE_INDEX, IGNORE_INDEX, prediction)
-    borders = [_borders(labels) for labels in (prediction, truth)]
+    edges = [borders(labels, IGNORE_INDEX) for labels in (prediction, truth)]
     counts = np.zeros((classes, 4), np.int64)
     for index in range(classes):
-        found, true = ((labels == index) & border for labels, border in zip((prediction, truth), borders, strict=True))
+        found, true = ((labels == index) & border for labels, border in zip((prediction, truth), edges, strict=True))
         if found.any() or true.any():
             counts[index] = found.sum(), (found & _near(true)).sum(), true.sum(), (true & _near(found)).sum()
     return counts
@@ -33,16 +34,6 @@ def boundary_f1(counts: np.ndarray) -> np.ndarray:
         precision, recall = hit / predicted, met / true
         score = 2 * precision * recall / (precision + recall)
     return np.where((predicted + true > 0) & np.isnan(score), 0.0, score)
-
-
-def _borders(labels: np.ndarray) -> np.ndarray:
-    borders = np.zeros(labels.shape, bool)
-    for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        differs = labels[here] != labels[there]
-        differs &= (labels[here] != IGNORE_INDEX) & (labels[there] != IGNORE_INDEX)
-        borders[here] |= differs
-        borders[there] |= differs
-    return borders
 
 
 def _near(border: np.ndarray) -> np.ndarray:

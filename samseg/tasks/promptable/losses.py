@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0  # Lin et al., 2017
 FOCAL_WEIGHT = 20.0  # of the focal loss beside Dice, as SAM was trained (Kirillov et al., 2023)
@@ -32,7 +33,8 @@ class PromptLoss(nn.Module):
                 logits, truth.float().expand_as(logits), reduction="none"
             ).mean(2)
         else:
-            loss = loss + FOCAL_WEIGHT * focal_loss(logits, truth.float().expand_as(logits))
+            truths = truth.float().expand_as(logits)
+            loss = loss + FOCAL_WEIGHT * sigmoid_focal_loss(logits, truths, FOCAL_ALPHA, FOCAL_GAMMA).mean(-1)
         error = (predicted - mask_iou(logits.detach() > 0, truth)).square()
         return loss.amin(1) + self.iou * error.mean(1)
 
@@ -41,13 +43,6 @@ def dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """1 - 2 sum(p t) / (sum(p) + sum(t)) over the last dimension, p the probabilities, each sum with 1 added to it."""
     probability = logits.sigmoid()
     return 1 - (2 * (probability * truth).sum(-1) + 1) / (probability.sum(-1) + truth.sum(-1) + 1)
-
-
-def focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """The mean over the last dimension of the sigmoid focal loss."""
-    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    missed = torch.where(truth > 0, 1 - logits.sigmoid(), logits.sigmoid())
-    return (torch.where(truth > 0, FOCAL_ALPHA, 1 - FOCAL_ALPHA) * missed**FOCAL_GAMMA * entropy).mean(-1)
 
 
 def mask_iou(mask: Tensor, truth: Tensor) -> Tensor:

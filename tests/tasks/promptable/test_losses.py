@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from segmentation_models_pytorch.losses import FocalLoss
 from torchmetrics.functional.classification import binary_jaccard_index
 
-from samseg.tasks.promptable.losses import PromptLoss, dice_loss, focal_loss, mask_iou
+from samseg.tasks.promptable.losses import PromptLoss, dice_loss, mask_iou
 
 
 @pytest.fixture
@@ -40,12 +39,6 @@ def test_the_best_of_three_and_every_predicted_iou(answers, kind, iou):
     logits, truth, _, predicted = answers
     for i in range(4):
         assert loss[i].item() == pytest.approx(by_hand(logits[i], truth[i], predicted[i], kind, iou), rel=1e-4)
-
-
-def test_focal_is_smps(answers):
-    logits, truth, _, _ = answers
-    theirs = FocalLoss("binary", alpha=0.25, gamma=2.0)(logits[:, :1], truth[:, None].float())
-    assert focal_loss(logits[:, 0].flatten(1), truth.flatten(1).float()).mean().item() == pytest.approx(theirs.item())
 
 
 def test_unknown_pixels_have_no_say(answers):
