@@ -27,7 +27,7 @@ def photograph(
     light += (1 - hidden)[..., None] * np.array([0.22, 0.25, 0.3], np.float32)
     light = (light * colour**2)[inner]  # gamma 2: light adds up in linear units
     photo = np.sqrt(np.maximum(cv2.resize(light, (size, size), interpolation=cv2.INTER_AREA), 0))
-    photo = cv2.GaussianBlur(photo, (0, 0), 0.5) * rng.uniform(0.85, 1.2) * rng.uniform(0.95, 1.05, 3)
+    photo = cv2.GaussianBlur(photo, (0, 0), 0.5) * rng.uniform(0.95, 1.2) * rng.uniform(0.95, 1.05, 3)
     photo += rng.normal(0, rng.uniform(0.006, 0.016), photo.shape)
     return np.round(np.clip(photo, 0, 1) * 255).astype(np.uint8)
 

@@ -11,7 +11,7 @@ CLASSES = ("background", "road", "building", "tree")
 BACKGROUND, ROAD, BUILDING, TREE = range(4)
 
 SUPERSAMPLE = 2
-PX_PER_M = 5 * SUPERSAMPLE
+PX_PER_M = SUPERSAMPLE / 0.15
 MARGIN_PX = 60  # cut off again: what stands just outside still casts its shadow into the picture
 ALL = (slice(None), slice(None))
 
@@ -28,7 +28,7 @@ YARDS = [("aaa598", "98948a", 5.0, 0.3), ("b4aea0", "a09a8e", 4.0, 0.3), ("6e7e4
 FIELDS = [("b8a470", "a49060", 1.6, 0.4), ("7e6650", "665040", 2.0, 0.8), ("5c7040", "7e7050", 1.5, 0.5),
           ("6c7a46", "80804e", 9.0, 0.2), ("b0a078", "988a64", 6.0, 0.5)]  # fmt: skip
 TILES = rgb("964e3a", "a65e44", "84483a", "70564a", "7a6250", "54565c", "6a6868", "8a8078")
-SHEETS = rgb("ccd0cc", "b0b0aa", "888c8e", "5c7290", "647864", "8a5442", "6c6e72", "a09888")
+SHEETS = rgb("ccd0cc", "b8bcc0", "888c8e", "5c7290", "647864", "8a5442", "6c6e72", "5a4a44")
 LEAVES = rgb("44602e", "4e6832", "3c562e", "5c6c3a", "50603a", "344e32")
 CARS = rgb("e2e4e4", "cecece", "282a2e", "3a3c42", "962824", "2c4474")
 
@@ -42,7 +42,7 @@ class Place:
     block: tuple[float, float]  # from street to street
     street: float  # width
     pavement: float
-    houses: float  # share of the plots along the streets that have one
+    houses: float  # chance of one, every few metres of a street
     halls: int  # attempts to find room for one
     woods: int
     trees: int  # attempts to find room for one
@@ -50,17 +50,17 @@ class Place:
 
 
 PLACES = (
-    Place(LAWNS, (19, 29), (86, 52), street=8, pavement=1.8, houses=0.95, halls=0, woods=0, trees=120),  # suburb
-    Place(YARDS, (45, 36), (92, 84), street=10, pavement=1.8, houses=0, halls=60, woods=2, trees=60),  # industry
-    Place(LAWNS + FIELDS[2:4], (24, 34), (120, 60), street=7, pavement=1, houses=0.85, halls=10, woods=3, trees=90),
-    Place(FIELDS, (48, 36), (200, 120), street=6, pavement=0, houses=0.3, halls=20, woods=5, trees=40, river=True),
+    Place(LAWNS, (21, 29), (76, 54), street=8, pavement=1.8, houses=0.7, halls=0, woods=0, trees=120),  # suburb
+    Place(YARDS, (45, 36), (88, 76), street=10, pavement=1.8, houses=0, halls=200, woods=2, trees=60),  # industry
+    Place(LAWNS + FIELDS[2:4], (24, 34), (110, 58), street=7, pavement=1, houses=0.5, halls=40, woods=2, trees=80),
+    Place(FIELDS, (48, 36), (180, 120), street=6, pavement=0, houses=0.15, halls=80, woods=4, trees=50, river=True),
 )
 
 
 def render_scene(seed: int, size: int = 512) -> tuple[np.ndarray, np.ndarray]:
     """One aerial scene: image (size, size, 3) uint8 RGB and class indices (size, size) uint8, in the order of CLASSES.
 
-    A pixel is 0.2 m of ground. Kinds of place (suburb, industry, village, farmland) take turns with ``seed``, so that
+    A pixel is 15 cm of ground. Kinds of place (suburb, industry, village, farmland) take turns with ``seed``, so that
     consecutive seeds make a balanced set. The image is rendered finer and averaged down; the classes are those at the
     pixels' centres. Cars are part of the road; yards, gardens and water are background.
     """
@@ -89,7 +89,7 @@ class Scene:
         # Noise is drawn once, larger than the scene; `noise` takes another piece of it for each object.
         self._noise = [_fractal_noise(rng, side_px + 400, metres * PX_PER_M) for metres in (0.5, 3, 24)]
         self.angle, self.bend, self.phase = rng.uniform(0, np.pi), rng.uniform(0, 7), rng.uniform(0, 6.3)
-        self.crossing = rng.uniform(-15, 15, 2)  # where the main road meets another
+        self.crossing = rng.uniform(-12, 12, 2)  # where the main road meets another
         _, self.u, v = self.frame((0, 0), self.angle, self.side, self.side)
         self.v = v - np.float32(self.bend) * np.sin(self.u / 45 + np.float32(self.phase))
 
@@ -182,7 +182,7 @@ class Scene:
         kerb = np.minimum(u, v) - half  # metres to the nearest kerb, below 0 on a street
         self.paint(ALL, kerb < place.pavement, rgb("aca699") * (1 + 0.05 * fine)[..., None])
         wheels = np.minimum(np.abs(u - half / 2), np.abs(v - half / 2)) < 0.5
-        tone = rng.uniform(0.8, 1.35) * (1 + 0.04 * fine + 0.03 * coarse + 0.05 * wide) * (1 - 0.06 * wheels)
+        tone = rng.uniform(0.85, 1.2) * (1 + 0.04 * fine + 0.03 * coarse + 0.05 * wide) * (1 - 0.06 * wheels)
         self.paint(ALL, kerb < 0, rgb("706f6f") * tone[..., None], ROAD)
         dashes = ((v < 0.09) & (self.u % 6 < 3) & (u > half + 2)) | ((u < 0.09) & (self.v % 6 < 3) & (v > half + 2))
         markings = dashes | ((kerb > -0.5) & (kerb < -0.32))
@@ -203,8 +203,8 @@ class Scene:
         rng, reach = self.rng, 0.7 * self.side
         for line in np.arange(self.crossing[1] - 3 * place.block[1], reach, place.block[1]):
             for side in (-1, 1):
-                for along in np.arange(-reach + rng.uniform(0, 9), reach, place.plot[0]):
-                    length, width, back = rng.uniform((11, 8.5, 4), (15, 11, 7))
+                for along in np.arange(-reach, reach, 7) + rng.uniform(0, 7):
+                    length, width, back = rng.uniform((13, 10, 4), (17, 13, 6))
                     back += place.street / 2 + width / 2
                     roof = rng.choice(["gable", "hip", "flat"], p=[0.5, 0.35, 0.15])
                     if rng.random() > place.houses:
@@ -215,7 +215,7 @@ class Scene:
                         self.box(pool, angle, 8.6, 5.4, rgb("beb8ac"), 0.05)
                         self.box(pool, angle, 7.0, 3.8, rgb("56a8b8"), 0.05)
         for attempt in range(place.halls):
-            size = rng.uniform(0.8, 1.2, 2) * (42, 26) * (1 - 0.6 * attempt / place.halls)
+            size = rng.uniform(0.8, 1.2, 2) * (40, 26) * (1 - 0.6 * attempt / place.halls)
             centre, angle = self.spot(*rng.uniform(-0.6, 0.6, 2) * self.side)
             self.building(centre, angle + rng.choice((0, np.pi / 2)), *size, rng.choice(["low gable", "flat"]))
 
@@ -223,7 +223,7 @@ class Scene:
         """A building, where there is room for it, its ridge along ``length``."""
         if not self.take(centre, angle, length + 4, width + 4):
             return
-        rng, large = self.rng, length * width > 250
+        rng, large = self.rng, length * width > 300
         colours = SHEETS if large or roof == "flat" else TILES
         colour, eave = colours[rng.integers(len(colours))] * rng.uniform(0.9, 1.1), 6.5 if large else 4
         axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -256,9 +256,9 @@ class Scene:
         """Trees in gardens and in woods, where there is room for the trunk."""
         rng = self.rng
         spots = [rng.uniform(-0.53, 0.53, (place.trees, 2)) * self.side]
-        spots += [wood + rng.normal(0, 8, (40, 2)) for wood in rng.uniform(-0.5, 0.5, (place.woods, 2)) * self.side]
+        spots += [wood + rng.normal(0, 7, (30, 2)) for wood in rng.uniform(-0.5, 0.5, (place.woods, 2)) * self.side]
         for centre in np.concatenate(spots):
-            radius = rng.uniform(2.2, 4.5)
+            radius = rng.uniform(2.5, 5)
             at, trunk = self.rectangle(centre, 0, 1.2 * radius, 1.2 * radius)
             if not self.taken[at][trunk].any():
                 self.tree(centre, radius)
