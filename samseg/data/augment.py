@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from samseg.common.errors import ConfigError, nearest
-from samseg.data.config import DataConfig
+from samseg.data.preprocess import Preprocessing
 
 
 @contextmanager
@@ -69,8 +69,10 @@ class RandomWindow(BaseCrop):
         return {"crop_coords": (left, top, right, bottom)}
 
 
-def augmentation(data: DataConfig, fill: float, maps: Iterable[str] = ()) -> A.Compose | None:
-    """What ``data.augment`` makes of an image (H, W, C), as `samseg.data.preprocess.scaled` gives it, and its maps.
+def augmentation(
+    augment: list[Any], preprocessing: Preprocessing, fill: float, maps: Iterable[str] = ()
+) -> A.Compose | None:
+    """What ``data.augment`` makes of an image (H, W, C), as `Preprocessing.scaled` gives it, and its maps.
 
     Called with ``image``, a map ``mask`` (H, W), the further ``maps`` and, where pixels lack data, ``valid`` (H, W)
     uint8; they come back at a size of their own, or with ``resize: false`` as a random crop of ``image_size``. Maps are
@@ -78,10 +80,12 @@ def augmentation(data: DataConfig, fill: float, maps: Iterable[str] = ()) -> A.C
     None: there is nothing to do. Raises ConfigError for ``augment``.
     """
     # In the image's own values; what comes in from beyond the border is all but 0 once normalised.
-    colour = [round(255 * mean) for mean in data.mean] if data.scale is None else data.mean
-    transforms = [_build(spec, colour, fill) for spec in data.augment]
-    if transforms and not data.resize:
-        transforms.append(RandomWindow(data.image_size))
+    colour = (
+        preprocessing.mean if preprocessing.scale is not None else [round(255 * mean) for mean in preprocessing.mean]
+    )
+    transforms = [_build(spec, colour, fill) for spec in augment]
+    if transforms and not preprocessing.resize:
+        transforms.append(RandomWindow(preprocessing.size))
     return A.Compose(transforms, additional_targets=dict.fromkeys([*maps, "valid"], "mask")) if transforms else None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from samseg.common.errors import ConfigError, InputError, require
+from samseg.data.preprocess import PERCENTILE, Preprocessing
 from samseg.data.sources import SOURCES, Source, source_class
 from samseg.data.sources.coco import CocoConfig
 from samseg.data.sources.folders import FoldersConfig
@@ -18,7 +19,6 @@ from samseg.data.sources.yolo import YoloConfig
 from samseg.data.splits import check_shares, drawn, share_of
 
 LEAST_STD = 1e-4  # below a step of 16-bit images' values nothing is left to be told apart
-PERCENTILE = "percentile"
 IMAGE_SIZE = 1024  # px a side, for encoders that do not say theirs
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of R, G, B on 0..1, for the same
 
@@ -71,6 +71,11 @@ class DataConfig:
     def channels(self) -> int:
         """Bands that the network is given."""
         return 3 if self.bands is None else len(self.bands)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What travels of a complete configuration to all that show the network an image."""
+        return Preprocessing(self.image_size, self.resize, self.bands, self.scale, self.mean, self.std)
 
 
 def open_source(data: DataConfig, split: str) -> Source:

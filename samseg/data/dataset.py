@@ -1,7 +1,8 @@
 """Images and what is to be learnt of them, as training and evaluation take them."""
 
 import random
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,12 +11,11 @@ from torch.utils.data import Dataset
 
 from samseg.common.errors import InputError
 from samseg.data.classes import IGNORE_INDEX
-from samseg.data.config import DataConfig
-from samseg.data.preprocess import fitted, fitted_label, network_input, padded_label, scaled, valid_pixels
+from samseg.data.preprocess import Preprocessing
 from samseg.data.raster import Raster, Window
 from samseg.data.sources import Source
 from samseg.data.target import Maps, Target
-from samseg.data.views import drawn_view, seen
+from samseg.data.views import apply_view, drawn_view
 
 __all__ = ["IGNORE_INDEX", "SegmentationDataset"]
 
@@ -29,21 +29,31 @@ class Features(Protocol):
 class SegmentationDataset(Dataset):
     """The images of a source, each with the maps of its ``target``.
 
-    Training items are ``{"image": (C, S, S) float32 normalised, "classes": (S, S), ...}``, S = ``image_size``, in one
-    of the ``views`` and augmented; the target names the maps. They are int64, or float32 where the target has floating
-    point, with the target's ``fill`` where the image is padded or holds no data. What is drawn for an item depends on
-    (seed, epoch, index) alone, whichever process reads it. With ``resize: false`` an epoch takes as many random crops
-    of an image as cover its area, so ``len`` counts crops. Evaluation items are whole and as the source has them:
-    ``{"image": Raster, "classes": (H, W) tensor, ..., "name": name}``.
+    Training items are ``{"image": (C, S, S) float32 normalised, "classes": (S, S), ...}``, in one of the first
+    ``views`` views and augmented by ``augment``; the target names the maps. They are int64, or float32 where the target
+    has floating point, with the target's ``fill`` where the image is padded or holds no data. What is drawn for an item
+    depends on (seed, epoch, index) alone, whichever process reads it. With ``resize: false`` an epoch takes as many
+    random crops of an image as cover its area, so ``len`` counts crops. Evaluation items are whole and as the source
+    has them: ``{"image": Raster, "classes": (H, W) tensor, ..., "name": name}``.
 
-    Items raise InputError for files that cannot be read or do not fit each other or ``data``.
+    Items raise InputError for files that cannot be read or do not fit each other or the preprocessing.
 
     Attributes:
         source: where they come from; `source.names` in their order.
     """
 
-    def __init__(self, source: Source, target: Target, data: DataConfig, *, train: bool, seed: int):
-        self.source, self.target, self.data = source, target, data
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        preprocessing: Preprocessing,
+        *,
+        train: bool,
+        seed: int,
+        views: int = 1,
+        augment: Sequence[Any] = (),
+    ):
+        self.source, self.target, self.preprocessing, self.views = source, target, preprocessing, views
         self._train, self._seed = train, seed
         # In shared memory, so that processes that read images, also those kept from epoch to epoch, see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -53,9 +63,9 @@ class SegmentationDataset(Dataset):
         if train:
             from samseg.data.augment import augmentation  # albumentations takes seconds to import
 
-            self._augment = augmentation(data, target.fill, target.maps[1:])
-            if not data.resize:
-                crops = [max(1, round(np.prod(source.shape(name)) / data.image_size**2)) for name in source.names]
+            self._augment = augmentation(augment, preprocessing, target.fill, target.maps[1:])
+            if not preprocessing.resize:
+                crops = [max(1, round(np.prod(source.shape(name)) / preprocessing.size**2)) for name in source.names]
                 self._items = np.repeat(self._items, crops).tolist()
 
     def set_epoch(self, epoch: int) -> None:
@@ -76,7 +86,7 @@ class SegmentationDataset(Dataset):
         if self._features is None:
             return self.training_item(index)
         view = self._view(index)
-        maps = {key: seen(values, view) for key, values in self._whole_target(name).items()}
+        maps = {key: apply_view(values, view) for key, values in self._whole_target(name).items()}
         return {"taps": self._features.read(self.source, name, view), **self._sized(maps)}
 
     def training_item(self, index: int) -> dict:
@@ -84,7 +94,7 @@ class SegmentationDataset(Dataset):
         return self._training_item(self._items[index], self._view(index), index % len(self))
 
     def _view(self, index: int) -> int:
-        return drawn_view(self.data.views, self._seed, int(self._epoch), index % len(self))
+        return drawn_view(self.views, self._seed, int(self._epoch), index % len(self))
 
     def _evaluation_item(self, name: str) -> dict:
         if self._features is not None:
@@ -100,7 +110,7 @@ class SegmentationDataset(Dataset):
 
     def _read_whole(self, name: str) -> tuple[Raster, Maps]:
         image, maps = read_pair(self.source, self.target, name)
-        valid = valid_pixels(image, self.data, self.source.image_file(name))
+        valid = self.preprocessing.valid_pixels(image, self.source.image_file(name))
         return image, without_data(maps, valid, self.target.fill)
 
     def _training_item(self, name: str, view: int, index: int) -> dict:
@@ -109,24 +119,23 @@ class SegmentationDataset(Dataset):
         generator = np.random.default_rng([self._seed, int(self._epoch), index])
         draw = random.Random(int(generator.integers(2**63)))
         image, maps = read_pair(self.source, self.target, name, self._window(name, draw))
-        picture, valid = scaled(image, self.data, self.source.image_file(name))
+        picture, valid = self.preprocessing.scaled(image, self.source.image_file(name))
         layers = {"image": picture, **without_data(maps, valid, self.target.fill)}
         layers |= {} if valid is None else {"valid": valid.view(np.uint8)}
-        layers = {key: seen(layer, view) for key, layer in layers.items()}
+        layers = {key: apply_view(layer, view) for key, layer in layers.items()}
         if self._augment is not None:
             self._augment.set_random_state(generator, draw)
             layers = self._augmented(layers, name)
         picture, valid = layers.pop("image"), layers.pop("valid", None)
         valid = None if valid is None else valid.astype(bool)
-        if self.data.resize:
-            picture, valid = fitted(picture, valid, self.data.image_size)
-        return {"image": network_input(picture, valid, self.data), **self._sized(layers)}
+        pixels = self.preprocessing.network_input(picture, valid, fit=self.preprocessing.resize)
+        return {"image": pixels, **self._sized(layers)}
 
     def _window(self, name: str, draw: random.Random) -> Window | None:
         """What of an image is read: all, or a random crop. Twice the size leaves room to rotate and shrink."""
-        if self.data.resize:
+        if self.preprocessing.resize:
             return None
-        size = self.data.image_size * (1 if self._augment is None else 2)
+        size = self.preprocessing.size * (1 if self._augment is None else 2)
         sides = [(length, min(size, length)) for length in self.source.shape(name)]
         top, left = (draw.randint(0, length - window) for length, window in sides)
         return top, left, sides[0][1], sides[1][1]
@@ -146,17 +155,17 @@ class SegmentationDataset(Dataset):
                 f"data.augment cannot be applied to {self.source.image_file(name)} ({size}): {reason}"
             ) from error
         bands = layers["image"].shape[2] if layers["image"].ndim == 3 else 1
-        if bands != self.data.channels:
-            raise InputError(f"data.augment makes {bands} channels of {self.data.channels}; leave out what does")
+        if bands != self.preprocessing.channels:
+            raise InputError(
+                f"data.augment makes {bands} channels of {self.preprocessing.channels}; leave out what does"
+            )
         layers[first] = layers.pop("mask")
         return layers
 
     def _sized(self, maps: Maps) -> dict[str, Tensor]:
         """The maps (S, S), as the network's input lies."""
-        size, fill = self.data.image_size, self.target.fill
-        if self.data.resize:
-            maps = {key: fitted_label(values, size) for key, values in maps.items()}
-        return {key: _tensor(padded_label(values, size, fill)) for key, values in maps.items()}
+        lay, fit = self.preprocessing.map_input, self.preprocessing.resize
+        return {key: _tensor(lay(values, self.target.fill, fit)) for key, values in maps.items()}
 
 
 def read_pair(source: Source, target: Target, name: str, window: Window | None = None) -> tuple[Raster, Maps]:

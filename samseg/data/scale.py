@@ -1,13 +1,14 @@
-"""Which bands of an image are used, and which of their values become 0 and 1."""
+"""`data.scale=percentile`: which values of the training images become 0 and 1."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from tqdm import tqdm
 
-from samseg.common.errors import ConfigError, InputError
+from samseg.common.errors import InputError
 from samseg.common.files import READERS
-from samseg.data.config import PERCENTILE, DataConfig, open_source
+from samseg.data.config import DataConfig, open_source
+from samseg.data.preprocess import PERCENTILE, Preprocessing
 from samseg.data.sources import Source
 
 SAMPLED = 10_000  # pixels of an image
@@ -15,28 +16,6 @@ TOGETHER = 10_000_000  # pixels of all images
 VARIED = 16  # so many values besides it there are where one of them may stand for no data
 SENTINELS = 0.001  # of the pixels hold a value that may stand for no data, at least
 PERCENTILES = (2, 98)  # as most viewers of satellite images stretch them
-
-
-def chosen_bands(data: DataConfig, count: int, name: object = "image") -> list[int]:
-    """Indices from 0 of the bands that are used of an image's ``count``.
-
-    ``data.bands``, or the first three, or the only one thrice. InputError for bands that the image ``name`` has not.
-    """
-    if data.bands is not None:
-        if max(data.bands) > count:
-            has = f"{count} bands" if count > 1 else "one band"
-            raise InputError(f"{name} has {has}; data.bands={data.bands} asks for band {max(data.bands)}")
-        return [band - 1 for band in data.bands]
-    if count == 2:
-        raise InputError(f"{name} has two bands; say which are used: data.bands=[1,2], or one of them")
-    return [0, 1, 2] if count > 2 else [0, 0, 0]
-
-
-def ranges(data: DataConfig) -> list[list[float]]:
-    """The range of each chosen band that becomes 0..1; ``data.scale`` must not be null."""
-    if data.scale == PERCENTILE:
-        raise ConfigError(f"data.scale={PERCENTILE} is measured when a run begins; give ranges in numbers here")
-    return data.scale if isinstance(data.scale[0], list) else [data.scale] * data.channels
 
 
 def measured_scale(data: DataConfig) -> list[list[float]]:
@@ -47,7 +26,7 @@ def measured_scale(data: DataConfig) -> list[list[float]]:
     source = open_source(data, "train")
     most = max(100, min(SAMPLED, TOGETHER // len(source.names)))
     with ThreadPoolExecutor(READERS) as pool:
-        samples = pool.map(lambda name: _sample(source, name, data, most), source.names)
+        samples = pool.map(lambda name: _sample(source, name, data.preprocessing, most), source.names)
         bar = tqdm(samples, "measuring data.scale", len(source.names), unit="image", leave=False, disable=None)
         samples = list(bar)
     values = np.concatenate(samples, axis=1)
@@ -77,10 +56,12 @@ def _ask_about_sentinel(values: np.ndarray, band: int, by_image: list[np.ndarray
             )
 
 
-def _sample(source: Source, name: str, data: DataConfig, most: int) -> np.ndarray:
+def _sample(source: Source, name: str, preprocessing: Preprocessing, most: int) -> np.ndarray:
     """(bands, up to ``most``) values."""
     pixels, valid = source.image(name)
-    pixels = pixels[chosen_bands(data, len(pixels), source.image_file(name))].reshape(data.channels, -1)
+    pixels = pixels[preprocessing.chosen_bands(len(pixels), source.image_file(name))].reshape(
+        preprocessing.channels, -1
+    )
     step = max(1, -(-pixels.shape[1] // most))
     pixels = pixels[:, ::step].astype(np.float64)
     kept = np.isfinite(pixels).all(0)

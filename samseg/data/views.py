@@ -18,7 +18,7 @@ VIEWS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
 STREAM = 8  # sets the draw of a view apart from whatever else is drawn for an item
 
 
-def seen(array: np.ndarray, view: int) -> np.ndarray:
+def apply_view(array: np.ndarray, view: int) -> np.ndarray:
     """An image (H, W, 3) or a mask (H, W) in one of `VIEWS`; quarter turns swap H and W. The first is the array."""
     return np.ascontiguousarray(VIEWS[view](array))
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from samseg.data.preprocess import resized_shape, shown
+from samseg.data.preprocess import resized_shape
 from samseg.data.raster import Raster
 from samseg.inference.predictor import Predictor
 from samseg.predict.draw import background_of, overlay, palette
@@ -55,7 +55,7 @@ def answer(predictor: Predictor, image: Raster, tile: bool | None) -> Answer:
     classes = np.concatenate([part for part, _ in parts])
     probability, uncertainty = np.concatenate([part for _, part in parts], axis=1)
     assert classes.shape == shape
-    return Answer(predictor.classes, shown(image, predictor.config.data), classes, probability, uncertainty)
+    return Answer(predictor.classes, predictor.preprocessing.picture(image), classes, probability, uncertainty)
 
 
 def blended(found: Answer, opacity: float) -> np.ndarray:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from torch.utils.data import Dataset
 
 from samseg.common.errors import InputError
-from samseg.data.config import DataConfig
 from samseg.data.workers import expect_workers
 from samseg.inference.objects.files import ObjectFinder
 from samseg.inference.objects.scores import PhotoScores
@@ -91,7 +90,7 @@ def evaluate_run(
     dataset = task.dataset(split, train=False, seed=config.seed)
     if predictor.precision == "auto":
         predictor.decide(dataset[0]["image"])
-    scores = _object_scores(dataset, predictor, config.data, objects)
+    scores = _object_scores(dataset, predictor, objects)
     metrics = evaluate(
         predictor.model,
         dataset,
@@ -113,11 +112,9 @@ def evaluate_run(
     return Evaluation(folder, split, figures, details, examples, table, options, scores)
 
 
-def _object_scores(
-    dataset: Dataset, predictor: Predictor, data: DataConfig, way: str | None
-) -> "ObjectScores | PhotoScores | None":
+def _object_scores(dataset: Dataset, predictor: Predictor, way: str | None) -> "ObjectScores | PhotoScores | None":
     """Who scores objects: those of maps always, those of photos in the ``way`` that is asked for."""
-    source = getattr(dataset, "source", None)
+    source, data = getattr(dataset, "source", None), predictor.config.data
     if source is not None and source.objects:
         if way not in (None, "auto", "components"):
             raise InputError(
@@ -129,9 +126,9 @@ def _object_scores(
             )
         from samseg.maps.polygons.objects import ObjectScores  # what it needs is an extra, which maps need, too
 
-        return ObjectScores(source, data)
+        return ObjectScores(source, data.classes, predictor.preprocessing)
     if way is None:
         return None
     if source is None:
         raise not_told_apart("this run's task knows none: leave it out")
-    return PhotoScores(ObjectFinder(predictor, None if way == "auto" else way), source, data)
+    return PhotoScores(ObjectFinder(predictor, None if way == "auto" else way), source)

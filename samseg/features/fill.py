@@ -13,11 +13,9 @@ from tqdm import tqdm
 from samseg.common.errors import InputError
 from samseg.common.files import READERS
 from samseg.common.machine import megabytes
-from samseg.data.config import DataConfig
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.preprocess import fitted, network_input, scaled
+from samseg.data.preprocess import Preprocessing
 from samseg.data.sources import Source
-from samseg.data.views import seen
 from samseg.data.workers import in_workers
 from samseg.features.store import FeatureStore
 from samseg.models.cached import on_taps
@@ -30,7 +28,6 @@ def with_features(
     model: nn.Module,
     training: SegmentationDataset,
     validation: SegmentationDataset,
-    data: DataConfig,
     accelerator: Accelerator,
     *,
     root: Path,
@@ -51,41 +48,44 @@ def with_features(
         batch_size: images that are read at a time.
         workers: processes that read images.
     """
-    tap_model = on_taps(model, data.image_size).to(accelerator.device)
-    store = feature_store(tap_model.encoder, data, root=root, dtype=dtype, precision=precision)
-    entries = [(training.source, name, view) for name in training.source.names for view in range(data.views)]
+    preprocessing = training.preprocessing
+    tap_model = on_taps(model, preprocessing.size).to(accelerator.device)
+    store = feature_store(tap_model.encoder, preprocessing, root=root, dtype=dtype, precision=precision)
+    entries = [(training.source, name, view) for name in training.source.names for view in range(training.views)]
     entries += [(validation.source, name, 0) for name in validation.source.names]
     for source in (training.source, validation.source):
         store.add(source)
     entries = list({store.path(*entry): entry for entry in entries}.values())  # the same picture twice is one file
-    fill(store, entries, tap_model.encoder, data, accelerator, batch_size=batch_size, workers=workers)
+    fill(store, entries, tap_model.encoder, preprocessing, accelerator, batch_size=batch_size, workers=workers)
     for dataset in (training, validation):
         dataset.use_features(store)
     return tap_model
 
 
-def feature_store(encoder: nn.Module, data: DataConfig, *, root: Path, dtype: str, precision: str) -> FeatureStore:
-    """The store under ``root`` for one of SAM's encoders and the preprocessing of ``data``."""
+def feature_store(
+    encoder: nn.Module, preprocessing: Preprocessing, *, root: Path, dtype: str, precision: str
+) -> FeatureStore:
+    """The store under ``root`` for one of SAM's encoders and what it is shown of images."""
     recipe = {
         "encoder": encoder.variant,
         "weights": digest(encoder.trunk.state_dict()),
         "taps": [list(tap) for tap in zip(encoder.tap_channels, encoder.tap_strides, strict=True)],
-        "image_size": data.image_size,
-        "bands": data.bands,
-        "scale": data.scale,
-        "mean": data.mean,
-        "std": data.std,
+        "image_size": preprocessing.size,
+        "bands": preprocessing.bands,
+        "scale": preprocessing.scale,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
         "precision": precision,
         "dtype": dtype,
     }
-    return FeatureStore(root, f"{encoder.variant}-{data.image_size}", recipe)
+    return FeatureStore(root, f"{encoder.variant}-{preprocessing.size}", recipe)
 
 
 def fill(
     store: FeatureStore,
     entries: list[Entry],
     encoder: nn.Module,
-    data: DataConfig,
+    preprocessing: Preprocessing,
     accelerator: Accelerator,
     *,
     batch_size: int,
@@ -106,11 +106,11 @@ def fill(
     counts = torch.tensor([len(missing), states.count("damaged")], device=accelerator.device)
     to_compute, damaged = accelerator.reduce(counts, "sum").tolist()
     _announce(
-        store, len(entries), to_compute, damaged, _entry_bytes(encoder, data.image_size, store.dtype), accelerator
+        store, len(entries), to_compute, damaged, _entry_bytes(encoder, preprocessing.size, store.dtype), accelerator
     )
     if missing:
         loader = DataLoader(
-            Views(missing, data),
+            Views(missing, preprocessing),
             batch_size,
             pin_memory=accelerator.device.type == "cuda",
             **in_workers(workers),
@@ -182,17 +182,15 @@ def _finish(writes: list[Future], bar: tqdm) -> None:
 class Views(Dataset):
     """Views of images as the network sees them, (C, S, S) float32: as in training without augmentation."""
 
-    def __init__(self, entries: list[Entry], data: DataConfig):
-        self.entries, self.data = entries, data
+    def __init__(self, entries: list[Entry], preprocessing: Preprocessing):
+        self.entries, self.preprocessing = entries, preprocessing
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Tensor:
         source, name, view = self.entries[index]
-        picture, valid = scaled(source.image(name), self.data, source.image_file(name))
-        picture, valid = seen(picture, view), None if valid is None else seen(valid, view)
-        return network_input(*fitted(picture, valid, self.data.image_size), self.data)
+        return self.preprocessing.whole_input(source.image(name), source.image_file(name), view)
 
 
 def _entry_bytes(encoder: nn.Module, side: int, dtype: torch.dtype) -> int:

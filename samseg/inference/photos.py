@@ -12,7 +12,7 @@ from tqdm import tqdm
 from samseg.common.files import written_whole
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.formats.images import read_image
-from samseg.data.preprocess import check_pixels, resized_shape, shown, valid_pixels
+from samseg.data.preprocess import resized_shape
 from samseg.data.raster import Raster
 from samseg.inference.each import LEGEND, check_names, each_image, output_folder
 from samseg.inference.predictor import Predictor
@@ -46,9 +46,9 @@ def predict_images(predictor: Predictor, images: list[Path], out: Path, probabil
 
 def _predict_image(predictor: Predictor, path: Path, out: Path, probabilities: bool, background: int | None) -> None:
     image = read_image(path)
-    check_pixels(image.pixels, predictor.config.data, path)
+    predictor.preprocessing.check_pixels(image.pixels, path)
     classes = _classify(predictor, image, out / f"{path.stem}.npy" if probabilities else None)
-    picture = overlay(*shrunk(shown(image, predictor.config.data), classes), background)
+    picture = overlay(*shrunk(predictor.preprocessing.picture(image), classes), background)
     save_class_map(out / f"{path.stem}.png", classes)
     save_picture(out / f"{path.stem}_overlay.jpg", picture)
 
@@ -66,7 +66,7 @@ def _classify(predictor: Predictor, image: Raster, file: Path | None) -> np.ndar
             if write_rows is not None:
                 write_rows(rows, logits.softmax(dim=0).cpu().numpy())
             bar.update(rows.stop - rows.start)
-    valid = valid_pixels(image, predictor.config.data)
+    valid = predictor.preprocessing.valid_pixels(image)
     if valid is not None:
         classes[~valid] = IGNORE_INDEX
     return classes

@@ -14,7 +14,7 @@ from torch import nn
 
 from samseg.common.errors import InputError
 from samseg.common.machine import cpu_has_bfloat16
-from samseg.data.config import DataConfig
+from samseg.data.preprocess import Preprocessing
 from samseg.data.raster import Raster, cut
 from samseg.encoders.encoder import trunk_of
 from samseg.predict.rows import AUTOCAST, likeliest, predict_logits
@@ -40,7 +40,7 @@ def check_precision(precision: str | None, model: nn.Module, device: torch.devic
         raise InputError("precision=bf16 would be slower here: this CPU has no instructions for it; leave it out")
 
 
-def fastest(model: nn.Module, config: DataConfig, image: Raster) -> tuple[nn.Module, str, str]:
+def fastest(model: nn.Module, preprocessing: Preprocessing, image: Raster) -> tuple[nn.Module, str, str]:
     """``model``, or the same for bfloat16, the precision's name, and why it is this one.
 
     Both classify the middle of ``image``, of the network's size; bfloat16 must be `LEAST_GAIN` times as fast
@@ -50,8 +50,8 @@ def fastest(model: nn.Module, config: DataConfig, image: Raster) -> tuple[nn.Mod
         return model, "fp32", "bfloat16 is for SAM's encoders on CPUs with instructions for it"
     rounded = deepcopy(model)
     rounded.encoder.round_trunk()
-    view = _middle(image, config.image_size)
-    exact, found = _classified(model, view, config, "fp32"), _classified(rounded, view, config, "bf16")
+    view = _middle(image, preprocessing.size)
+    exact, found = _classified(model, view, preprocessing, "fp32"), _classified(rounded, view, preprocessing, "bf16")
     different, ratio = float((exact[0] != found[0]).mean()), exact[1] / found[1]
     why = f"{ratio:.1f} times as fast in bfloat16, {different:.2%} of the pixels that were tried differ"
     if ratio >= LEAST_GAIN and different <= MOST_DIFFERENT:
@@ -65,10 +65,12 @@ def _middle(image: Raster, size: int) -> Raster:
     return Raster(cut(image.pixels, window), None if image.valid is None else cut(image.valid, window))
 
 
-def _classified(model: nn.Module, image: Raster, config: DataConfig, precision: str) -> tuple[np.ndarray, float]:
+def _classified(
+    model: nn.Module, image: Raster, preprocessing: Preprocessing, precision: str
+) -> tuple[np.ndarray, float]:
     """Classes (H, W) and the seconds that a second run takes: the first allocates."""
     for _ in range(2):
         start = time.perf_counter()
-        logits = predict_logits(model, image, config, autocast=AUTOCAST[precision])
+        logits = predict_logits(model, image, preprocessing, autocast=AUTOCAST[precision])
         seconds = time.perf_counter() - start
     return likeliest(logits), seconds

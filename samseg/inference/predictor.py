@@ -57,7 +57,7 @@ class Predictor:
             model.encoder.round_trunk()
         self.model = model.to(self.device)
         self.precision = precision
-        self.config = config
+        self.config, self.preprocessing = config, config.data.preprocessing
         self.tile = tile
         self.overlap = overlap
         self.tta = tta
@@ -80,7 +80,7 @@ class Predictor:
     def decide(self, image: AnyImage) -> None:
         """With precision "auto", choose by this image and say why; the first that is classified is the one."""
         if self.precision == "auto":
-            self.model, self.precision, why = fastest(self.model, self.config.data, _read(image))
+            self.model, self.precision, why = fastest(self.model, self.preprocessing, _read(image))
             print(f"precision {self.precision}: {why}")
 
     @property
@@ -116,7 +116,7 @@ class Predictor:
         return predict_rows(
             self.model,
             image,
-            self.config.data,
+            self.preprocessing,
             tile=self.tile,
             overlap=self.overlap,
             batch=4 if on_gpu else 1,

@@ -10,8 +10,7 @@ import numpy as np
 from samseg.common.errors import InputError
 from samseg.data.config import DataConfig, split_images
 from samseg.data.formats.georaster import RasterFile
-from samseg.data.preprocess import check_pixels
-from samseg.data.scale import ranges
+from samseg.data.preprocess import Preprocessing
 from samseg.inference.each import check_stems
 from samseg.maps.options import MapOptions
 from samseg.maps.parts.plan import Box
@@ -37,7 +36,7 @@ def check_resolution(raster: RasterFile, data: DataConfig) -> None:
         )
 
 
-def check_values(raster: RasterFile, data: DataConfig) -> None:
+def check_values(raster: RasterFile, preprocessing: Preprocessing) -> None:
     """InputError for values that the run is not for at all; a warning for such as it has hardly seen."""
     seen = []
     for window in _windows(raster.shape):
@@ -45,16 +44,16 @@ def check_values(raster: RasterFile, data: DataConfig) -> None:
             pixels, valid = raster.read(*window)
         except InputError:
             continue  # damaged: told with the window when its turn comes
-        check_pixels(pixels, data, raster.path)
+        preprocessing.check_pixels(pixels, raster.path)
         seen.append(pixels[:, valid])
-    if data.scale is None or not seen or not (values := np.concatenate(seen, axis=1)).size:
+    if preprocessing.scale is None or not seen or not (values := np.concatenate(seen, axis=1)).size:
         return
-    low, high = np.array(ranges(data)).T[:, : len(values), None]
+    low, high = np.array(preprocessing.ranges).T[:, : len(values), None]
     outside = (values < low - (high - low)) | (values > high + (high - low))
     if outside.mean() > FAR:
         warnings.warn(
             f"{raster.path}: values from {values.min():g} to {values.max():g}, far outside what the run was "
-            f"trained on (data.scale={data.scale}): are its units others?",
+            f"trained on (data.scale={preprocessing.scale}): are its units others?",
             stacklevel=2,
         )
 

@@ -14,10 +14,8 @@ from tqdm import tqdm
 from samseg.common.errors import InputError
 from samseg.common.files import WriteError
 from samseg.common.machine import return_freed_memory
-from samseg.data.config import DataConfig
 from samseg.data.formats.georaster import RasterFile, gdal
-from samseg.data.preprocess import tile_view
-from samseg.data.scale import chosen_bands
+from samseg.data.preprocess import Preprocessing
 from samseg.inference.each import output_folder
 from samseg.inference.predictor import Predictor
 from samseg.maps.area import wanted
@@ -53,12 +51,13 @@ class MapRun:
 
     def store(self, path: Path, out: Path, options: MapOptions) -> PartStore:
         """Where the parts of a raster go, and what they are; nothing is written yet. InputError for what cannot be."""
-        data = self.predictor.config.data
+        size = self.predictor.preprocessing.size
         with gdal(), self.raster(path, options) as raster:
-            check_values(raster, self.data(raster))
-            check_resolution(raster, data)
-            overlap = data.image_size // 4 if self.predictor.overlap is None else self.predictor.overlap
-            plan = MapPlan.of(raster.shape, data.image_size, overlap, len(self.predictor.classes))
+            preprocessing = self.preprocessing(raster)
+            check_values(raster, preprocessing)
+            check_resolution(raster, self.predictor.config.data)
+            overlap = size // 4 if self.predictor.overlap is None else self.predictor.overlap
+            plan = MapPlan.of(raster.shape, size, overlap, len(self.predictor.classes))
             pixels = options.pixels() | {"tta": self.predictor.tta}
             if self.predictor.precision == "bf16":  # any other is how results were always made, and keeps their digest
                 pixels["precision"] = "bf16"
@@ -66,7 +65,7 @@ class MapRun:
             layers = dict(confidence=options.polygons is not None, probabilities=options.probabilities)
             content = {
                 "options": pixels,
-                "data": asdict(self.data(raster)),
+                "preprocessing": asdict(preprocessing),
                 "raster": raster.digest(),
                 "bands": raster.bands,
                 "weights": self.weights,
@@ -87,25 +86,27 @@ class MapRun:
 
     def raster(self, path: Path, options: MapOptions) -> RasterFile:
         """The raster with the bands that the network is given: the options', or the run's."""
-        data = self.predictor.config.data
+        preprocessing = self.predictor.preprocessing
         raster = RasterFile(path, options.bands, options.resolution, options.skip_damaged)
         try:
             if options.bands is None:
-                chosen = chosen_bands(data, len(raster.colour_bands), path)
+                chosen = preprocessing.chosen_bands(len(raster.colour_bands), path)
                 raster.bands = [raster.colour_bands[band] for band in dict.fromkeys(chosen)]
-            elif len(options.bands) != data.channels:
-                raise InputError(f"the run takes {data.channels} bands, and --bands names {len(options.bands)}")
+            elif len(options.bands) != preprocessing.channels:
+                raise InputError(
+                    f"the run takes {preprocessing.channels} bands, and --bands names {len(options.bands)}"
+                )
         except InputError:
             raster.close()
             raise
         return raster
 
-    def data(self, raster: RasterFile) -> DataConfig:
-        """The run's configuration for a raster of which only the bands that are used are read, in their order."""
-        data = self.predictor.config.data
-        if len(raster.bands) != data.channels:
-            return data  # one band, taken thrice
-        return replace(data, bands=list(range(1, data.channels + 1)))
+    def preprocessing(self, raster: RasterFile) -> Preprocessing:
+        """The run's, for a raster of which only the bands that are used are read, in their order."""
+        preprocessing = self.predictor.preprocessing
+        if len(raster.bands) != preprocessing.channels:
+            return preprocessing  # one band, taken thrice
+        return replace(preprocessing, bands=list(range(1, preprocessing.channels + 1)))
 
     def compute(self, store: PartStore, path: Path, options: MapOptions, numbers: Iterable[int]) -> None:
         """Compute those of the parts ``numbers`` that are missing, with a progress bar."""
@@ -113,7 +114,7 @@ class MapRun:
         predictor = self.predictor
         within = wanted(path, options)
         with self.raster(path, options) as raster:
-            view = partial(tile_view, data=self.data(raster), name=path)
+            view = partial(self.preprocessing(raster).tile_input, name=path)
             filled = share_of_data(raster, within)
         missing = store.missing(numbers)
         half = options.probabilities == "float16"

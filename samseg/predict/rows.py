@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samseg.data.config import DataConfig
-from samseg.data.preprocess import check_pixels, network_view, resize_to_image, resized_shape, tile_view
+from samseg.data.preprocess import Preprocessing, resize_to_image, resized_shape
 from samseg.data.raster import Raster, as_raster, cut
 from samseg.predict.tiling import TilePlan, blended_rows
 from samseg.predict.tta import averaged
@@ -20,7 +19,7 @@ STRIPE_PX = 2**20  # pixels handed out at a time by `predict_rows` for a whole i
 def predict_logits(
     model: nn.Module,
     image: Raster | np.ndarray,
-    data_config: DataConfig,
+    preprocessing: Preprocessing,
     *,
     tile: bool | None = None,
     tta: str | None = None,
@@ -28,14 +27,14 @@ def predict_logits(
     autocast: torch.dtype | None = None,
 ) -> Tensor:
     """Logits (C, H, W) float32 for an image at its own size, on ``device``. See `predict_rows`."""
-    rows = predict_rows(model, image, data_config, tile=tile, tta=tta, device=device, autocast=autocast)
+    rows = predict_rows(model, image, preprocessing, tile=tile, tta=tta, device=device, autocast=autocast)
     return torch.cat([logits for _, logits in rows], dim=1)
 
 
 def predict_rows(
     model: nn.Module,
     image: Raster | np.ndarray,
-    data_config: DataConfig,
+    preprocessing: Preprocessing,
     *,
     tile: bool | None = None,
     overlap: int | None = None,
@@ -49,19 +48,19 @@ def predict_rows(
     ``image`` is a Raster as a source reads it, (bands, H, W) with its valid pixels, or an array (H, W, bands) or
     (H, W); all bands, as they are stored, of any dtype.
 
-    With ``tile`` the image is seen at native resolution in tiles of ``data_config.image_size``, ``overlap`` px (None: a
+    With ``tile`` the image is seen at native resolution in tiles of the network's size, ``overlap`` px (None: a
     quarter of a tile) shared by neighbours, ``batch`` tiles at a time; without, as a whole at the network's size; None:
     as the model was trained. Softmax over the classes gives probabilities either way: the logits of a whole image are
     the model's own, resized; those of tiles are the logarithms of the blended probabilities. ``tta`` averages over
     flips and turns of what the network sees, see `samseg.predict.tta`.
 
     ``device``: where ``model`` is (None: asked of its parameters). The model is in evaluation mode meanwhile; after it
-    each of its modules is in the mode it was in. InputError for an image that ``data_config`` is not for.
+    each of its modules is in the mode it was in. InputError for an image that ``preprocessing`` is not for.
     """
     pixels, valid = image = as_raster(image)
-    check_pixels(pixels, data_config)
+    preprocessing.check_pixels(pixels)
     device = device or next((parameter.device for parameter in model.parameters()), "cpu")
-    size = data_config.image_size
+    size = preprocessing.size
     height, width = pixels.shape[1:]
 
     def predict(pixels: Tensor) -> Tensor:
@@ -71,16 +70,16 @@ def predict_rows(
 
     def read(top: int, left: int) -> Tensor:
         window = (top, left, size, size)  # slices end at the border
-        return tile_view(Raster(cut(pixels, window), None if valid is None else cut(valid, window)), data_config)
+        return preprocessing.tile_input(Raster(cut(pixels, window), None if valid is None else cut(valid, window)))
 
     with evaluating(model):
-        if not data_config.resize if tile is None else tile:
+        if not preprocessing.resize if tile is None else tile:
             plan = TilePlan(height, width, size, size // 4 if overlap is None else overlap)
             for rows, probabilities in blended_rows(plan, read, averaged(predict, tta, plan.inside), batch):
                 yield rows, probabilities.clamp(min=torch.finfo(torch.float32).tiny).log_()
         else:
             network = averaged(predict, tta, resized_shape(height, width, size))
-            yield from whole_rows(network(network_view(image, data_config)[None])[0], (height, width))
+            yield from whole_rows(network(preprocessing.whole_input(image)[None])[0], (height, width))
 
 
 def whole_rows(logits: Tensor, shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:

@@ -10,7 +10,7 @@ from samseg.common.errors import InputError
 from samseg.data.check.problems import Problem
 from samseg.data.classes import UNKNOWN
 from samseg.data.config import DataConfig, open_source
-from samseg.data.preprocess import shown
+from samseg.data.preprocess import Preprocessing
 from samseg.data.raster import Raster
 from samseg.data.sources import Source
 from samseg.data.target import class_target
@@ -34,20 +34,22 @@ def save_problems(data: DataConfig, problems: list[Problem], path: Path) -> bool
             sources[problem.split] = open_source(data, problem.split)
         source = sources[problem.split]
         line = str(problem.error).replace(f"{data.root}/", "")
-        rows.append([_image(source, problem, data), _label(source, problem, data), ("what is wrong", _text(line))])
+        rows.append(
+            [_image(source, problem, data.preprocessing), _label(source, problem, data), ("what is wrong", _text(line))]
+        )
     if rows:
         save_picture(path, page(rows))
     return bool(rows)
 
 
-def _image(source: Source, problem: Problem, data: DataConfig) -> Titled:
+def _image(source: Source, problem: Problem, preprocessing: Preprocessing) -> Titled:
     title = f"{problem.split}: {problem.name}"
     try:
         image = source.image(problem.name)
     except (InputError, KeyError):
         return title, _text("The image cannot be read.")
     try:
-        pixels = shown(image, data)
+        pixels = preprocessing.picture(image)
     except InputError:  # as of values that data.scale is not for
         pixels = _stretched(image)
     return _sized(title, pixels), _panel(pixels)

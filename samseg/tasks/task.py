@@ -128,6 +128,7 @@ class Task(ABC):
 
     def __init__(self, data: DataConfig, model: ModelConfig, settings: Any = None):
         self.data, self.model, self.settings = data, model, settings
+        self.preprocessing = data.preprocessing
 
     @classmethod
     @abstractmethod

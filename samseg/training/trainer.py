@@ -89,7 +89,6 @@ class Trainer:
                     self.model,
                     self.training,
                     self.validation,
-                    config.data,
                     accelerator,
                     root=cache_folder(settings.cache_dir),
                     dtype=settings.cache_dtype,

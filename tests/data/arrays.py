@@ -59,4 +59,6 @@ def training_item(
 ) -> dict:
     """What training makes of one image, with all that is drawn from ``seed``."""
     source = ArraySource({"a": (image, label)})
-    return SegmentationDataset(source, target or RawTarget(), config, train=True, seed=seed)[0]
+    return SegmentationDataset(
+        source, target or RawTarget(), config.preprocessing, train=True, seed=seed, augment=config.augment
+    )[0]

@@ -19,7 +19,9 @@ def write_pair(folder: Path, name: str, image: np.ndarray, mask: np.ndarray, suf
 
 def dataset_of(data: DataConfig, split: str, **settings) -> SegmentationDataset:
     source = open_source(data, split)
-    return SegmentationDataset(source, class_target(data, source), data, **settings)
+    return SegmentationDataset(
+        source, class_target(data, source), data.preprocessing, views=data.views, augment=data.augment, **settings
+    )
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def usable() -> list[str]:
         warnings.simplefilter("ignore")  # some call themselves slow, or an alias
         for name in sorted(set(TRANSFORMS) - set(REFUSED)):
             try:
-                augmentation(config([{name: NEEDED.get(name, {})}]), 255)
+                augmentation([{name: NEEDED.get(name, {})}], config([]).preprocessing, 255)
             except ConfigError as error:
                 assert "it needs" in str(error), error
             else:
@@ -176,7 +176,7 @@ def test_choices_nest():
     first, again = (training_item(nested, image, image[..., 0], 3) for _ in range(2))
     assert torch.equal(first["image"], again["image"])
     with pytest.raises(ConfigError, match="HorizontalFlip has no argument pp; did you mean p?"):
-        augmentation(config([{"OneOf": {"transforms": [{"HorizontalFlip": {"pp": 1}}]}}]), 255)
+        augmentation([{"OneOf": {"transforms": [{"HorizontalFlip": {"pp": 1}}]}}], config([]).preprocessing, 255)
 
 
 @pytest.mark.parametrize(
@@ -210,5 +210,5 @@ def test_choices_nest():
 def test_augmentations_that_cannot_be_are_refused_in_one_line(spec, message):
     with warnings.catch_warnings(), pytest.raises(ConfigError, match=message) as raised:
         warnings.simplefilter("error")  # albumentations only warns of unknown arguments
-        augmentation(config([spec]), 255)
+        augmentation([spec], config([]).preprocessing, 255)
     assert "\n" not in str(raised.value) and str(raised.value).startswith("data.augment: ")

@@ -161,7 +161,9 @@ def test_a_target_of_floating_point_needs_no_other_data_set():
     known = item["mask"].isfinite()
     assert item["mask"].dtype == torch.float32 and item["mask"].shape == (64, 64) and not known[52:].any()
     assert 500 < known.sum() < 64 * 51 and set(item["mask"][known].tolist()) <= set(heights.ravel().tolist())
-    whole = SegmentationDataset(ArraySource({"a": (image, heights)}), RawTarget(np.nan), config, train=False, seed=0)[0]
+    whole = SegmentationDataset(
+        ArraySource({"a": (image, heights)}), RawTarget(np.nan), config.preprocessing, train=False, seed=0
+    )[0]
     assert np.array_equal(whole["mask"], heights, equal_nan=True)
 
 
@@ -182,7 +184,11 @@ def test_pixels_without_data_are_ignored_and_0_also_when_turned(resize, augment)
         lacking += zero.sum()
     assert lacking > 300
     whole = SegmentationDataset(
-        ArraySource({"a": (Raster(pixels), np.ones((80, 60), np.uint8))}), RawTarget(), config, train=False, seed=0
+        ArraySource({"a": (Raster(pixels), np.ones((80, 60), np.uint8))}),
+        RawTarget(),
+        config.preprocessing,
+        train=False,
+        seed=0,
     )[0]
     assert (whole["mask"] == 255).sum() == 800 and np.array_equal(whole["image"].pixels, pixels, equal_nan=True)
 
@@ -198,6 +204,6 @@ def test_only_a_window_is_read_where_crops_are_trained_on():
         read = []
         config = complete_data(DataConfig(image_size=32, resize=False, augment=augment))
         source = Watched({"a": (image, image[..., 0])})
-        dataset = SegmentationDataset(source, RawTarget(), config, train=True, seed=0)
+        dataset = SegmentationDataset(source, RawTarget(), config.preprocessing, train=True, seed=0)
         assert all(dataset[index]["image"].shape == (3, 32, 32) for index in range(5))
         assert read == [(side, side)] * 5 and len(dataset) == round(500 * 300 / 32**2)

@@ -7,12 +7,13 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from samseg.common.errors import ConfigError, InputError
 from samseg.data.config import DataConfig, complete_data
-from samseg.data.preprocess import network_view, resize_to_image, resized_shape, shown, tile_view, valid_pixels
+from samseg.data.preprocess import Preprocessing, resize_to_image, resized_shape
 from samseg.data.raster import Raster, as_raster
 from tests.data.arrays import training_item
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-CONFIG = complete_data(DataConfig(classes={"a": 0}, image_size=64))
+PHOTOS = complete_data(DataConfig(classes={"a": 0}, image_size=64))
+CONFIG = PHOTOS.preprocessing
 SHAPES = [(1, 1), (1, 64), (63, 64), (64, 63), (64, 64), (65, 64), (200, 31), (5, 3), (4000, 3), (3, 4000)]
 
 
@@ -21,7 +22,7 @@ def textured(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def view_of(image: np.ndarray) -> torch.Tensor:
-    return network_view(as_raster(image), CONFIG)
+    return CONFIG.whole_input(as_raster(image))
 
 
 def levels(view: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -104,8 +105,8 @@ def test_there_and_back_nothing_moves():
     torch.testing.assert_close(back[inner], torch.from_numpy(image).permute(2, 0, 1).float()[inner], atol=1.0, rtol=0)
 
 
-def deep(**settings) -> DataConfig:
-    return complete_data(DataConfig(**{"classes": {"a": 0}, "image_size": 64} | settings))
+def deep(**settings) -> Preprocessing:
+    return complete_data(DataConfig(**{"classes": {"a": 0}, "image_size": 64} | settings)).preprocessing
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32", "float64"])
@@ -114,14 +115,14 @@ def test_bands_are_chosen_and_their_ranges_become_0_to_1(dtype):
     data = deep(bands=[5, 2], scale=[[0, 1000], [-500, 1500]], mean=[0.2, 0.3], std=[0.5, 0.25])
     expected = np.stack([pixels[4] / 1000.0, (pixels[1].astype(float) + 500) / 2000]).clip(0, 1)
     expected = (expected - np.array([[[0.2]], [[0.3]]])) / np.array([[[0.5]], [[0.25]]])
-    for view in (network_view(Raster(pixels), data), tile_view(Raster(pixels), data)):
+    for view in (data.whole_input(Raster(pixels)), data.tile_input(Raster(pixels))):
         assert view.dtype == torch.float32
         np.testing.assert_allclose(view.numpy(), expected, atol=1e-5)
 
 
 def test_large_values_keep_their_differences():
     pixels = (1e9 + np.arange(64 * 64).reshape(1, 64, 64)).astype(np.float64)
-    view = tile_view(Raster(pixels), deep(bands=[1], scale=[1e9, 1e9 + 4095], mean=[0], std=[1]))
+    view = deep(bands=[1], scale=[1e9, 1e9 + 4095], mean=[0], std=[1]).tile_input(Raster(pixels))
     np.testing.assert_allclose(view[0].numpy().ravel(), np.linspace(0, 1, 4096), atol=1e-6)
 
 
@@ -130,21 +131,21 @@ def test_large_values_keep_their_differences():
 def test_each_band_is_resized_by_itself(bands, shape):
     pixels = np.random.default_rng(0).random((bands, *shape), dtype=np.float32)
     size = {"scale": [0, 1], "mean": [0.5] * bands, "std": [0.5] * bands}
-    together = network_view(Raster(pixels), deep(bands=list(range(1, bands + 1)), **size))
+    together = deep(bands=list(range(1, bands + 1)), **size).whole_input(Raster(pixels))
     for band in range(bands):
-        alone = network_view(Raster(pixels), deep(bands=[band + 1], scale=[0, 1], mean=[0.5], std=[0.5]))
+        alone = deep(bands=[band + 1], scale=[0, 1], mean=[0.5], std=[0.5]).whole_input(Raster(pixels))
         torch.testing.assert_close(together[band], alone[0], atol=1e-5, rtol=0)
 
 
 def test_one_band_is_repeated_and_two_must_be_chosen():
     grey = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-    assert torch.equal(network_view(as_raster(grey), CONFIG), view_of(np.stack([grey] * 3, axis=2)))
+    assert torch.equal(CONFIG.whole_input(as_raster(grey)), view_of(np.stack([grey] * 3, axis=2)))
     rgba = textured(64, 64, 1), textured(64, 64, 2)[..., :1]
     assert torch.equal(view_of(np.dstack(rgba)), view_of(rgba[0]))
     with pytest.raises(InputError, match="image has two bands; say which are used"):
         view_of(textured(64, 64)[..., :2])
     with pytest.raises(InputError, match=r"x.tif has 3 bands; data.bands=\[4\] asks for band 4"):
-        network_view(as_raster(textured(9, 9)), deep(bands=[4]), "x.tif")
+        deep(bands=[4]).whole_input(as_raster(textured(9, 9)), "x.tif")
 
 
 @pytest.mark.parametrize("dtype, scale", [("uint8", None), ("uint16", [0, 255]), ("float32", [0, 255])])
@@ -155,23 +156,23 @@ def test_pixels_without_data_are_0_and_colour_no_other(dtype, scale, size):
     valid = np.ones((80, 80), bool)
     valid[:, :30] = False
     data = deep(scale=scale, image_size=size)
-    whole = network_view(Raster(pixels), data)
+    whole = data.whole_input(Raster(pixels))
     hidden = pixels.copy()
     hidden[:, ~valid] = np.nan if dtype == "float32" else 0
-    view = network_view(Raster(hidden, None if dtype == "float32" else valid), data)
+    view = data.whole_input(Raster(hidden, None if dtype == "float32" else valid))
     border = 30 * size // 80
     assert not view[:, :, : border - 1].any() and view.isfinite().all()
     assert torch.equal(view[:, :, border + 2 :], whole[:, :, border + 2 :])
     assert (view[:, :, border + 1] != 0).any()
     assert np.isfinite(hidden).all() or dtype == "float32"  # the image itself is left as it was
-    assert np.array_equal(valid_pixels(Raster(hidden, valid), data), valid)
+    assert np.array_equal(data.valid_pixels(Raster(hidden, valid)), valid)
 
 
 def test_a_nan_in_a_band_that_is_not_used_does_not_count():
     pixels = np.ones((4, 8, 8), np.float32)
     pixels[3, 2, 2] = np.nan
-    assert valid_pixels(Raster(pixels), deep(bands=[1, 2, 3], scale=[0, 2])) is None
-    assert valid_pixels(Raster(pixels), deep(bands=[1, 4], scale=[0, 2])).sum() == 63
+    assert deep(bands=[1, 2, 3], scale=[0, 2]).valid_pixels(Raster(pixels)) is None
+    assert deep(bands=[1, 4], scale=[0, 2]).valid_pixels(Raster(pixels)).sum() == 63
 
 
 def test_values_that_the_scale_is_not_for():
@@ -181,18 +182,18 @@ def test_values_that_the_scale_is_not_for():
         (np.zeros((3, 4, 4), complex), r"a.tif must be bands \(C, H, W\) of numbers, got"),
     ):
         with pytest.raises(InputError, match=message):
-            network_view(Raster(pixels), CONFIG, "a.tif")
+            CONFIG.whole_input(Raster(pixels), "a.tif")
     with pytest.raises(ConfigError, match="percentile is measured when a run begins"):
-        network_view(Raster(np.zeros((3, 4, 4), np.uint16)), deep(scale="percentile"))
+        deep(scale="percentile").whole_input(Raster(np.zeros((3, 4, 4), np.uint16)))
 
 
 def test_what_is_shown_is_three_of_the_chosen_bands_in_8_bits():
     image = textured(9, 9)
-    assert np.array_equal(shown(as_raster(image), CONFIG), image)
+    assert np.array_equal(CONFIG.picture(as_raster(image)), image)
     pixels = np.arange(4 * 16, dtype=np.uint16).reshape(4, 4, 4) * 100
-    picture = shown(Raster(pixels), deep(bands=[4, 1, 2, 3], scale=[0, 6300]))
+    picture = deep(bands=[4, 1, 2, 3], scale=[0, 6300]).picture(Raster(pixels))
     assert np.array_equal(picture, np.moveaxis(np.round(pixels[[3, 0, 1]] * (255 / 6300)), 0, -1).astype(np.uint8))
-    assert (np.diff(shown(Raster(pixels), deep(bands=[2, 3], scale=[0, 6300])).astype(int)) == 0).all()
+    assert (np.diff(deep(bands=[2, 3], scale=[0, 6300]).picture(Raster(pixels)).astype(int)) == 0).all()
 
 
 def test_normalising_is_albumentations_to_the_last_bit():

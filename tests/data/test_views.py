@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from samseg.data.views import VIEWS, drawn_view, seen
+from samseg.data.views import VIEWS, apply_view, drawn_view
 from samseg.runs.config.load import load_config
 from tests.data.conftest import dataset_of
 
@@ -13,18 +13,18 @@ PICTURE = np.arange(6).reshape(2, 3)
 
 
 def test_the_eight_views_are_all_different_and_the_first_ones_make_groups():
-    views = [seen(np.arange(9).reshape(3, 3), view) for view in range(len(VIEWS))]
+    views = [apply_view(np.arange(9).reshape(3, 3), view) for view in range(len(VIEWS))]
     assert len({view.tobytes() for view in views}) == 8
     for count in (1, 2, 4, 8):  # a view of a view is one of the same views: nothing is seen more often than another
         known = {view.tobytes() for view in views[:count]}
-        assert all(seen(view, other).tobytes() in known for view in views[:count] for other in range(count))
+        assert all(apply_view(view, other).tobytes() in known for view in views[:count] for other in range(count))
 
 
 def test_views_as_they_are_described():
-    assert seen(PICTURE, 1).tolist() == [[2, 1, 0], [5, 4, 3]]
-    assert seen(PICTURE, 2).tolist() == [[3, 4, 5], [0, 1, 2]]
-    assert seen(PICTURE, 4).tolist() == [[2, 5], [1, 4], [0, 3]]
-    assert all(seen(PICTURE, view).flags.c_contiguous for view in range(8))
+    assert apply_view(PICTURE, 1).tolist() == [[2, 1, 0], [5, 4, 3]]
+    assert apply_view(PICTURE, 2).tolist() == [[3, 4, 5], [0, 1, 2]]
+    assert apply_view(PICTURE, 4).tolist() == [[2, 5], [1, 4], [0, 3]]
+    assert all(apply_view(PICTURE, view).flags.c_contiguous for view in range(8))
 
 
 @pytest.mark.parametrize("views", [1, 2, 4, 8])

@@ -10,7 +10,7 @@ from torch import nn
 import samseg
 from samseg.common.errors import InputError
 from samseg.data.config import DataConfig, complete_data
-from samseg.data.preprocess import normalised
+from samseg.data.preprocess import Preprocessing, normalised
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import predict_logits, predict_rows
 from tests.random_run import CLASSES, write_run
@@ -37,8 +37,8 @@ class Colours(nn.Module):
         return pixels * self.gain
 
 
-def data(size: int = 64, resize: bool = True) -> DataConfig:
-    return complete_data(DataConfig(classes=CLASSES, image_size=size, resize=resize))
+def data(size: int = 64, resize: bool = True) -> Preprocessing:
+    return complete_data(DataConfig(classes=CLASSES, image_size=size, resize=resize)).preprocessing
 
 
 def test_whole_image_goes_through_at_the_networks_size(image):
@@ -95,15 +95,15 @@ def test_prediction_in_training_changes_nothing_in_the_model(image, run_folder):
     model.encoder.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for tile in (True, False):
-        first = predict_logits(model, image, config.data, tile=tile)
+        first = predict_logits(model, image, config.data.preprocessing, tile=tile)
         assert model.training and model.decoder.training and not model.encoder.training
         assert not any(module.training for module in model.encoder.modules())
-        assert torch.equal(first, predict_logits(model.eval(), image, config.data, tile=tile))
+        assert torch.equal(first, predict_logits(model.eval(), image, config.data.preprocessing, tile=tile))
         model.train()
         model.encoder.eval()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     list_of_modes = [module.training for module in model.modules()]
-    rows = predict_rows(model, image, config.data, tile=True)
+    rows = predict_rows(model, image, config.data.preprocessing, tile=True)
     next(rows)
     rows.close()  # given up half-way
     assert [module.training for module in model.modules()] == list_of_modes
@@ -129,7 +129,7 @@ def test_predictor_gives_classes_and_probabilities_at_the_images_size(image, run
         np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
         np.testing.assert_array_equal(probabilities.argmax(0), classes)
         model, config = samseg.load_run(run_folder)
-        expected = predict_logits(model, image, config.data, tile=tile).softmax(0).numpy()
+        expected = predict_logits(model, image, config.data.preprocessing, tile=tile).softmax(0).numpy()
         np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 

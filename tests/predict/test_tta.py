@@ -8,6 +8,7 @@ from torch import nn
 
 from samseg.common.errors import ConfigError
 from samseg.data.config import DataConfig, complete_data
+from samseg.data.preprocess import Preprocessing
 from samseg.evaluation.evaluate_run import evaluate_run
 from samseg.inference.predictor import Predictor
 from samseg.predict.rows import predict_logits
@@ -27,8 +28,8 @@ class Uneven(nn.Module):
         return 3 * self.look(pixels) * (1 + down)
 
 
-def data(size: int) -> DataConfig:
-    return complete_data(DataConfig(classes=CLASSES, image_size=size))
+def data(size: int) -> Preprocessing:
+    return complete_data(DataConfig(classes=CLASSES, image_size=size)).preprocessing
 
 
 def noise(*shape: int) -> np.ndarray:

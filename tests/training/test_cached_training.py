@@ -12,7 +12,6 @@ from PIL import Image
 
 from samseg.common.errors import ConfigError, InputError
 from samseg.data.config import open_source
-from samseg.data.preprocess import network_view
 from samseg.data.raster import as_raster
 from samseg.encoders.vit import SamViT
 from samseg.features import fill
@@ -122,7 +121,9 @@ def store_of(config, encoder=None):
     encoder = encoder or build_model(config.model, classes=3).model.encoder
     settings = config.train
     root = cache_folder(settings.cache_dir)
-    return feature_store(encoder, config.data, root=root, dtype=settings.cache_dtype, precision=settings.precision)
+    return feature_store(
+        encoder, config.data.preprocessing, root=root, dtype=settings.cache_dtype, precision=settings.precision
+    )
 
 
 def test_what_makes_other_features_has_another_folder(config_file):
@@ -191,7 +192,7 @@ def test_views_are_those_of_the_turned_image(trained, tmp_path, config_file):
     for view, turn in enumerate(turns):
         picture = Image.open(source.image_file("train1"))
         picture = picture if turn is None else picture.transpose(Image.Transpose[turn])
-        pixels = network_view(as_raster(np.array(picture)), config.data)
+        pixels = config.data.preprocessing.whole_input(as_raster(np.array(picture)))
         with torch.inference_mode():
             expected = encoder.taps(pixels[None])
         for found, tap in zip(store.read(source, "train1", view), expected, strict=True):

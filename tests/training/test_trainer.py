@@ -16,10 +16,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from samseg.common import files
 from samseg.common.errors import ConfigError, InputError, Terminated, WeightsError
+from samseg.data.preprocess import Preprocessing
 from samseg.encoders.adapters.insert import is_adapter_tensor
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
-from samseg.predict import rows
 from samseg.runs.config.load import load_config, task_of
 from samseg.runs.load import load_run
 from samseg.runs.state import load_state
@@ -219,17 +219,17 @@ def stopped_in(epoch, step, trained, settings):
 
 def test_sigterm_in_the_validation_saves_the_epochs_training(trained, monkeypatch, tmp_path):
     settings = ["train.epochs=1", "run_dir=cut", "train.resume=true"]
-    network_view = rows.network_view
+    whole_input = Preprocessing.whole_input
 
     def view(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
-        return network_view(*arguments)
+        return whole_input(*arguments)
 
-    monkeypatch.setattr(rows, "network_view", view)
+    monkeypatch.setattr(Preprocessing, "whole_input", view)
     with pytest.raises(Terminated, match="after epoch 0 and 3 steps"):
         trained(*settings)
     assert not (tmp_path / "cut" / "metrics.json").exists()
-    monkeypatch.setattr(rows, "network_view", network_view)
+    monkeypatch.setattr(Preprocessing, "whole_input", whole_input)
     assert_same_run(trained(*settings), trained("train.epochs=1", "run_dir=whole"))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

@@ -13,7 +13,6 @@ from samseg.data.check.report import Report, Size, SplitReport
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
 from samseg.data.dataset import read_pair, without_data
-from samseg.data.preprocess import check_pixels, valid_pixels
 from samseg.data.sources import Source
 from samseg.data.target import ClassTarget, class_target
 
@@ -46,6 +45,7 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
 
     Raises DataProblems once all are read, also for images that are not of one kind where ``data.scale`` is for one.
     """
+    preprocessing = data.preprocessing
     targets: dict[str, ClassTarget] = {}
     notes: list[str] = []
 
@@ -56,8 +56,8 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
     def look(source: Source, name: str) -> Found:
         file = source.image_file(name)
         image, maps = read_pair(source, targets[source.split], name)
-        check_pixels(image.pixels, data, file)
-        mask = without_data(maps, valid_pixels(image, data, file), IGNORE_INDEX)["classes"]
+        preprocessing.check_pixels(image.pixels, file)
+        mask = without_data(maps, preprocessing.valid_pixels(image, file), IGNORE_INDEX)["classes"]
         # In parts, because bincount makes 8 bytes of each pixel.
         pixels = sum(np.bincount(rows.ravel(), minlength=256) for rows in np.array_split(mask, 1 + mask.size // 2**24))
         bands = len(image.pixels)

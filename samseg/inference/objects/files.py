@@ -13,7 +13,6 @@ from samseg.common.errors import InputError, WeightsError
 from samseg.common.files import written_whole
 from samseg.data.categories import names_nothing
 from samseg.data.formats.images import read_image
-from samseg.data.preprocess import check_pixels, shown, valid_pixels
 from samseg.data.raster import Raster
 from samseg.inference.each import LEGEND, check_names, each_image, output_folder
 from samseg.inference.objects.annotation_files import TOOLS, CocoFile
@@ -82,7 +81,7 @@ class ObjectFinder:
         for rows, logits in self.predictor.rows(image):
             classes[rows] = likeliest(logits)
             probabilities[rows] = logits.softmax(dim=0).amax(dim=0).cpu().numpy()
-        valid = valid_pixels(image, self.predictor.config.data)
+        valid = self.predictor.preprocessing.valid_pixels(image)
         if valid is not None:
             classes[~valid] = NO_CLASS
         if self.way == "components":
@@ -93,7 +92,7 @@ class ObjectFinder:
         """The objects of an image whose ``classes`` (H, W) are predicted; None unless the run is ``dense``."""
         if self.way == "components":
             return by_components(classes, self.background)
-        pixels = shown(image, self.predictor.config.data)
+        pixels = self.predictor.preprocessing.picture(image)
         if self.way == "prompts":
             return by_prompts(self.sam, pixels, classes, self.background)
         return by_generator(self.sam, pixels, classes, self.background)
@@ -121,7 +120,7 @@ def find_in_images(finder: ObjectFinder, images: list[Path], out: Path) -> int:
     def write(path: Path, image: Raster, objects: Objects) -> None:
         save_instances(out / path.stem, objects.map)
         colours = np.where(objects.map > 0, 1 + (objects.map - 1) % (MOST - 1), 0).astype(np.uint8)
-        picture = overlay(*shrunk(shown(image, finder.predictor.config.data), colours))
+        picture = overlay(*shrunk(finder.predictor.preprocessing.picture(image), colours))
         save_picture(out / f"{path.stem}_overlay.jpg", picture)
         files.add(path, objects)
 
@@ -163,7 +162,7 @@ def _find_in_each(
     def find(path: Path) -> None:
         nonlocal count
         image = read_image(path)
-        check_pixels(image.pixels, finder.predictor.config.data, path)
+        finder.predictor.preprocessing.check_pixels(image.pixels, path)
         objects = finder(image)
         write(path, image, objects)
         count += len(objects.classes)

@@ -6,10 +6,7 @@ from typing import Any
 import numpy as np
 
 from samseg.data.classes import IGNORE_INDEX
-from samseg.data.config import DataConfig
-from samseg.data.preprocess import valid_pixels
 from samseg.data.sources import Source
-from samseg.data.target import class_target
 from samseg.inference.objects.files import ObjectFinder
 from samseg.tasks.matching import Matches, match, not_told_apart
 
@@ -24,14 +21,13 @@ class PhotoScores:
         InputError: the labels tell no objects apart.
     """
 
-    def __init__(self, finder: ObjectFinder, source: Source, data: DataConfig):
+    def __init__(self, finder: ObjectFinder, source: Source):
         if source.instances(source.names[0]) is None:
             raise not_told_apart(
                 f"{source.image_file(source.names[0])} has none: they come from instances/ beside images/, COCO or "
                 "labelme"
             )
-        self._finder, self._source, self._data = finder, source, data
-        self._target = class_target(data, source) if data.classes else None
+        self._finder, self._source = finder, source
         names = dict(enumerate(finder.names)) if finder.dense else {1: "object"}
         self._counts = {index: Matches() for index in names if not finder.dense or index != finder.background}
         self._names = names
@@ -40,12 +36,8 @@ class PhotoScores:
         """One image: an evaluation item, and its predicted classes (H, W) uint8 where the run predicts them."""
         name = item["name"]
         objects, found = self._source.instances(name), self._finder.find(item["image"], classes)
-        truth = (
-            np.ones(objects.shape, np.uint8) if self._target is None else self._target(self._source, name)["classes"]
-        )
-        known, valid = truth != IGNORE_INDEX, valid_pixels(item["image"], self._data)
-        if valid is not None:
-            known &= valid
+        truth = item["classes" if "classes" in item else "objects"].numpy()
+        known = truth != IGNORE_INDEX
         if not self._finder.dense:
             truth = np.ones_like(truth)
         labels = np.array([IGNORE_INDEX, *found.classes])[found.map]

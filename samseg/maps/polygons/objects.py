@@ -13,10 +13,8 @@ import shapely
 from rasterio.transform import Affine
 
 from samseg.data.categories import names_nothing
-from samseg.data.config import DataConfig
-from samseg.data.preprocess import valid_pixels
+from samseg.data.preprocess import Preprocessing
 from samseg.data.sources import Source
-from samseg.data.target import class_target
 from samseg.maps.disk import written
 from samseg.maps.parts.plan import Box
 from samseg.maps.polygons.areas import labelled, traced
@@ -40,9 +38,10 @@ class ObjectScores:
     object on either side. Where `Source.instances` tells no objects apart (labels are rasters) nothing is counted.
     """
 
-    def __init__(self, source: Source, data: DataConfig):
-        self._source, self._data, self._target = source, data, class_target(data, source)
-        self._empty = {index for index, entry in enumerate(data.classes.values()) if names_nothing(entry)}
+    def __init__(self, source: Source, classes: dict[str, Any], preprocessing: Preprocessing):
+        """``classes``: by name, as ``data.classes`` has them."""
+        self._source, self._names, self._preprocessing = source, list(classes), preprocessing
+        self._empty = {index for index, entry in enumerate(classes.values()) if names_nothing(entry)}
         self._found: list[Found] = []
         self._counted = False
 
@@ -53,24 +52,23 @@ class ObjectScores:
         if objects is None or classes is None:
             return
         self._counted = True
-        truth, valid = self._target(self._source, name)["classes"], valid_pixels(item["image"], self._data)
+        truth, valid = item["classes"].numpy(), self._preprocessing.valid_pixels(item["image"])
         if valid is not None:
-            classes, truth = np.where(valid, classes, 255), np.where(valid, truth, 255)
-        for index in set(range(len(self._data.classes))) - self._empty:
+            classes = np.where(valid, classes, 255)
+        for index in set(range(len(self._names))) - self._empty:
             mine, there = np.where(classes == index, index, 255), np.where(truth == index, objects, 0)
             self._found += compared(mine, there, index, name)
 
     def compute(self) -> dict[str, Any] | None:
         """The way, and `Matches.figures` by class; None where nothing was counted."""
-        names = list(self._data.classes)
-        wanted = [name for index, name in enumerate(names) if index not in self._empty]
-        classes = figures(self._found, wanted, names)
+        wanted = [name for index, name in enumerate(self._names) if index not in self._empty]
+        classes = figures(self._found, wanted, self._names)
         return {"way": "components", "classes": classes} if self._counted else None
 
     def write(self, path: Path) -> bool:
         """Write the true, missed and false objects as a GeoPackage; False: none were counted, or they have no place on
         Earth."""
-        return self._counted and _write(path, self._found, self._source, list(self._data.classes))
+        return self._counted and _write(path, self._found, self._source, self._names)
 
 
 def compared(classes: np.ndarray, objects: np.ndarray, index: int, window: str) -> Iterator[Found]:

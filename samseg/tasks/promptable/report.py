@@ -13,7 +13,7 @@ from samseg.data.check.problems import DataProblems, Problem, look_at_all
 from samseg.data.check.report import Report
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
-from samseg.data.preprocess import fitted_label
+from samseg.data.preprocess import fitted_map
 from samseg.data.sources import Source
 from samseg.models.sam.simulate import large_enough
 from samseg.tasks.promptable.target import ObjectTarget, known_objects, object_target
@@ -75,14 +75,14 @@ def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str
     def look(source: Source, name: str) -> int:
         maps = targets[source.split](source, name)
         contents[f"{source.split}/{name}"] = _digest(source.digest(name), **maps)
-        return countable(maps["objects"], data.image_size, least, source, name)
+        return countable(maps["objects"], data.preprocessing.size, least, source, name)
 
     found, problems, remarks = look_at_all(data, splits, prepare, look)
     report = ObjectReport(classes, found, contents, notes + remarks if classes is None else [])
     if not problems and not any(report.objects.get("train", [1])):
         error = InputError(
             f"{data.root}/train: none of its {report.images('train')} images holds an object of {least} pixels or more "
-            f"at data.image_size={data.image_size}; see data.classes, prompts.classes and prompts.min_pixels"
+            f"at data.image_size={data.preprocessing.size}; see data.classes, prompts.classes and prompts.min_pixels"
         )
         problems.append(Problem("train", None, error))
     if problems:
@@ -105,5 +105,5 @@ def countable(objects: np.ndarray, size: int, least: int, source: Source, name: 
             f"the objects of {source.image_file(name)} are {objects.shape[1]} x {objects.shape[0]} pixels, but the "
             f"image is {shape[1]} x {shape[0]}; they must be of one size"
         )
-    resized = torch.from_numpy(fitted_label(objects, size)).long()
+    resized = torch.from_numpy(fitted_map(objects, size)).long()
     return len(large_enough(known_objects(resized)[0], least))

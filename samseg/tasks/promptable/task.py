@@ -11,7 +11,6 @@ from samseg.common.errors import ConfigError
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.preprocess import network_view, shown, shown_input
 from samseg.data.target import check_classes
 from samseg.models.build import Built
 from samseg.models.config import ModelConfig
@@ -104,22 +103,23 @@ class PromptableTask(Task):
         source = open_source(self.data, split)
         target = object_target(self.data, source, self.settings.classes)
         if train:
-            size, least = self.data.image_size, self.settings.min_pixels
+            size, least = self.preprocessing.size, self.settings.min_pixels
 
             def count(name: str) -> int:
                 return countable(target(source, name)["objects"], size, least, source, name)
 
             source.names = [name for name in source.names if count(name)]
-        return SegmentationDataset(source, target, self.data, train=train, seed=seed)
+        drawn = dict(views=self.data.views, augment=self.data.augment)
+        return SegmentationDataset(source, target, self.preprocessing, train=train, seed=seed, **drawn)
 
     def build_model(self, pretrained: bool = True) -> Built:
         return build_promptable(
             self.model,
             self.settings,
             PromptLoss(self.settings.loss, self.settings.iou),
-            image_size=self.data.image_size,
+            image_size=self.preprocessing.size,
             classes=len(self.classes),
-            in_channels=self.data.channels,
+            in_channels=self.preprocessing.channels,
             pretrained=pretrained,
         )
 
@@ -133,12 +133,12 @@ class PromptableTask(Task):
 
     def random_batch(self, size: int, device: torch.device) -> dict:
         """Each image full of square objects, as many as are prompted for."""
-        side, across = self.data.image_size, 1 + int((self.settings.objects or 100) ** 0.5)
+        side, across = self.preprocessing.size, 1 + int((self.settings.objects or 100) ** 0.5)
         edge = -(-side // across)
         row = torch.arange(side, device=device) // edge
         objects = IGNORE_INDEX + 1 + across * row[:, None] + row
         return {
-            "image": torch.randn(size, self.data.channels, side, side, device=device),
+            "image": torch.randn(size, self.preprocessing.channels, side, side, device=device),
             "objects": objects.expand(size, side, side),
             "classes": torch.zeros(size, side, side, dtype=torch.int64, device=device),
         }
@@ -161,7 +161,7 @@ class PromptableTask(Task):
             features = self._features(model, item, device)
             metrics.after.update(object_scores(model, features, objects, valid, numbers))
             if metrics.classes is not None:
-                shape = (self.data.image_size, self.data.image_size)
+                shape = (self.preprocessing.size, self.preprocessing.size)
                 for rows, logits in whole_rows(model.without_prompts(features, shape)[0], tuple(objects.shape)):
                     metrics.classes.update(logits.argmax(0), item["classes"][rows].to(device))
                     parts.append(likeliest(logits))
@@ -194,7 +194,7 @@ class PromptableTask(Task):
             item = dataset[index]
             objects, _ = known_objects(item["objects"])
             truth = objects == self._numbers(objects)[:DRAWN, None, None]
-            image = shown(item["image"] if "image" in item else dataset.source.image(item["name"]), self.data)
+            image = self.preprocessing.picture(item["image"] if "image" in item else dataset.source.image(item["name"]))
             prompts = boxes_over(image, boxes_of(truth))
             row = [(f"{item['name']}: boxes", prompts), ("truth", objects_over(image, truth.numpy()))]
             models = {"from the boxes": model}
@@ -213,7 +213,7 @@ class PromptableTask(Task):
         """Objects have colours of their own."""
         drawn = []
         for item in map(dataset.training_item, spread(len(dataset), SAMPLED)):
-            image, objects = shown_input(item["image"], self.data), known_objects(item["objects"])[0]
+            image, objects = self.preprocessing.picture_of_input(item["image"]), known_objects(item["objects"])[0]
             masks = objects == large_enough(objects, self.settings.min_pixels)[:, None, None]
             drawn.append((image, objects_over(image, masks.numpy())))
         return sample_page(drawn)
@@ -225,7 +225,7 @@ class PromptableTask(Task):
     def _features(self, model: PromptableSam, item: dict, device: torch.device) -> Features:
         if "taps" in item:
             return model.embed([tap[None].to(device) for tap in item["taps"]])
-        return model.embed(network_view(item["image"], self.data)[None].to(device))
+        return model.embed(self.preprocessing.whole_input(item["image"])[None].to(device))
 
     def _as_it_came(self, model: PromptableSam, device: torch.device) -> PromptableSam:
         """The model before training; it shares an encoder that does not learn."""

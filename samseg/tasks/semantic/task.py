@@ -12,7 +12,6 @@ from samseg.data.check.report import Report
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.preprocess import shown, shown_input
 from samseg.data.target import check_classes, class_target
 from samseg.models.build import Built, build_model
 from samseg.models.config import ModelConfig
@@ -70,11 +69,14 @@ class SemanticTask(Task):
         return check_dataset(self.data, splits)
 
     def dataset(self, split: str, *, train: bool, seed: int) -> SegmentationDataset:
-        source = open_source(self.data, split)
-        return SegmentationDataset(source, class_target(self.data, source), self.data, train=train, seed=seed)
+        source, data = open_source(self.data, split), self.data
+        drawn = dict(views=data.views, augment=data.augment)
+        return SegmentationDataset(
+            source, class_target(data, source), self.preprocessing, train=train, seed=seed, **drawn
+        )
 
     def build_model(self, pretrained: bool = True) -> Built:
-        return build_model(self.model, len(self.classes), pretrained, in_channels=self.data.channels)
+        return build_model(self.model, len(self.classes), pretrained, in_channels=self.preprocessing.channels)
 
     def objective(self, report: Report) -> SemanticObjective:
         return SemanticObjective(SegmentationLoss(self.settings, self.classes, report.class_pixels("train")))
@@ -83,9 +85,9 @@ class SemanticTask(Task):
         return batch["taps"] if "taps" in batch else batch["image"]
 
     def random_batch(self, size: int, device: torch.device) -> dict:
-        side = self.data.image_size
+        side = self.preprocessing.size
         return {
-            "image": torch.randn(size, self.data.channels, side, side, device=device),
+            "image": torch.randn(size, self.preprocessing.channels, side, side, device=device),
             "classes": torch.randint(len(self.classes), (size, side, side), device=device),
         }
 
@@ -117,7 +119,7 @@ class SemanticTask(Task):
         if "taps" not in item:
             batch = TILES_ON_GPU if device.type == "cuda" else 1
             how = dict(batch=batch, tta=self.tta, device=device, autocast=autocast)
-            yield from predict_rows(model, item["image"], self.data, **how)
+            yield from predict_rows(model, item["image"], self.preprocessing, **how)
             return
         taps = [tap[None].to(device) for tap in item["taps"]]
         with (
@@ -147,7 +149,7 @@ class SemanticTask(Task):
         """Pixels that do not count, such as padding, are grey."""
         drawn = []
         for item in map(dataset.training_item, spread(len(dataset), SAMPLED)):
-            image, mask = shown_input(item["image"], self.data), item["classes"].numpy().astype(np.uint8)
+            image, mask = self.preprocessing.picture_of_input(item["image"]), item["classes"].numpy().astype(np.uint8)
             truth = overlay(image, mask)
             truth[mask == IGNORE_INDEX] = IGNORED
             drawn.append((image, truth))
@@ -160,7 +162,7 @@ class SemanticTask(Task):
         item = dataset[index]
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         prediction = np.concatenate([likeliest(logits) for _, logits in self._rows(model, item, device)])
-        image = shown(item["image"] if "image" in item else dataset.source.image(item["name"]), self.data)
+        image = self.preprocessing.picture(item["image"] if "image" in item else dataset.source.image(item["name"]))
         return item["name"], image, item["classes"].numpy(), prediction
 
     def use_tta(self, tta: str) -> None:

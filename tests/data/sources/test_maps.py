@@ -191,7 +191,7 @@ def test_outside_the_area_and_without_data_nothing_counts(root):
     data = DataConfig("maps", str(root), classes={"ground": None, "house": "house", "pond": "pond"}, maps=maps)
     complete_data(data)
     source = open_source(data, "val")
-    dataset = SegmentationDataset(source, class_target(data, source), data, train=False, seed=0)
+    dataset = SegmentationDataset(source, class_target(data, source), data.preprocessing, train=False, seed=0)
     masks = {item["name"]: item["classes"].numpy() for item in dataset}
     assert sum((mask != 255).sum() for mask in masks.values()) == 45 * 60
     assert (masks["a_000_001"][:, :20] == 255).all()

@@ -72,7 +72,9 @@ def test_more_objects_than_eight_bits_hold_come_through_augmentation(tmp_path):
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "train" / "images" / "a.png")
     data = configured(tmp_path, augment=["Transpose", {"Rotate": {"limit": [90, 90], "p": 1.0}}])
     source = open_source(data, "train")
-    item = SegmentationDataset(source, object_target(data, source, None), data, train=True, seed=0)[0]
+    item = SegmentationDataset(
+        source, object_target(data, source, None), data.preprocessing, train=True, seed=0, augment=data.augment
+    )[0]
     numbers, valid = known_objects(item["objects"])
     classes = item["classes"]
     assert torch.equal(valid, classes != 255)
