@@ -92,8 +92,9 @@ def compare(
 def _trainer(path: Path, cached: bool) -> Trainer:
     config = load_config(path, [f"train.cache_features={str(cached).lower()}", "train.epochs=3"])
     with redirect_stdout(StringIO()):
-        report = task_of(config).check(("train", "val"))
-        return Trainer(config, accelerator_for(config.train), report, RunState())
+        task = task_of(config)
+        report = task.check(("train", "val"))
+        return Trainer(task, config.train, config.seed, accelerator_for(config.train), report, RunState())
 
 
 def _epoch(trainer: Trainer, epoch: int, folder: Path) -> dict[str, float]:

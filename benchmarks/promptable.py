@@ -67,8 +67,9 @@ def compare(encoder: str, size: int, images: int, objects: int, rounds: int) -> 
         for way, cached in (("cached", True), ("uncached", False)):
             config = load_config(folder / "run.yaml", [f"train.cache_features={str(cached).lower()}"])
             with redirect_stdout(StringIO()):
-                report = task_of(config).check(("train", "val"))
-                trainer = Trainer(config, accelerator_for(config.train), report, RunState())
+                task = task_of(config)
+                report = task.check(("train", "val"))
+                trainer = Trainer(task, config.train, config.seed, accelerator_for(config.train), report, RunState())
             go_on, progress = (
                 StopRequest(),
                 Progress(trainer.batches.used(), 1, math.inf, shown=False),

@@ -13,6 +13,7 @@ from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import CONFIG, WEIGHTS, check_config, read_run_config
 from samseg.runs.hub.pull import local_run
 from samseg.runs.tensors import CONFIG_ENTRY, read_metadata, read_weights
+from samseg.tasks import Task
 
 
 def load_run(path: str | Path) -> tuple[nn.Module, RunConfig]:
@@ -32,13 +33,13 @@ def load_run(path: str | Path) -> tuple[nn.Module, RunConfig]:
     state, metadata = read_weights(file)
     if path.is_dir():
         check_config(path, metadata.get(CONFIG_ENTRY, ""), file)
-    model, base = rebuild(config, metadata, file)
+    model, base = rebuild(task_of(config), metadata, file)
     pretrained.load_trained(model, base, state, metadata, file)
     return model.eval(), config
 
 
-def rebuild(config: RunConfig, metadata: Mapping[str, str], source: object) -> Built:
-    """The model that a checkpoint of ``metadata`` goes into, with the base it was trained on, if it was on one.
+def rebuild(task: Task, metadata: Mapping[str, str], source: object) -> Built:
+    """The model of ``task`` that a checkpoint of ``metadata`` goes into, with the base it was trained on, if any.
 
     Raises WeightsError, naming the ``source``, if the base's weights cannot be had.
     """
@@ -46,7 +47,7 @@ def rebuild(config: RunConfig, metadata: Mapping[str, str], source: object) -> B
     if based and pretrained.DIGEST not in metadata:
         raise WeightsError(f"{source} names its base weights, {metadata[pretrained.WEIGHTS]}, but not their sha256")
     try:
-        return task_of(config).build_model(pretrained=based)
+        return task.build_model(pretrained=based)
     except WeightsError as error:
         if not based:
             raise

@@ -9,15 +9,15 @@ from accelerate import Accelerator
 
 from samseg.common.errors import ConfigError, InputError
 from samseg.models.parts import checkpoint_gradients, parameter_groups
-from samseg.runs.config.load import task_of
-from samseg.runs.config.schema import RunConfig
+from samseg.runs.config.schema import TrainConfig
+from samseg.tasks import Task
 from samseg.training.trainer import group_settings
 
 AUTO = "auto"
 HEADROOM = 0.92  # of the memory: a long run needs some for what a few steps do not show, such as fragmentation
 
 
-def find_batch_size(config: RunConfig, accelerator: Accelerator, report: Any) -> int:
+def find_batch_size(task: Task, settings: TrainConfig, accelerator: Accelerator, report: Any) -> int:
     """Images per step and process: the largest number whose training step fits on the device of every process.
 
     Steps are made on a copy of the model with random images of the real size; the random states are as before.
@@ -33,14 +33,15 @@ def find_batch_size(config: RunConfig, accelerator: Accelerator, report: Any) ->
     try:
         with torch.random.fork_rng():
             found = largest(
-                lambda size: _fits(config, accelerator, report, size), max(1, images // accelerator.num_processes)
+                lambda size: _fits(task, settings, accelerator, report, size),
+                max(1, images // accelerator.num_processes),
             )
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     found = int(accelerator.gather(torch.tensor([found], device=device)).min())
     if found == 0:
         raise InputError(
-            f"not even one image of data.image_size={config.data.image_size} can be trained on in this GPU's memory: "
+            f"not even one image of data.image_size={task.preprocessing.size} can be trained on in this GPU's memory: "
             "lower data.image_size, set train.precision=bf16, or take a smaller model.encoder"
         )
     return found
@@ -58,9 +59,9 @@ def largest(fits: Callable[[int], bool], limit: int) -> int:
     return good
 
 
-def _fits(config: RunConfig, accelerator: Accelerator, report: Any, size: int) -> bool:
+def _fits(task: Task, settings: TrainConfig, accelerator: Accelerator, report: Any, size: int) -> bool:
     try:
-        _train_steps(config, accelerator, report, size)
+        _train_steps(task, settings, accelerator, report, size)
     except torch.OutOfMemoryError:
         fits = False
     else:
@@ -70,14 +71,14 @@ def _fits(config: RunConfig, accelerator: Accelerator, report: Any, size: int) -
     return fits
 
 
-def _train_steps(config: RunConfig, accelerator: Accelerator, report: Any, size: int) -> None:
+def _train_steps(task: Task, settings: TrainConfig, accelerator: Accelerator, report: Any, size: int) -> None:
     """Two steps, because the optimiser's moments come with the first. With the feature cache a step takes less."""
-    device, task = accelerator.device, task_of(config)
+    device = accelerator.device
     model = task.build_model(pretrained=False).model.to(device).train()
-    if config.train.gradient_checkpointing:
+    if settings.gradient_checkpointing:
         checkpoint_gradients(model)
     objective = task.objective(report).to(device)
-    optimizer = torch.optim.AdamW(parameter_groups(model, **group_settings(config.train)), lr=config.train.lr)
+    optimizer = torch.optim.AdamW(parameter_groups(model, **group_settings(settings)), lr=settings.lr)
     batch = task.random_batch(size, device)
     for _ in range(2):
         with accelerator.autocast():

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from samseg.common.errors import ConfigError, InputError
 from samseg.common.files import WriteError
 from samseg.common.machine import memory_bytes
-from samseg.runs.config.schema import RunConfig, TrainConfig
+from samseg.data.preprocess import Preprocessing
+from samseg.runs.config.schema import TrainConfig
 
 
 @contextmanager
@@ -52,17 +53,17 @@ def _explanation(error: Exception, config: TrainConfig) -> str | None:
     return None
 
 
-def check_memory(config: RunConfig) -> None:
+def check_memory(preprocessing: Preprocessing, classes: int) -> None:
     """Raise ConfigError for an image size at which one image alone is more than the machine's memory.
 
     The system would end the process without a word. Counted are an image, its logits and their gradient: the least
     that any network needs.
     """
-    data, total = config.data, memory_bytes()
-    needed = 4 * data.image_size**2 * (data.channels + 2 * max(1, len(data.classes)))
+    size, total = preprocessing.size, memory_bytes()
+    needed = 4 * size**2 * (preprocessing.channels + 2 * max(1, classes))
     if total is not None and needed > total:
         raise ConfigError(
-            f"data.image_size={data.image_size}: one image and its logits take {needed / 2**30:.0f} GiB, this machine "
+            f"data.image_size={size}: one image and its logits take {needed / 2**30:.0f} GiB, this machine "
             f"has {total / 2**30:.0f} GiB: lower it; larger images are trained on in crops, with data.resize=false"
         )
 

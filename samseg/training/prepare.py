@@ -49,9 +49,10 @@ def prepare(config: RunConfig, name: str, lock: ExitStack) -> Prepared:
     ``name`` names the run under ``runs/`` when ``config.run_dir`` does not; an earlier run is held until the ``lock``
     is closed. Raises InputError, one line, for everything that the user can mend.
     """
-    check_memory(config)
+    task = task_of(config)
+    check_memory(task.preprocessing, len(config.data.classes))
     check_trackers(config.train.trackers)
-    accelerator, task = accelerator_for(config.train), task_of(config)
+    accelerator = accelerator_for(config.train)
     if warning := too_few(accelerator):
         accelerator.print(warning)
     folder, state = _earlier(config, name, accelerator, lock)
@@ -63,12 +64,20 @@ def prepare(config: RunConfig, name: str, lock: ExitStack) -> Prepared:
         accelerator.print(f"going on after {state.position()}" if state.begun() else "nothing to resume: starting anew")
     report = on_main(accelerator, lambda: task.check(("train", "val")))
     accelerator.print(report)
-    _compare_data(config, state, report.contents, folder, accelerator)
+    changed = state.changed_data(report.contents)
+    if changed and not config.train.accept_changed_data:
+        raise ConfigError(
+            f"the data are not those that {folder} was begun with: {changed}; put them back, or go on with those "
+            "of now with train.accept_changed_data=true"
+        )
+    if changed:
+        accelerator.print(f"WARNING: going on with other data than before: {changed}")
     state.data = report.contents
-    config = _measured(config, folder, report, accelerator)
-    trainer = Trainer(config, accelerator, report, state, source=folder)
-    mean, std = (" ".join(f"{value:g}" for value in values) for values in (config.data.mean, config.data.std))
-    accelerator.print(f"images: {config.data.image_size} px a side, mean {mean}, std {std}")
+    config, task = _measured(config, task, folder, report, accelerator)
+    trainer = Trainer(task, config.train, config.seed, accelerator, report, state, source=folder)
+    shown = task.preprocessing
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (shown.mean, shown.std))
+    accelerator.print(f"images: {shown.size} px a side, mean {mean}, std {std}")
     accelerator.print(trainer.summary())
     return Prepared(config, accelerator, task, folder, state, report, trainer)
 
@@ -89,29 +98,22 @@ def _earlier(config: RunConfig, name: str, accelerator: Accelerator, lock: ExitS
     return folder, state
 
 
-def _compare_data(
-    config: RunConfig, state: RunState, contents: dict[str, str], folder: Path | None, accelerator: Accelerator
-) -> None:
-    changed = state.changed_data(contents)
-    if changed and not config.train.accept_changed_data:
-        raise ConfigError(
-            f"the data are not those that {folder} was begun with: {changed}; put them back, or go on with those "
-            "of now with train.accept_changed_data=true"
-        )
-    if changed:
-        accelerator.print(f"WARNING: going on with other data than before: {changed}")
-
-
-def _measured(config: RunConfig, folder: Path | None, report: Any, accelerator: Accelerator) -> RunConfig:
-    """The configuration with what is measured once: by this run, or by the earlier one in ``folder``."""
+def _measured(
+    config: RunConfig, task: Task, folder: Path | None, report: Any, accelerator: Accelerator
+) -> tuple[RunConfig, Task]:
+    """The configuration and its task with what is measured once: by this run, or by the earlier one in ``folder``."""
     if config.data.scale == PERCENTILE:
         scale = (
             read_run_config(folder).data.scale if folder else on_main(accelerator, lambda: measured_scale(config.data))
         )
         config = replace(config, data=replace(config.data, scale=scale))
+        task = task_of(config)
         accelerator.print(f"data.scale: {PERCENTILE} is {scale}")
     if config.train.batch_size == AUTO:
-        found = read_run_config(folder).train.batch_size if folder else find_batch_size(config, accelerator, report)
+        if folder:
+            found = read_run_config(folder).train.batch_size
+        else:
+            found = find_batch_size(task, config.train, accelerator, report)
         config = replace(config, train=replace(config.train, batch_size=found))
         accelerator.print(f"train.batch_size: auto is {found}")
-    return config
+    return config, task

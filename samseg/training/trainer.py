@@ -22,14 +22,13 @@ from samseg.features.store import cache_folder
 from samseg.models.parts import checkpoint_gradients, count_parameters, learns_statistics, parameter_groups
 from samseg.models.pretrained import load_trained, trained_part
 from samseg.predict.draw import save_picture
-from samseg.runs.config.load import task_of
-from samseg.runs.config.schema import RunConfig, TrainConfig
+from samseg.runs.config.schema import TrainConfig
 from samseg.runs.facts import save_split
 from samseg.runs.folder import CURVES, PICTURES, STATE
 from samseg.runs.load import rebuild
 from samseg.runs.state import RunState
 from samseg.tasks.evaluate import evaluate
-from samseg.tasks.task import Details, Figures, Metrics
+from samseg.tasks.task import Details, Figures, Metrics, Task
 from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.failures import check_finite, mendable_errors
 from samseg.training.processes import any_process, most, whole_on_each
@@ -48,16 +47,21 @@ class Trainer:
     """Model, data and optimiser of one run, as far as ``state`` says they have come; `run` takes them to the end."""
 
     def __init__(
-        self, config: RunConfig, accelerator: Accelerator, report: Any, state: RunState, source: Path | None = None
+        self,
+        task: Task,
+        settings: TrainConfig,
+        seed: int,
+        accelerator: Accelerator,
+        report: Any,
+        state: RunState,
+        source: Path | None = None,
     ):
-        self.config, self.settings, self.accelerator, self.state = config, config.train, accelerator, state
-        settings, task = config.train, task_of(config)
-        self.task = task
-        self.training = task.dataset("train", train=True, seed=config.seed)
-        self.validation = task.dataset("val", train=False, seed=config.seed)
+        self.task, self.settings, self.seed, self.accelerator, self.state = task, settings, seed, accelerator, state
+        self.training = task.dataset("train", train=True, seed=seed)
+        self.validation = task.dataset("val", train=False, seed=seed)
         self.rank, self.processes = accelerator.process_index, accelerator.num_processes
         images = len(self.training)
-        self.batches = EpochBatches(images, settings.batch_size, config.seed, self.rank, self.processes)
+        self.batches = EpochBatches(images, settings.batch_size, seed, self.rank, self.processes)
         self.loader = DataLoader(
             self.training,
             batch_sampler=self.batches,
@@ -69,9 +73,9 @@ class Trainer:
         self.total_steps = self.steps * settings.epochs
         self.warmup = round(settings.warmup * self.total_steps)
 
-        set_seed(config.seed)
+        set_seed(seed)
         if state.begun():
-            self.model, self.base = rebuild(config, state.base, source / STATE)
+            self.model, self.base = rebuild(task, state.base, source / STATE)
             load_trained(self.model, self.base, state.model, state.base, source / STATE)
         else:
             self.model, self.base = task.build_model()
@@ -124,7 +128,7 @@ class Trainer:
             f"{limit}{self.settings.epochs} epochs of {self.steps} steps, the first {100 * self.settings.warmup:.3g} % "
             f"to warm up; {self.settings.precision} on {self.accelerator.device}{processes}",
         ]
-        if self.config.model.weights is None and self.config.model.freeze_encoder:
+        if self.task.model.weights is None and self.task.model.freeze_encoder:
             lines.append(
                 "WARNING: the encoder's weights are random and frozen, so it will never see anything: give "
                 "model.weights, or let it learn with model.freeze_encoder=false"
@@ -230,7 +234,7 @@ class Trainer:
         accelerate's own accumulation would give a batch with few labelled pixels the say of a full one.
         """
         accelerator, settings = self.accelerator, self.settings
-        torch.manual_seed(epoch_seed(self.config.seed, epoch, self.rank, number))
+        torch.manual_seed(epoch_seed(self.seed, epoch, self.rank, number))
         loss = self._accumulate(send_to_device(batches, accelerator.device, non_blocking=True))
         check_finite(loss, epoch, number + 1, settings)
         accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)

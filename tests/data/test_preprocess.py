@@ -71,7 +71,7 @@ def test_shrinking_averages_instead_of_dropping_pixels():
 @pytest.mark.parametrize("shape", [*SHAPES, (130, 77), (300, 200)])
 def test_training_without_augmentation_sees_the_same(shape):
     image = textured(*shape)
-    item = training_item(CONFIG, image, np.zeros(shape, np.uint8))
+    item = training_item(PHOTOS, image, np.zeros(shape, np.uint8))
     view = view_of(image)
     assert torch.equal(item["image"], view)
     height, width = resized_shape(*shape, 64)

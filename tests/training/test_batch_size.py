@@ -6,7 +6,7 @@ from accelerate import Accelerator
 
 from samseg.common.errors import ConfigError
 from samseg.data.check.report import Report, SplitReport
-from samseg.runs.config.load import load_config
+from samseg.runs.config.load import load_config, task_of
 from samseg.tasks.semantic import task as semantic
 from samseg.training import batch_size
 from samseg.training.batch_size import find_batch_size, largest
@@ -27,9 +27,15 @@ def report():
     return Report(["ground", "green", "blue"], {"train": counts, "val": counts}, {})
 
 
+def automatic(path):
+    config = load_config(path, ["train.batch_size=auto"])
+    return task_of(config), config.train
+
+
 def test_steps_that_run_out_of_memory_do_not_fit(tiny_config, report, monkeypatch):
     """Real steps, whose memory ends at five images."""
     config, accelerator = load_config(tiny_config, ["data.image_size=32"]), Accelerator(cpu=True)
+    task = task_of(config)
     sizes = []
 
     class Short(semantic.SegmentationLoss):
@@ -40,7 +46,7 @@ def test_steps_that_run_out_of_memory_do_not_fit(tiny_config, report, monkeypatc
             return super().forward(logits, mask, *rest)
 
     monkeypatch.setattr(semantic, "SegmentationLoss", Short)
-    assert largest(lambda size: batch_size._fits(config, accelerator, report, size), limit=50) == 5
+    assert largest(lambda size: batch_size._fits(task, config.train, accelerator, report, size), limit=50) == 5
     assert set(sizes) == {1, 2, 4, 8, 6, 5} and sizes.count(5) == 2
 
 
@@ -49,7 +55,7 @@ def test_a_cpu_has_no_such_limit(tiny_config, report):
     with pytest.raises(
         ConfigError, match="train.batch_size=auto measures a GPU's memory, this is the cpu: set a number"
     ):
-        find_batch_size(load_config(tiny_config, ["train.batch_size=auto"]), Accelerator(cpu=True), report)
+        find_batch_size(*automatic(tiny_config), Accelerator(cpu=True), report)
 
 
 def test_memory_is_limited_on_a_gpu_without_a_number(tiny_config, report, monkeypatch):
@@ -58,15 +64,15 @@ def test_memory_is_limited_on_a_gpu_without_a_number(tiny_config, report, monkey
     monkeypatch.setattr("torch.cuda.memory._lazy_init", lambda: None)
     monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
     monkeypatch.setattr("torch._C._cuda_setMemoryFraction", lambda *limit: limits.append(limit), raising=False)
-    monkeypatch.setattr(batch_size, "_fits", lambda config, accelerator, report, size: size == 1)
+    monkeypatch.setattr(batch_size, "_fits", lambda task, settings, accelerator, report, size: size == 1)
     accelerator = SimpleNamespace(device=torch.device("cuda"), num_processes=1, gather=lambda found: found)
     with feigned_gpu():
-        assert find_batch_size(load_config(tiny_config, ["train.batch_size=auto"]), accelerator, report) == 1
+        assert find_batch_size(*automatic(tiny_config), accelerator, report) == 1
     assert limits == [(batch_size.HEADROOM, 0), (1.0, 0)]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu(tiny_config, report):
     before = torch.random.get_rng_state()
-    assert find_batch_size(load_config(tiny_config, ["train.batch_size=auto"]), Accelerator(), report) == 50
+    assert find_batch_size(*automatic(tiny_config), Accelerator(), report) == 50
     assert torch.random.get_rng_state().equal(before)
