@@ -1,4 +1,4 @@
-"""SAM's attention: over whole maps or in windows, with decomposed relative positions."""
+"""Attention of SAM's ViTs over whole maps or in windows: SAM's with decomposed relative positions, SAM 3's rotary."""
 
 import torch
 import torch.nn.functional as F
@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from samseg.encoders import ops
 from samseg.encoders.linear import Linear, is_tokenwise
+
+ROTARY_BASE = 10000.0
 
 
 class Attention(nn.Module):
@@ -15,13 +17,12 @@ class Attention(nn.Module):
         width: channels C.
         heads: attention heads; C / heads channels each.
         window: side of the square windows attended to separately, in tokens; 0 attends to the whole map.
-        table_size: side of the map that the relative positions were made for, in tokens.
 
     Attributes:
         adapter: None, or a module that reads the output, and whose own is added to it.
     """
 
-    def __init__(self, width: int, heads: int, window: int, table_size: int):
+    def __init__(self, width: int, heads: int, window: int):
         super().__init__()
         self.heads = heads
         self.window = window
@@ -29,8 +30,6 @@ class Attention(nn.Module):
         self.head_width = width // heads
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
-        self.rel_pos_h = nn.Parameter(torch.zeros(2 * table_size - 1, self.head_width))
-        self.rel_pos_w = nn.Parameter(torch.zeros(2 * table_size - 1, self.head_width))
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_width))
@@ -60,8 +59,57 @@ class Attention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of each (H, W) map to itself: q, k and v are (B, heads, H, W, d), and so is the result."""
+        raise NotImplementedError
+
+
+class RelativeAttention(Attention):
+    """With a learnt vector for each distance in rows, and for each in columns, which queries are multiplied with.
+
+    Args:
+        width, heads, window: as `Attention`'s.
+        table_size: side of the map that the relative positions were made for, in tokens.
+    """
+
+    def __init__(self, width: int, heads: int, window: int, table_size: int):
+        super().__init__(width, heads, window)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * table_size - 1, self.head_width))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * table_size - 1, self.head_width))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         table_h, table_w = _relative_table(self.rel_pos_h, q.shape[2]), _relative_table(self.rel_pos_w, q.shape[3])
         return ops.attention(q, k, v, table_h, table_w)
+
+
+class RotaryAttention(Attention):
+    """With queries and keys turned by their column, in the first half of a head's channels, and by their row.
+
+    Args:
+        width, heads, window: as `Attention`'s.
+        span: length that a whole map's longer side is given, in tokens; a window counts its own tokens.
+    """
+
+    def __init__(self, width: int, heads: int, window: int, span: int):
+        super().__init__(width, heads, window)
+        self.span = span
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        cos, sin = self.turns(q.shape[2], q.shape[3], q.device)
+        q, k = _turned(q, cos, sin), _turned(k, cos, sin)
+        return F.scaled_dot_product_attention(q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)).view_as(q)
+
+    def turns(self, H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cosine and sine (H, W, d / 2) of the angle by which each pair of channels is turned."""
+        step = 1.0 if self.window else self.span / max(H, W)
+        frequency = ROTARY_BASE ** -torch.arange(0, 1, 4 / self.head_width, device=device)
+        rows, columns = (torch.arange(side, device=device)[:, None] * step * frequency for side in (H, W))
+        angle = torch.cat([columns.expand(H, -1, -1), rows[:, None].expand(-1, W, -1)], dim=2)
+        return angle.cos(), angle.sin()
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Each pair of channels of (..., H, W, d) as a point in the plane, turned around the origin."""
+    a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
 
 
 def _relative_table(rel_pos: Tensor, size: int) -> Tensor:

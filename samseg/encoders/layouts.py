@@ -10,7 +10,11 @@ The same encoder is published in several; SAM's network here has segment-anythin
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class Layout:
 
     Attributes:
         publisher: whose it is.
-        renames: patterns, and what they become in the trunk's names, one after the other.
+        renames: patterns, and what they become in the trunk's names, one after the other. What becomes no name is left
+            out. Where queries, keys and values are tensors of their own, they become "...qkv.weight@0", "@1" and "@2".
         lacks: a part of the network that the publisher leaves out; such a file is named and refused.
     """
 
@@ -31,6 +36,18 @@ class Layout:
         for pattern, replacement in self.renames:
             name = re.sub(pattern, replacement, name)
         return name
+
+    def read(self, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors under the trunk's names."""
+        found: dict[str, Tensor] = {}
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key, value in published.items():
+            name, _, number = self.rename(key).partition("@")
+            if number:
+                parts.setdefault(name, {})[number] = value
+            elif name:
+                found[name] = value
+        return found | {name: torch.cat([part[i] for i in sorted(part)]) for name, part in parts.items()}
 
 
 OWN = Layout("its own")
@@ -71,4 +88,38 @@ SAM2 = (
         ),
     ),
     Layout("timm", ((r"^", "trunk."),), lacks="neck"),
+)
+SAM3 = (
+    Layout(
+        "sam3",  # detector.backbone.vision_backbone.trunk.*, .convs.* and, of the tracker's neck, .sam2_convs.*
+        (
+            (r"^(?!trunk\.|convs\.).*|.*\.freqs_cis$", ""),
+            (r"^trunk\.", ""),
+            (r"\.mlp\.fc([12])\.", r".mlp.lin\1."),
+            (r"^convs\.", "neck.levels."),
+            (r"\.dconv_2x2(_0)?\.", ".up1."),
+            (r"\.dconv_2x2_1\.", ".up2."),
+            (r"\.conv_1x1\.", ".proj1."),
+            (r"\.conv_3x3\.", ".proj2."),
+        ),
+    ),
+    Layout(
+        "transformers",
+        (
+            (r"^backbone\.embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+            (r"^backbone\.embeddings\.position_embeddings$", "pos_embed"),
+            (r"^backbone\.layer_norm\.", "ln_pre."),
+            (r"^backbone\.layers\.", "blocks."),
+            (r"\.layer_norm([12])\.", r".norm\1."),
+            (r"\.attention\.o_proj\.", ".attn.proj."),
+            (r"\.attention\.q_proj\.(.*)", r".attn.qkv.\1@0"),
+            (r"\.attention\.k_proj\.(.*)", r".attn.qkv.\1@1"),
+            (r"\.attention\.v_proj\.(.*)", r".attn.qkv.\1@2"),
+            (r"\.mlp\.fc([12])\.", r".mlp.lin\1."),
+            (r"^neck\.fpn_layers\.", "neck.levels."),
+            (r"\.scale_layers\.0\.", ".up1."),
+            (r"\.scale_layers\.2\.", ".up2."),
+        ),
+    ),
+    OWN,
 )

@@ -168,6 +168,6 @@ def details_of_levels(strides: list[int]) -> list[int]:
 def _resize(x: Tensor, size: list[int]) -> Tensor:
     if x.shape[2] == size[0] and x.shape[3] == size[1]:
         return x
-    if x.shape[2] > size[0]:
+    if x.shape[2] % size[0] + x.shape[3] % size[1] == 0:  # whole pixels become one
         return F.adaptive_avg_pool2d(x, size)
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

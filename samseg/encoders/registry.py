@@ -9,7 +9,8 @@ import torch
 
 from samseg.common.errors import ConfigError
 from samseg.encoders.hiera import Sam2Hiera
-from samseg.encoders.layouts import MOBILE_SAM, OWN, SAM, SAM2, Layout
+from samseg.encoders.layouts import MOBILE_SAM, OWN, SAM, SAM2, SAM3, Layout
+from samseg.encoders.sam3 import Sam3ViT
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.trunk import Trunk
 from samseg.encoders.vit import SamViT
@@ -200,5 +201,15 @@ ROWS: dict[str, Row] = {
         ),
         dict(width=144, heads=2, stages=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)),
         SAM2,
+    ),
+    "sam3-vit_l": Row(
+        Sam3ViT,
+        (WeightsFile("facebook/sam3", 3440, tag="sa-co", gated=True),),
+        dict(width=1024, depth=32, heads=16, global_blocks=(7, 15, 23, 31), hidden=4736),
+        SAM3,
+        license="SAM License",
+        image_size=1008,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
     ),
 }

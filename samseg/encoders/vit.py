@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders import ops
-from samseg.encoders.attention import Attention
+from samseg.encoders.attention import Attention, RelativeAttention
 from samseg.encoders.linear import Linear, is_tokenwise
 from samseg.encoders.norm import LayerNorm2d
 from samseg.encoders.ops.layout import channels_first
@@ -22,11 +22,11 @@ PATCH = 16
 
 
 class PatchEmbed(nn.Module):
-    """(B, 3, H, W) pixels -> (B, H/16, W/16, width) tokens."""
+    """(B, 3, H, W) pixels -> (B, H / patch, W / patch, width) tokens."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, patch: int = PATCH, bias: bool = True):
         super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
+        self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.embed_patches(x, self.proj.weight, self.proj.bias)
@@ -61,14 +61,14 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block over (B, H, W, C) tokens; arguments as `Attention`'s."""
+    """Pre-norm transformer block over (B, H, W, C) tokens, with an MLP of ``hidden`` channels."""
 
-    def __init__(self, width: int, heads: int, window: int, table_size: int):
+    def __init__(self, attn: Attention, width: int, hidden: int, eps: float = 1e-6):
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attn = Attention(width, heads, window, table_size)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = MLP(width, 4 * width)
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attn = attn
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = MLP(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = ops.tokens_at_a_time(x)
@@ -100,18 +100,15 @@ class Block(nn.Module):
         return out
 
 
-class SamViT(Trunk):
-    """SAM's ViT and neck.
+class WindowedViT(Trunk):
+    """Blocks in windows and over whole maps, and a neck; the outputs of the global blocks are the taps.
 
     Args:
         width: channels of the tokens.
-        depth: number of blocks.
-        heads: attention heads.
-        global_blocks: indices of the blocks with global attention, the last block among them; their outputs are the
-            taps. All other blocks attend in windows.
-        image_size: side of the square image that the position tables are made for, in pixels.
-        window: side of the windows in tokens.
-        embedding: channels of the neck.
+        patch_embed: embeds the image.
+        blocks: the last one has global attention.
+        neck: from the last tap to the image embedding.
+        embedding: channels of that.
 
     Attributes:
         gradient_checkpointing: as `Trunk` says; left to torch.compile's own judgement in compiled code.
@@ -119,49 +116,30 @@ class SamViT(Trunk):
             input of each block.
     """
 
-    multiple = PATCH
-    sam_decoders = frozenset({"sam", "sam-hq"})
-
-    def __init__(
-        self,
-        width: int,
-        depth: int,
-        heads: int,
-        global_blocks: tuple[int, ...],
-        image_size: int = 1024,
-        window: int = 14,
-        embedding: int = 256,
-    ):
+    def __init__(self, width: int, patch_embed: PatchEmbed, blocks: list[Block], neck: nn.Module, embedding: int):
         super().__init__()
-        tokens = image_size // PATCH
         self.gradient_checkpointing = False
         self.adapter = None
-        self.global_blocks = list(global_blocks)
-        self.channels = [width] * len(global_blocks) + [embedding]
-        self.strides = [PATCH] * (len(global_blocks) + 1)
-        self.top_layer = depth + 1
-        self.patch_embed = PatchEmbed(width)
-        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, tokens, width))
-        self.blocks = nn.ModuleList(
-            Block(width, heads, 0, tokens) if i in global_blocks else Block(width, heads, window, window)
-            for i in range(depth)
-        )
-        self.neck = nn.Sequential(
-            nn.Conv2d(width, embedding, kernel_size=1, bias=False),
-            LayerNorm2d(embedding),
-            nn.Conv2d(embedding, embedding, kernel_size=3, padding=1, bias=False),
-            LayerNorm2d(embedding),
-        )
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        self.apply(_initialize)
+        self.global_blocks = [i for i, block in enumerate(blocks) if block.attn.window == 0]
+        self.multiple = patch_embed.proj.kernel_size[0]
+        self.channels = [width] * len(self.global_blocks) + [embedding]
+        self.strides = [self.multiple] * (len(self.global_blocks) + 1)
+        self.top_layer = len(blocks) + 1
+        self.patch_embed = patch_embed
+        self.blocks = nn.ModuleList(blocks)
+        self.neck = neck
+
+    def with_positions(self, x: Tensor) -> Tensor:
+        """Embedded patches (B, h, w, width) -> what the first block reads."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, H, W), H and W divisible by 16 -> the taps (B, width, H/16, W/16) and, last, the neck's output."""
+        """(B, 3, H, W), divisible by the patch's side -> the taps (B, width, h, w) and, last, the neck's output."""
         image, x = x, self.patch_embed(x)
         features = x
         if self.adapter is not None:
             features = self.adapter(image, x)
-        x = x + self.positions(x.shape[1], x.shape[2]).to(x.dtype)
+        x = self.with_positions(x)
         taps: list[Tensor] = []
         for i, block in enumerate(self.blocks):
             if self.adapter is not None:
@@ -185,6 +163,60 @@ class SamViT(Trunk):
             return int(name.split(".")[1]) + 1
         return self.top_layer if name.startswith("neck.") else 0
 
+    def adapter_sites(self) -> list[Site]:
+        width = self.channels[0]
+        sites = [Site(self, "input", width, -1)]
+        for i, block in enumerate(self.blocks):
+            modules = {"attn.qkv": block.attn.qkv, "attn": block.attn, "mlp": block.mlp}
+            sites += [Site(module, kind, width, i) for kind, module in modules.items()]
+        return sites
+
+
+class SamViT(WindowedViT):
+    """SAM's ViT and neck.
+
+    Args:
+        width: channels of the tokens.
+        depth: number of blocks.
+        heads: attention heads.
+        global_blocks: indices of the blocks with global attention, the last block among them; their outputs are the
+            taps. All other blocks attend in windows.
+        image_size: side of the square image that the position tables are made for, in pixels.
+        window: side of the windows in tokens.
+        embedding: channels of the neck.
+    """
+
+    sam_decoders = frozenset({"sam", "sam-hq"})
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        global_blocks: tuple[int, ...],
+        image_size: int = 1024,
+        window: int = 14,
+        embedding: int = 256,
+    ):
+        tokens, patch_embed = image_size // PATCH, PatchEmbed(width)
+        blocks = [
+            Block(RelativeAttention(width, heads, side, side or tokens), width, 4 * width)
+            for side in (0 if i in global_blocks else window for i in range(depth))
+        ]
+        neck = nn.Sequential(
+            nn.Conv2d(width, embedding, kernel_size=1, bias=False),
+            LayerNorm2d(embedding),
+            nn.Conv2d(embedding, embedding, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(embedding),
+        )
+        super().__init__(width, patch_embed, blocks, neck, embedding)
+        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, tokens, width))
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.apply(initialize)
+
+    def with_positions(self, x: Tensor) -> Tensor:
+        return x + self.positions(x.shape[1], x.shape[2]).to(x.dtype)
+
     def at_own_size(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         own, wanted = tensors.get("pos_embed"), self.pos_embed.shape
         if own is None or own.ndim != 4 or own.shape[3] != wanted[3] or own.shape == wanted:
@@ -198,14 +230,6 @@ class SamViT(Trunk):
                 row = F.interpolate(value.float().t()[None], size=len(expected[key]), mode="linear")
                 resampled[key] = row[0].t().to(value.dtype)
         return tensors | resampled
-
-    def adapter_sites(self) -> list[Site]:
-        width = self.channels[0]
-        sites = [Site(self, "input", width, -1)]
-        for i, block in enumerate(self.blocks):
-            modules = {"attn.qkv": block.attn.qkv, "attn": block.attn, "mlp": block.mlp}
-            sites += [Site(module, kind, width, i) for kind, module in modules.items()]
-        return sites
 
     def transformers_config(self) -> dict[str, Any]:
         return {
@@ -250,7 +274,7 @@ def _bicubic(taken: int, wanted: int) -> Tensor:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def _initialize(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

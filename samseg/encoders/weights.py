@@ -191,8 +191,8 @@ def _match(state: Mapping[str, Tensor], variant: str) -> _Match | None:
         prefix = prefixes.pop()
         if any(key.startswith(f"{prefix.removesuffix('trunk.')}pyramid.") for key in state):
             raise WeightsError("a trained samseg model, not a SAM checkpoint; load it with its run, or load_state_dict")
-        named = ((layout.rename(key[len(prefix) :]), value) for key, value in state.items() if key.startswith(prefix))
-        tensors = row.outline.at_own_size({k: v for k, v in named if k not in row.outline.unused_tensors})
+        named = layout.read({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+        tensors = row.outline.at_own_size({k: v for k, v in named.items() if k not in row.outline.unused_tensors})
         there = sum(name == first or expected.get(name) == value.shape for name, value in tensors.items())
         match = _Match(variant, layout, tensors, there / max(len(expected), len(tensors)))
         if best is None or match.share > best.share:

@@ -2,8 +2,9 @@
 
 from samseg.encoders import register
 from samseg.encoders.hiera import Sam2Hiera
-from samseg.encoders.layouts import SAM, SAM2
+from samseg.encoders.layouts import SAM, SAM2, SAM3
 from samseg.encoders.registry import Row, WeightsFile
+from samseg.encoders.sam3 import Sam3ViT
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.vit import SamViT
 
@@ -15,9 +16,12 @@ SMALL_HIERA = "sam2-hiera_small"
 SMALL_HIERA_ARGUMENTS = dict(
     width=8, heads=1, stages=(1, 2, 2, 1), global_blocks=(4,), windows=(4, 2, 6, 3), positions=3
 )
+SMALL_SAM3 = "sam3-vit_small"
+SMALL_SAM3_ARGUMENTS = dict(width=32, depth=4, heads=2, global_blocks=(1, 3), hidden=48, window=3, positions=4)
 
 NOBODY = (WeightsFile("nobody/nothing", 1, whole=False),)
 
 register(SMALL, Row(SamViT, NOBODY, SMALL_ARGUMENTS, SAM))
 register(SMALL_TINY, Row(TinyViT, NOBODY, SMALL_TINY_ARGUMENTS))
 register(SMALL_HIERA, Row(Sam2Hiera, NOBODY, SMALL_HIERA_ARGUMENTS, SAM2))
+register(SMALL_SAM3, Row(Sam3ViT, NOBODY, SMALL_SAM3_ARGUMENTS, SAM3))

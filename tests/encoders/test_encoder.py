@@ -11,11 +11,11 @@ import torch
 import samseg
 from samseg.common.errors import ConfigError
 from samseg.encoders import Row, SmpEncoder
-from tests.encoders.conftest import SMALL, SMALL_HIERA, SMALL_TINY
+from tests.encoders.conftest import SMALL, SMALL_HIERA, SMALL_SAM3, SMALL_TINY
 from tests.encoders.foreign import FOREIGN
 from tests.encoders.reference import randomise
 
-ENCODERS = [SMALL, SMALL_TINY, SMALL_HIERA, FOREIGN]
+ENCODERS = [SMALL, SMALL_TINY, SMALL_HIERA, SMALL_SAM3, FOREIGN]
 DECODERS = [name for name in smp.MODEL_ARCHITECTURES_MAPPING if name != "dpt"]
 
 
@@ -63,7 +63,8 @@ def test_padding_is_the_users_padding_cut_off(name):
     """Features of an odd image are those of the image padded by hand: nothing shifts."""
     encoder = get_encoder(name).eval()
     x = torch.randn(1, 3, 67, 71)
-    by_hand = torch.nn.functional.pad(x, (0, 9, 0, 13))
+    multiple = encoder.trunk.multiple
+    by_hand = torch.nn.functional.pad(x, (0, -71 % multiple, 0, -67 % multiple))
     with torch.no_grad():
         for found, padded in zip(encoder(x)[1:], encoder(by_hand)[1:]):
             torch.testing.assert_close(found, padded[:, :, : found.shape[2], : found.shape[3]])
@@ -170,7 +171,8 @@ def test_compile_fullgraph(encoder):
 
 
 @pytest.mark.parametrize(
-    "encoder, images", [(SMALL, 1), (SMALL_TINY, 2), (SMALL_HIERA, 2), (FOREIGN, 2)]
+    "encoder, images",
+    [(SMALL, 1), (SMALL_TINY, 2), (SMALL_HIERA, 2), pytest.param(SMALL_SAM3, 2, marks=pytest.mark.slow), (FOREIGN, 2)],
 )  # of the example
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_takes_any_batch(encoder, images, tmp_path):

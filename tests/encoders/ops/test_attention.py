@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from samseg.encoders.attention import Attention
+from samseg.encoders.attention import RelativeAttention
 from samseg.encoders.ops import dispatch, reference
 from samseg.encoders.ops.cpu import chunked, fused
 from samseg.encoders.ops.cpu.kinds import Kernels
@@ -12,7 +12,7 @@ from tests.encoders.reference import randomise, relative_error
 from tests.feigned_gpu import feigned_gpu
 
 
-def written_out(module: Attention, x: torch.Tensor) -> torch.Tensor:
+def written_out(module: RelativeAttention, x: torch.Tensor) -> torch.Tensor:
     """SAM's attention over whole maps, every logit one by one, in float64."""
     module, x = module.double(), x.double()
     B, H, W, C = x.shape
@@ -36,7 +36,7 @@ def written_out(module: Attention, x: torch.Tensor) -> torch.Tensor:
 def test_equals_the_formula(logits, grad, monkeypatch):
     monkeypatch.setattr(chunked, "LOGITS", logits)
     monkeypatch.setattr(dispatch, "kernels_of", lambda dtype: Kernels(map_logits=logits))
-    module = Attention(width=12, heads=2, window=0, table_size=5)
+    module = RelativeAttention(width=12, heads=2, window=0, table_size=5)
     randomise(module)
     x = torch.randn(2, 5, 5, 12)
     with torch.set_grad_enabled(grad):
@@ -71,10 +71,10 @@ def test_fused_attention_equals_the_formula_with_all_gradients(logits, tile, mon
 
 def test_padding_takes_part_as_keys():
     """SAM pads windows with tokens whose keys and values are the biases; leaving them out gives other numbers."""
-    module = Attention(width=8, heads=1, window=4, table_size=4)
+    module = RelativeAttention(width=8, heads=1, window=4, table_size=4)
     randomise(module)
     x = torch.randn(1, 3, 3, 8)
-    whole = Attention(width=8, heads=1, window=0, table_size=4)
+    whole = RelativeAttention(width=8, heads=1, window=0, table_size=4)
     whole.load_state_dict(module.state_dict())
     padded = torch.nn.functional.pad(x, (0, 0, 0, 1, 0, 1))
     with torch.no_grad():
