@@ -15,6 +15,7 @@ class FileServer(ThreadingHTTPServer):
     Attributes:
         requests: (method, path, Range header) of all that was asked.
         tokens: path -> the Authorization headers that came with it, None for each that came without.
+        errors: path -> the status, and the content, of an answer that is none.
         redirects: path -> the address at which its content is; asked there, it answers as the hub does.
         breaks_after: bytes of a response after which the connection is closed; a list, an entry a GET, None: never.
         pause: seconds before each of the blocks of 64 kB.
@@ -29,7 +30,7 @@ class FileServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files, self.requests, self.breaks_after, self.pause = files, [], [], 0.0
         self.ranges, self.lies, self.without_digest = True, {}, set()
-        self.tokens, self.redirects = defaultdict(list), {}
+        self.tokens, self.redirects, self.errors = defaultdict(list), {}, {}
 
     @property
     def url(self) -> str:
@@ -63,10 +64,21 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self._answer(with_content=True)
 
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(with_content=True)
+
     def _answer(self, with_content: bool):
         server, asked = self.server, self.headers.get("Range")
         server.requests.append((self.command, self.path, asked))
         server.tokens[self.path].append(self.headers.get("Authorization"))
+        if self.path in server.errors:
+            status, content = server.errors[self.path]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+            return
         content = server.files.get(self.path)
         if content is None:
             self.send_error(404)

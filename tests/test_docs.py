@@ -61,6 +61,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "samseg push": "it needs a hub; tests/runs/hub bring one",
     "samseg compare": "tests/compare runs it",
     "samseg demo": "it serves a page until it is stopped; tests/demo try it",
+    "samseg label-studio": "it serves until it is stopped; tests/labelling ask it",
     "samseg train configs/promptable.yaml": "it needs SAM's weights, whole",
     "samseg export runs/promptable": "it needs SAM's weights, whole",
     "samseg export RUN --to sam": "it needs SAM's weights, whole",

@@ -44,6 +44,16 @@ def valid_pixels(pixels: np.ndarray, nodata: float | None, visible: np.ndarray |
     return None if valid is None or valid.all() else valid
 
 
+def as_picture(image: Raster) -> np.ndarray:
+    """(H, W, 3) uint8 to look at: the first three bands, or the first as grey; what is not 8 bits by its 2 to 98 %."""
+    bands = image.pixels[:3] if len(image.pixels) >= 3 else image.pixels[[0, 0, 0]]
+    if bands.dtype != np.uint8:
+        finite = bands[np.isfinite(bands)]
+        low, high = np.percentile(finite, [2, 98]) if finite.size else (0, 1)
+        bands = (np.nan_to_num((bands - low) / max(high - low, 1e-9)).clip(0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(bands, 0, -1))
+
+
 def cut(array: np.ndarray, window: Window | None) -> np.ndarray:
     """A window of an array (..., H, W)."""
     if window is None:

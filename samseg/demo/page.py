@@ -11,10 +11,10 @@ import gradio as gr
 import numpy as np
 
 from samseg.common.errors import InputError
-from samseg.data.raster import Raster
+from samseg.data.raster import Raster, as_picture
 from samseg.demo.classes import Answer, answer, blended, difference_map, legend, uncertainty_map, values
 from samseg.demo.clicks import BOX, NEGATIVE, POSITIVE, Clicks
-from samseg.demo.uploads import UPLOAD_MB, as_picture, read_upload
+from samseg.demo.uploads import UPLOAD_MB, read_upload
 from samseg.inference.predictor import Predictor
 from samseg.models.sam.contract import PromptableSam
 from samseg.predict.draw import save_class_map, save_picture

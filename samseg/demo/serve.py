@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from samseg.common.errors import InputError, did_you_mean
+from samseg.common.errors import InputError
 from samseg.data.config import open_source
-from samseg.encoders.registry import ROWS
 from samseg.inference.predictor import Predictor, find_device
-from samseg.models.sam.contract import PromptableSam
 from samseg.runs.folder import newest_run
-from samseg.runs.hub.pull import hub_name
 from samseg.runs.load import load_run
-from samseg.runs.sam import sam_of, tuned_sam
+from samseg.runs.sam import sam_named, tuned_sam
 
 LOOPBACK, PORT, TRIED = "127.0.0.1", 7860, 100
 SAMPLES = 20  # of a run's test images
@@ -81,20 +78,10 @@ def _shown(runs: list[Path], weights: str | None, device: str | None, cache: Pat
             predictors[_name(folder, predictors)] = Predictor(model, config, device)
             samples = samples or _samples(config)
     if weights is not None:
-        sam = _clicked(weights)
+        sam = sam_named(weights, "--weights")
     if sam is not None:
         sam.to(find_device(device))
     return Shown(predictors, samples, sam, cache)
-
-
-def _clicked(weights: str) -> PromptableSam:
-    """SAM from what --weights says."""
-    if weights in ROWS:
-        return sam_of("pretrained", weights)
-    if hub_name(weights) is None and not Path(weights).exists():
-        hint = did_you_mean(weights, ROWS) or f" and none of {', '.join(ROWS)}"
-        raise InputError(f"--weights {weights}: no such file{hint}")
-    return sam_of(weights)
 
 
 def _newest() -> Path:

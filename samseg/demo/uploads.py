@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from samseg.common.errors import InputError
 from samseg.data.formats.images import image_shape, read_image
 from samseg.data.raster import Raster
@@ -58,13 +56,3 @@ def _map_preview(path: Path) -> Raster | None:
     except RasterioError as error:
         raise InputError(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from None
     return Raster(pixels, None if valid.all() else valid)
-
-
-def as_picture(image: Raster) -> np.ndarray:
-    """(H, W, 3) uint8 to look at: the first three bands, or the first as grey; what is not 8 bits by its 2 to 98 %."""
-    bands = image.pixels[:3] if len(image.pixels) >= 3 else image.pixels[[0, 0, 0]]
-    if bands.dtype != np.uint8:
-        finite = bands[np.isfinite(bands)]
-        low, high = np.percentile(finite, [2, 98]) if finite.size else (0, 1)
-        bands = (np.nan_to_num((bands - low) / max(high - low, 1e-9)).clip(0, 1) * 255).astype(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(bands, 0, -1))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from samseg.common.errors import InputError
+from samseg.common.errors import InputError, did_you_mean
 from samseg.encoders.registry import ROWS
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.decoder_lora import merge_attention
@@ -27,6 +27,16 @@ def sam_of(source: str | Path, variant: str | None = None) -> PromptableSam:
     if sam is None:
         raise InputError(f"{source} trained no SAM with prompt encoder and mask decoder; take a run of task=promptable")
     return sam
+
+
+def sam_named(source: str, option: str) -> PromptableSam:
+    """`sam_of` what an ``option`` of a command names, or a variant with its published weights, such as sam-vit_b."""
+    if source in ROWS:
+        return sam_of("pretrained", source)
+    if hub_name(source) is None and not Path(source).exists():
+        hint = did_you_mean(source, ROWS) or f" and none of {', '.join(ROWS)}"
+        raise InputError(f"{option} {source}: no such file{hint}")
+    return sam_of(source)
 
 
 def tuned_sam(model: nn.Module, config: RunConfig) -> PromptableSam | None:

@@ -11,9 +11,10 @@ from PIL import Image
 
 from samseg.common.errors import InputError
 from samseg.data.formats.images import read_image
+from samseg.data.raster import as_picture
 from samseg.demo.classes import answer, blended, difference_map, legend, values
 from samseg.demo.clicks import BOX, NEGATIVE, POSITIVE, Clicks
-from samseg.demo.uploads import as_picture, read_upload
+from samseg.demo.uploads import read_upload
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
 from samseg.runs.config.load import load_config

@@ -131,7 +131,7 @@ def _regions(result: list[dict[str, Any]], where: str) -> tuple[list[dict[str, A
         if not value.keys() & {"rle", "points", "x"}:
             continue  # of the image as a whole
         try:
-            outline = _outline(value)
+            outline = region_outline(value)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{where}: region {key} cannot be read ({error}); draw it anew or remove it") from error
         label = next((labels for name, labels in value.items() if name.endswith("labels") and labels), None)
@@ -144,7 +144,7 @@ def _regions(result: list[dict[str, Any]], where: str) -> tuple[list[dict[str, A
     return regions, without_area
 
 
-def _outline(value: dict[str, Any]) -> Any:
+def region_outline(value: dict[str, Any]) -> Any:
     """A region as COCO's polygons or RLE; None for keypoints and the like. Coordinates are per cent of the sides."""
     width, height = value["original_width"], value["original_height"]
     if "rle" in value:  # of the pixels' four channels, of which the last says what was painted

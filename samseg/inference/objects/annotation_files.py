@@ -5,18 +5,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
-from xml.etree import ElementTree
 
-import cv2
 import numpy as np
 import yaml
 from pycocotools import mask as rle
 
 from samseg.common.errors import InputError
 from samseg.common.files import written_whole
-from samseg.data.formats import brush_rle
+from samseg.inference.objects import label_studio
 from samseg.inference.objects.find import Objects
-from samseg.predict.draw import palette
+from samseg.inference.objects.outlines import outlines
 
 MADE_BY = "samseg infer"  # stands at the beginning of what is written: anything else may be somebody's own labels
 BEGINNING = 100  # bytes
@@ -120,61 +118,21 @@ class LabelStudioFile:
         self._tasks: list[dict] = []
 
     def add(self, image: Path, objects: Objects) -> None:
-        height, width = objects.map.shape
-        scores = np.clip(objects.scores, 0, 1).tolist()  # SAM's predicted IoU may be above 1, which is refused
-        result = [
-            {
-                **{"id": f"object-{number}", "type": "brushlabels", "from_name": "tag", "to_name": "image"},
-                **{"original_width": width, "original_height": height, "image_rotation": 0, "score": score},
-                "value": {
-                    **{"format": "rle", "rle": brush_rle.encode(objects.map == number)},
-                    "brushlabels": [self._names[label]],
-                },
-            }
-            for number, (label, score) in enumerate(zip(objects.classes, scores, strict=True), start=1)
-        ]
-        mean = sum(scores) / max(len(scores), 1)
         where = quote(f"{image.resolve().parent.name}/{image.name}")
         self._tasks.append(
             {
-                "predictions": [{"model_version": MADE_BY, "score": mean, "result": result}],
+                "predictions": [label_studio.prediction(objects, self._names, MADE_BY)],
                 "data": {"image": f"/data/local-files/?d={where}"},
             }
         )
 
     def finish(self) -> None:
-        view = ElementTree.Element("View")
-        ElementTree.SubElement(view, "Image", name="image", value="$image", zoom="true")
-        brush = ElementTree.SubElement(view, "BrushLabels", name="tag", toName="image")
-        for index, (name, colour) in enumerate(zip(self._names, palette(len(self._names)), strict=True)):
-            if index != self._background:
-                ElementTree.SubElement(brush, "Label", value=name, background="#{:02x}{:02x}{:02x}".format(*colour))
-        ElementTree.indent(view)
         _write(self._file, json.dumps(self._tasks))
-        _write(self._file.with_name("labeling_config.xml"), ElementTree.tostring(view, "unicode") + "\n")
+        interface = label_studio.interface_xml(self._names, self._background)
+        _write(self._file.with_name("labeling_config.xml"), interface)
 
 
 TOOLS: dict[str, type[AnnotationFiles]] = {"coco": CocoFile, "yolo": YoloFolder, "label-studio": LabelStudioFile}
-
-
-def outlines(mask: np.ndarray) -> list[np.ndarray]:
-    """The outline (N, 2) as x, y of each connected part (8 neighbours) of a mask (H, W) bool, along the pixels' edges.
-
-    x and y are whole numbers from 0 to the width and height. Parts that touch in a corner are one, and holes are not
-    cut out.
-    """
-    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    # Four pixels for each: which of them a contour of OpenCV, which goes from pixel to pixel, passes says which corner.
-    doubled = mask[top : top + height, left : left + width].astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
-    found, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return [_corners((contour[:, 0] + 1) // 2) + (left, top) for contour in found]
-
-
-def _corners(points: np.ndarray) -> np.ndarray:
-    """Those of the ``points`` (N, 2) of a ring at which it turns."""
-    points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
-    steps = np.roll(points, -1, axis=0) - points
-    return points[(np.sign(steps) != np.sign(np.roll(steps, 1, axis=0))).any(axis=1)]
 
 
 def _check_ours(file: Path, others: Iterable[Path] = ()) -> None:

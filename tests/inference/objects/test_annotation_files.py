@@ -14,8 +14,9 @@ from samseg.common.errors import InputError
 from samseg.data.sources.coco import CocoConfig, CocoSource
 from samseg.data.sources.label_studio import LabelStudioConfig, LabelStudioSource
 from samseg.data.sources.yolo import YoloConfig, YoloSource
-from samseg.inference.objects.annotation_files import TOOLS, outlines
+from samseg.inference.objects.annotation_files import TOOLS
 from samseg.inference.objects.find import Objects, by_components
+from samseg.inference.objects.outlines import outlines
 from samseg.inference.predictor import Predictor
 from tests.random_run import write_run
 

@@ -1,0 +1,1 @@
+"""Backends that annotation tools ask: a trained run pre-annotates, SAM answers clicks."""
