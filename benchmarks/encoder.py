@@ -18,7 +18,7 @@ from samseg.encoders.ops.cpu.products import linear_by_convolution
 from samseg.encoders.registry import ROWS
 from samseg.encoders.vit import SamViT
 
-USUAL = ("segment-anything", "timm", "MobileSAM")  # the authors' own code and what SMP's users have
+USUAL = ("segment-anything", "timm", "MobileSAM", "sam2")  # the authors' own code and what SMP's users have
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
 
 

@@ -8,12 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from timm.models.hieradet_sam2 import HieraDet
 from torch import Tensor, nn
 
 from samseg.common.errors import InputError
 from samseg.encoders.adapters.lora import LoRA
+from samseg.encoders.hiera import Sam2Hiera
 from samseg.encoders.linear import Linear
+from samseg.encoders.sam3 import Sam3ViT
 from samseg.encoders.tinyvit import TinyViT
+from samseg.encoders.trunk import Trunk
 from samseg.encoders.vit import SamViT
 
 
@@ -106,12 +110,7 @@ def _transformers(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) 
     names = {"patch_embed.proj.": "patch_embed.projection.", "blocks.": "layers.", ".norm1.": ".layer_norm1."}
     names |= {".norm2.": ".layer_norm2.", "neck.0.": "neck.conv1.", "neck.1.": "neck.layer_norm1."}
     names |= {"neck.2.": "neck.conv2.", "neck.3.": "neck.layer_norm2."}
-    state = {}
-    for name, value in ours.state_dict().items():
-        for old, new in names.items():
-            name = name.replace(old, new)
-        state[name] = value
-    network.load_state_dict(state)
+    network.load_state_dict(_renamed(ours, names))
     return network
 
 
@@ -126,6 +125,120 @@ def _mobile_sam(arguments: dict, size: int, ours: TinyViT, dtype: torch.dtype) -
     network = sam_model_registry["vit_t"]().image_encoder
     network.load_state_dict(ours.state_dict(), strict=False)  # a classifier that it never calls is missing
     return network
+
+
+class _OneMap(nn.Module):
+    """A network, and which of what it gives is the image embedding."""
+
+    def __init__(self, network: nn.Module, embedding: Callable[..., Tensor]):
+        super().__init__()
+        self.network, self.embedding = network, embedding
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embedding(self.network(x))
+
+
+def _renamed(ours: nn.Module, names: dict[str, str]) -> dict[str, Tensor]:
+    """Our tensors, each old part of a name replaced by the new one."""
+    state = {}
+    for name, value in ours.state_dict().items():
+        for old, new in names.items():
+            name = name.replace(old, new)
+        state[name] = value
+    return state
+
+
+def _sam2(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype) -> nn.Module:
+    _need("sam2", "facebookresearch/sam2")
+    from sam2.modeling.backbones.hieradet import Hiera
+    from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
+    from sam2.modeling.position_encoding import PositionEmbeddingSine
+
+    trunk = Hiera(
+        embed_dim=arguments["width"],
+        num_heads=arguments["heads"],
+        stages=arguments["stages"],
+        global_att_blocks=arguments["global_blocks"],
+        window_spec=arguments.get("windows", (8, 4, 14, 7)),
+        window_pos_embed_bkg_spatial_size=(arguments.get("positions", 7),) * 2,
+    )
+    neck = FpnNeck(
+        PositionEmbeddingSine(256), 256, trunk.channel_list, fpn_interp_model="nearest", fpn_top_down_levels=[2, 3]
+    )
+    network = ImageEncoder(trunk, neck, scalp=1)
+    names = {"mlp.fc1": "mlp.layers.0", "mlp.fc2": "mlp.layers.1"}
+    names |= {f"neck.convs.{i}": f"neck.convs.{i}.conv" for i in range(4)}
+    network.load_state_dict(_renamed(ours, names))
+    return _OneMap(network, lambda output: output["vision_features"].to(dtype))
+
+
+def _timm_hiera(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype) -> nn.Module:
+    """timm's network under our neck: it has none."""
+    trunk = HieraDet(
+        embed_dim=arguments["width"],
+        num_heads=arguments["heads"],
+        stages=arguments["stages"],
+        global_att_blocks=arguments["global_blocks"],
+        window_spec=arguments.get("windows", (8, 4, 14, 7)),
+        global_pos_size=(arguments.get("positions", 7),) * 2,
+        num_classes=0,
+    )
+    trunk.head = nn.Identity()
+    trunk.load_state_dict(ours.trunk.state_dict())
+    trunk.forward = lambda x: ours.neck(*trunk.forward_intermediates(x, intermediates_only=True)[2:])
+    trunk.neck = ours.neck  # moved along with it
+    return trunk
+
+
+def _transformers_hiera(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype) -> nn.Module:
+    _need("transformers", "transformers")
+    from transformers import Sam2HieraDetConfig, Sam2VisionConfig, Sam2VisionModel
+
+    widths = [arguments["width"] * 2**i for i in range(4)]
+    backbone = Sam2HieraDetConfig(
+        hidden_size=arguments["width"],
+        num_attention_heads=arguments["heads"],
+        blocks_per_stage=list(arguments["stages"]),
+        embed_dim_per_stage=widths,
+        num_attention_heads_per_stage=[arguments["heads"] * 2**i for i in range(4)],
+        window_size_per_stage=list(arguments.get("windows", (8, 4, 14, 7))),
+        global_attention_blocks=list(arguments["global_blocks"]),
+        window_positional_embedding_background_size=[arguments.get("positions", 7)] * 2,
+    )
+    network = Sam2VisionModel(Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1]))
+    names = {"trunk.": "backbone.", "patch_embed.proj": "patch_embed.projection", ".norm": ".layer_norm"}
+    names |= {"mlp.fc1": "mlp.proj_in", "mlp.fc2": "mlp.proj_out"}
+    network.load_state_dict(_renamed(ours, names))
+    return _OneMap(network, lambda output: output.fpn_hidden_states[-1])
+
+
+def _transformers_sam3(arguments: dict, size: int, ours: Sam3ViT, dtype: torch.dtype) -> nn.Module:
+    _need("transformers", "transformers")
+    from transformers import Sam3VisionConfig, Sam3VisionModel, Sam3ViTConfig
+
+    backbone = Sam3ViTConfig(
+        hidden_size=arguments["width"],
+        intermediate_size=arguments["hidden"],
+        num_hidden_layers=arguments["depth"],
+        num_attention_heads=arguments["heads"],
+        global_attn_indexes=list(arguments["global_blocks"]),
+        image_size=size,
+        layer_norm_eps=1e-5,
+    )
+    network = Sam3VisionModel(Sam3VisionConfig(backbone_config=backbone, scale_factors=[4.0, 2.0, 1.0]))
+    names = {"patch_embed.proj": "backbone.embeddings.patch_embeddings.projection", "ln_pre": "backbone.layer_norm"}
+    names |= {"pos_embed": "backbone.embeddings.position_embeddings", "blocks.": "backbone.layers."}
+    names |= {".norm": ".layer_norm", "attn.proj": "attention.o_proj", "mlp.lin": "mlp.fc", "levels": "fpn_layers"}
+    names |= {"up1": "scale_layers.0", "up2": "scale_layers.2"}
+    state = {}
+    for name, value in _renamed(ours, names).items():
+        if "attn.qkv" in name:
+            parts = zip("qkv", value.chunk(3), strict=True)
+            state |= {name.replace("attn.qkv", f"attention.{part}_proj"): rows for part, rows in parts}
+        else:
+            state[name] = value.flatten(1, 2) if name.endswith("position_embeddings") else value
+    network.load_state_dict(state)
+    return _OneMap(network, lambda output: output.fpn_hidden_states[-1])
 
 
 def _compiled(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
@@ -185,9 +298,12 @@ OF_VIT: dict[str, Peer] = {
     "torch.compile": _compiled,  # of segment-anything's
 }
 OF_TINY_VIT: dict[str, Peer] = {"MobileSAM": _mobile_sam}
+OF_HIERA: dict[str, Peer] = {"sam2": _sam2, "timm": _timm_hiera, "transformers": _transformers_hiera}
+OF_SAM3: dict[str, Peer] = {"transformers": _transformers_sam3}
+OF_TRUNK = {SamViT: OF_VIT, TinyViT: OF_TINY_VIT, Sam2Hiera: OF_HIERA, Sam3ViT: OF_SAM3}
 RUNTIMES: dict[str, Peer] = {"onnxruntime": _onnx_runtime, "openvino": _openvino}  # given ours; for inference alone
-PEERS = [*OF_VIT, *OF_TINY_VIT, *RUNTIMES]
+PEERS = [*dict.fromkeys(name for there in OF_TRUNK.values() for name in there), *RUNTIMES]
 
 
-def peers_of(trunk: type[nn.Module]) -> dict[str, Peer]:
-    return (OF_VIT if trunk is SamViT else OF_TINY_VIT) | RUNTIMES
+def peers_of(trunk: type[Trunk]) -> dict[str, Peer]:
+    return OF_TRUNK.get(trunk, {}) | RUNTIMES

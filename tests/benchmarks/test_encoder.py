@@ -44,6 +44,16 @@ def test_compares_mobile_sam_with_the_same_weights():
     assert found["missing"] == {"timm": "it has no sam-vit_t"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "variant, peers", [("sam2-hiera_t", ["sam2", "timm", "transformers"]), ("sam3-vit_l", ["transformers"])]
+)
+def test_compares_sams_successors_with_the_same_weights(variant, peers):
+    found = compare(variant, 1, 224, "float32", False, peers, repeats=1)
+    there = set(peers) - set(found["missing"])
+    assert there >= {"transformers"} and all(found["implementations"][name]["error"] < 1e-5 for name in there)
+
+
 def test_other_numbers_are_not_timed(monkeypatch):
     class Another(nn.Module):
         def forward(self, x):
