@@ -1,5 +1,6 @@
 """Train encoders and methods on your data under one budget, and say which is best, how surely, and at what cost."""
 
+import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def run(args: Namespace) -> int:
     from samseg.compare.run import compare
     from samseg.runs.config.shipped import find_config
 
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError("each run of a comparison has one process: start it without a launcher, spread it by --shard")
     if args.engine and args.shard:
         raise InputError("--engine ray divides the work itself; leave out --shard")
     source = find_config(args.config)

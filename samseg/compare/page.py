@@ -49,7 +49,7 @@ def table(results: Sequence[Result], task: Task, notes: Sequence[str] = ()) -> T
                 f"{costs.epochs:g}",
                 f"{costs.epoch_s:.3g}",
                 "-" if costs.memory_gb is None else f"{costs.memory_gb:.2f} GB",
-                f"{costs.megapixel_s:.3g}",
+                "-" if costs.megapixel_s is None else f"{costs.megapixel_s:.3g}",
             ]
         )
     repeats = max(len(result.runs) for result in results)
@@ -114,22 +114,19 @@ def write_comparison_page(
 
 
 def _costs(results: Sequence[Result], task: Task) -> Iterator[Scatter]:
-    def points(cost: str) -> list[Point]:
-        return [
-            Point(
-                result.candidate.method,
-                result.candidate.encoder,
-                max(getattr(result.costs, cost), 1e-6),
-                result.score,
-                result.interval(),
-            )
-            for result in results
+    y, note = f"{task.score_name} on val", "Higher and further left is better."
+    for title, x, cost in (
+        ("In prediction", "seconds a megapixel", "megapixel_s"),
+        ("In training", "seconds an epoch", "epoch_s"),
+    ):
+        found = [(result.candidate, getattr(result.costs, cost), result) for result in results]
+        points = [
+            Point(candidate.method, candidate.encoder, seconds, result.score, result.interval())
+            for candidate, seconds, result in found
+            if seconds
         ]
-
-    y = f"{task.score_name} on val"
-    note = "Higher and further left is better."
-    yield Scatter("In prediction", "seconds a megapixel", y, points("megapixel_s"), note)
-    yield Scatter("In training", "seconds an epoch", y, points("epoch_s"))
+        if points:
+            yield Scatter(title, x, y, points, note)
 
 
 def _labels(results: Sequence[Result], task: Task) -> Chart:

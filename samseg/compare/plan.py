@@ -127,7 +127,10 @@ def plan(
     for name in refused.keys() - taken:
         raise InputError(f"nothing is left to train with {name}: {refused[name]}")
     for trial in trials:
-        earlier_run(trial.config, trial.folder.name)
+        try:
+            earlier_run(trial.config, trial.folder.name)
+        except ConfigError as error:
+            raise InputError(f"{str(error).rpartition('; resume')[0]}: name another --out") from None
     return Plan(trials, list(dict.fromkeys(notes)))
 
 

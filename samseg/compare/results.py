@@ -26,7 +26,7 @@ class Costs:
         epoch_s: seconds an epoch, validation included.
         memory_gb: the most memory of its process in training; None where the system does not tell.
         parameters: that were trained.
-        megapixel_s: seconds a megapixel of image in prediction.
+        megapixel_s: seconds a megapixel of image in prediction; None for models that wait for prompts.
     """
 
     images: float
@@ -34,7 +34,7 @@ class Costs:
     epoch_s: float
     memory_gb: float | None
     parameters: float
-    megapixel_s: float
+    megapixel_s: float | None
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ def verdict(results: Sequence[Result], task: Task) -> str:
 def _ratios(result: Result, best: Result) -> tuple[float, float]:
     """Its times as shares of the best's: of a prediction, of an epoch."""
     ours, theirs = result.costs, best.costs
-    return ours.megapixel_s / theirs.megapixel_s, ours.epoch_s / max(theirs.epoch_s, 1e-9)
+    known = ours.megapixel_s and theirs.megapixel_s
+    return ours.megapixel_s / theirs.megapixel_s if known else 1.0, ours.epoch_s / max(theirs.epoch_s, 1e-9)
 
 
 def _cost(result: Result, best: Result) -> tuple[float, float]:

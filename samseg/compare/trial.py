@@ -18,6 +18,7 @@ import torch
 
 from samseg.common.errors import InputError, Terminated, first_line
 from samseg.compare.plan import Trial
+from samseg.data.raster import Raster
 from samseg.data.workers import end_with
 from samseg.inference.predictor import Predictor
 from samseg.report.run import read_history
@@ -127,20 +128,27 @@ def measure(folder: Path, config: RunConfig) -> dict[str, Any]:
     validation = task.dataset("val", train=False, seed=config.seed)
     source = validation.source
     images = [source.image(source.names[index]) for index in spread(len(source.names), TIMED)]
-    predictor(images[0])  # which fills caches
-    seconds = sum(min(_seconds(predictor, image), _seconds(predictor, image)) for image in images)
-    pixels = sum(image.pixels[0].size for image in images)
     return {
         "images": len(task.dataset("train", train=True, seed=config.seed).source.names),
         "epochs": len(history),
         "epoch_s": statistics.median(row["seconds"] for row in history),
         "memory_gb": float(memory[0]) if "GB" in memory else None,
         "parameters": sum(p.numel() for p in predictor.model.parameters() if p.requires_grad),
-        "megapixel_s": seconds / pixels * 1e6,
+        "megapixel_s": _seconds_a_megapixel(predictor, images),
     }
 
 
-def _seconds(predictor: Predictor, image: Any) -> float:
+def _seconds_a_megapixel(predictor: Predictor, images: list[Raster]) -> float | None:
+    """Of the faster of two predictions of each image; None for a model that predicts nothing without prompts."""
+    try:
+        predictor(images[0])  # which fills caches
+    except InputError:
+        return None
+    seconds = sum(min(_seconds(predictor, image), _seconds(predictor, image)) for image in images)
+    return seconds / sum(image.pixels[0].size for image in images) * 1e6
+
+
+def _seconds(predictor: Predictor, image: Raster) -> float:
     started = time.perf_counter()
     predictor(image)
     if predictor.device.type == "cuda":

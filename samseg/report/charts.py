@@ -47,7 +47,7 @@ def scatter(chart: Scatter) -> Markup:
     x_scale = _LogScale([point.x for point in chart.points], (LEFT + 16, WIDTH - RIGHT - 16))
     y_scale = _Scale(bounds, (HEIGHT - BOTTOM, TOP), False)
     colours, parts = dict(legend(chart)), [*_grid(chart, x_scale, y_scale)]
-    placed = sorted((y_scale(point.y), x_scale(point.x), point) for point in chart.points)
+    placed = [(y_scale(point.y), x_scale(point.x), point) for point in sorted(chart.points, key=lambda point: -point.y)]
     taken: list[tuple[float, float, float]] = []  # left, right and base of each label
     for y, x, point in placed:
         colour, name = colours[point.group], escape(point.name)

@@ -110,7 +110,7 @@ def test_what_is_planned(tiny_config, tmp_path, monkeypatch):
     assert lora.model.adapter["name"] == "lora" and lora.model.freeze_encoder and not free.model.freeze_encoder
     assert (free.train.layer_decay, lora.train.layer_decay, configs["resnet34-free"].train.layer_decay) == (0.8, 1, 1)
     assert {config.train.max_minutes for config in configs.values()} == {30} and free.train.patience is None
-    assert configs["resnet34-free"].data.fraction == 1
+    assert (frozen.data.fraction, configs["resnet34-free"].data.fraction) == (0.1, 1)
 
 
 @pytest.mark.parametrize(
