@@ -5,6 +5,8 @@ after the projection to queries, keys and values, as in SAM's ViT: an adapter th
 that fill up windows need no product.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.models.hieradet_sam2 import HieraDet, MultiScaleBlock
@@ -109,6 +111,7 @@ class Sam2Hiera(Trunk):
     """
 
     multiple = 32
+    sam_decoders = frozenset({"sam2"})
 
     def __init__(
         self,
@@ -122,6 +125,7 @@ class Sam2Hiera(Trunk):
     ):
         super().__init__()
         self.gradient_checkpointing = False
+        self.windows, self.global_blocks = list(windows), list(global_blocks)
         self.trunk = HieraDet(
             num_classes=0,
             embed_dim=width,
@@ -161,6 +165,29 @@ class Sam2Hiera(Trunk):
         if name.startswith("trunk.blocks."):
             return int(name.split(".")[2]) + 1
         return self.top_layer if name.startswith("neck.") else 0
+
+    def transformers_config(self, image_size: int = 1024) -> dict[str, Any]:
+        stages = [self.trunk.blocks[end] for end in self.trunk.stage_ends]
+        ends = [-1, *self.trunk.stage_ends]
+        widths = [block.dim_out for block in stages]
+        return {
+            "model_type": "sam2_vision_model",
+            "backbone_channel_list": widths[::-1],
+            "backbone_feature_sizes": [[image_size // stride] * 2 for stride in (4, 8, 16)],
+            "fpn_hidden_size": self.channels[-1],
+            "backbone_config": {
+                "model_type": "sam2_hiera_det_model",
+                "image_size": [image_size, image_size],
+                "hidden_size": widths[0],
+                "num_attention_heads": stages[0].attn.heads,
+                "blocks_per_stage": [last - before for before, last in zip(ends, ends[1:])],
+                "embed_dim_per_stage": widths,
+                "num_attention_heads_per_stage": [block.attn.heads for block in stages],
+                "window_size_per_stage": self.windows,
+                "global_attention_blocks": self.global_blocks,
+                "window_positional_embedding_background_size": list(self.trunk.pos_embed.shape[2:]),
+            },
+        }
 
     def adapter_sites(self) -> list[Site]:
         sites = []

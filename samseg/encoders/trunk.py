@@ -36,8 +36,9 @@ class Trunk(nn.Module):
         top_layer: the number of the top layer as `layer_of` counts; 0: layer-wise learning rates are not for it.
         gradient_checkpointing: when training, compute the blocks again in the backward pass instead of keeping their
             activations: less memory, the same results; None: it cannot.
-        sam_decoders: those of SAM's mask decoders that it serves, "sam" and "sam-hq": then its last map is their image
-            embedding, 256 channels at stride 16, and for "sam-hq" its first one the early features.
+        sam_decoders: those of SAM's mask decoders that it serves, "sam", "sam-hq" and "sam2": then its last map is
+            their image embedding, 256 channels at stride 16. For "sam-hq" its first one is the early features, for
+            "sam2" its first two are at strides 4 and 8, and its `neck.fine` makes 256 channels of them.
         unused_tensors: names and shapes of published tensors that nobody runs: dropped on loading, zeros on saving.
     """
 
@@ -69,6 +70,6 @@ class Trunk(nn.Module):
         """Where adapters may go."""
         return []
 
-    def transformers_config(self) -> dict[str, Any] | None:
-        """The `vision_config` of transformers' `SamModel` for this network; None: it has no place for it."""
+    def transformers_config(self, image_size: int = 1024) -> dict[str, Any] | None:
+        """The `vision_config` of transformers' SAM for this network, for images of a size; None: it has no place."""
         return None

@@ -231,7 +231,7 @@ class SamViT(WindowedViT):
                 resampled[key] = row[0].t().to(value.dtype)
         return tensors | resampled
 
-    def transformers_config(self) -> dict[str, Any]:
+    def transformers_config(self, image_size: int = 1024) -> dict[str, Any]:
         return {
             "model_type": "sam_vision_model",
             "hidden_size": self.channels[0],

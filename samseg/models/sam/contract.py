@@ -1,5 +1,6 @@
 """The contract of a whole SAM, which training, objects, one example, the demo and export know."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,12 +49,16 @@ class PromptableSam(nn.Module):
         mask_threshold: a pixel is in a mask where its logit is above this.
         largest_logit: masks that are handed back to serve as prompts are clamped to this; None: they are not.
         grid: settings of the automatic masks that this SAM was published with, by `SamAutomaticMaskGenerator`'s names.
+        published_name, transformers_name: the name that a tensor of "image_encoder.", the trunk's, "prompt_encoder." or
+            "mask_decoder." has in its authors' files, and in transformers'.
     """
 
     takes_taps = True
     mask_threshold = 0.0
     largest_logit: float | None = None
     grid: dict[str, Any] = {}
+    published_name: Callable[[str], str]
+    transformers_name: Callable[[str], str]
 
     def __init__(
         self, encoder: TrunkEncoder, prompt_encoder: nn.Module, mask_decoder: nn.Module, image_transform: ImageTransform
@@ -61,6 +66,7 @@ class PromptableSam(nn.Module):
         nn.Module.__init__(self)
         self.encoder, self.prompt_encoder, self.mask_decoder = encoder, prompt_encoder, mask_decoder
         self.image_transform = image_transform
+        encoder.img_size = image_transform.size  # which segment-anything's generator of masks asks for
         self.class_tokens = self.rounds = None
 
     def features(self, taps: list[Tensor]) -> Features:

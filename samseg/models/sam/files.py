@@ -14,11 +14,13 @@ from samseg.encoders.registry import ROWS
 from samseg.encoders.weights import listed, read_checkpoint, trunk_state, variant_of
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.names import POSITIONS, SHARED_POSITIONS, transformers_name
-from samseg.models.sam.sam1 import IMAGE_SIZE, Sam1, prompt_and_mask_decoder
+from samseg.models.sam.sam1 import IMAGE_SIZE, Sam1
+from samseg.models.sam.sam2 import POINTS, Sam2
 from samseg.models.sam.steps import STRIDE
 
 HQ_TOKEN = "hf_token.weight"
-IOU_TOKEN = re.compile(r"(.*?)mask_decoder\.iou_token\.weight")
+IOU_TOKEN = re.compile(r"(.*?)(?:sam_)?mask_decoder\.iou_token\.weight")
+VIDEO = ("mem", "maskmem", "no_mem_pos", "no_obj", "mask_downsample", "obj_ptr")
 
 
 class NoMaskDecoder(WeightsError):
@@ -32,6 +34,7 @@ class SamState(NamedTuple):
     trunk: dict[str, Tensor]
     prompt_encoder: dict[str, Tensor]
     mask_decoder: dict[str, Tensor]
+    video: dict[str, Tensor]  # SAM 2's memory, by sam2's names
 
     @property
     def is_hq(self) -> bool:
@@ -45,7 +48,7 @@ def build_sam(
 
     Args:
         source: a whole model's checkpoint as segment-anything, MobileSAM, MedSAM, micro-sam, SAM-HQ or transformers
-            publish it, or "pretrained" for the published weights from the hub.
+            publish it, SAM 2's or 2.1's by sam2 or transformers, or "pretrained" for the published weights.
         variant: a row of the registry, such as "sam-vit_b"; None: the file's own. "pretrained" needs one.
         image_size: side of the network's square in pixels, a multiple of 16; SAM's is 1024.
         hq_token_only: of SAM-HQ: answer with the mask of its own token alone, not with its sum with SAM's mask.
@@ -80,8 +83,9 @@ def build_sam(
 
 
 def empty_sam(variant: str, image_size: int = IMAGE_SIZE, hq: bool = False, in_channels: int = 3) -> PromptableSam:
-    """SAM, or SAM-HQ, with random weights, in evaluation mode."""
-    return Sam1.empty(variant, image_size, hq, in_channels).eval()
+    """The SAM that an encoder is of, or SAM-HQ, with random weights, in evaluation mode."""
+    family = Sam2 if "sam2" in ROWS[variant].outline.sam_decoders else Sam1
+    return family.empty(variant, image_size, hq, in_channels).eval()
 
 
 def load_sam(sam: PromptableSam, state: SamState) -> None:
@@ -89,6 +93,7 @@ def load_sam(sam: PromptableSam, state: SamState) -> None:
     sam.encoder.load_state_dict(state.trunk)
     sam.prompt_encoder.load_state_dict(state.prompt_encoder)
     sam.mask_decoder.load_state_dict({name: state.mask_decoder[name] for name in sam.mask_decoder.state_dict()})
+    sam.video = state.video
 
 
 def sam_state(path: str | Path, variant: str | None = None) -> SamState:
@@ -108,30 +113,35 @@ def sam_state(path: str | Path, variant: str | None = None) -> SamState:
     state = read_checkpoint(Path(path))
     try:
         variant = variant or variant_of(state)
-        found = _in_our_names(state)
+        prefixes = {match[1] for name in state if (match := IOU_TOKEN.fullmatch(name))}
+        if len(prefixes) != 1:
+            raise NoMaskDecoder("it holds no mask decoder, only an image encoder; a whole SAM is needed here")
+        prefix = prefixes.pop()
         with torch.device("meta"):  # names and shapes alone
-            like = empty_sam(variant, hq=f"mask_decoder.{HQ_TOKEN}" in found)
+            like = empty_sam(variant, hq=f"{prefix}mask_decoder.{HQ_TOKEN}" in state)
+        trunk = trunk_state(state, variant, like.encoder.trunk)
+        found = _in_our_names(state, prefix, like)
         parts = {part: _part(part, found, getattr(like, part)) for part in ("prompt_encoder", "mask_decoder")}
-        return SamState(variant, trunk_state(state, variant, like.encoder.trunk), **parts)
+        by_sam2 = f"{prefix}no_mem_embed" in state
+        video = {name: tensor for name, tensor in found.items() if by_sam2 and name.startswith(VIDEO)}
+        return SamState(variant, trunk, **parts, video=video)
     except WeightsError as error:
         raise type(error)(f"{path}: {error}") from None
 
 
-def _in_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the prompt encoder and the mask decoder in segment-anything's names."""
-    prefixes = {match[1] for name in state if (match := IOU_TOKEN.fullmatch(name))}
-    if len(prefixes) != 1:
-        raise NoMaskDecoder("it holds no mask decoder, only an image encoder; a whole SAM's checkpoint is needed here")
-    prefix = prefixes.pop()
+def _in_our_names(state: Mapping[str, Tensor], prefix: str, sam: PromptableSam) -> dict[str, Tensor]:
+    """A checkpoint's tensors, but for the trunk, in the names that they have in ``sam``."""
     found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     if SHARED_POSITIONS in found:
         found.setdefault(transformers_name(POSITIONS), found[SHARED_POSITIONS])
-    if "mask_decoder.iou_prediction_head.proj_in.weight" in found:
-        with torch.device("meta"):
-            parts = nn.ModuleDict(zip(("prompt_encoder", "mask_decoder"), prompt_and_mask_decoder()))
-        ours = {transformers_name(name): name for name in parts.state_dict()}
-        found = {ours.get(name, name): tensor for name, tensor in found.items()}
-    return found
+    if len(labels := found.get(f"{POINTS}.weight", ())) == 4:
+        del found[f"{POINTS}.weight"]
+        found |= {f"{POINTS}.{index}.weight": label[None] for index, label in enumerate(labels)}
+    by_transformers = "mask_decoder.iou_prediction_head.proj_in.weight" in found
+    theirs = sam.transformers_name if by_transformers else sam.published_name
+    parts = {"prompt_encoder": sam.prompt_encoder, "mask_decoder": sam.mask_decoder}
+    ours = {theirs(f"{part}.{name}"): f"{part}.{name}" for part in parts for name in parts[part].state_dict()}
+    return {ours.get(name, name.removeprefix("sam_")): tensor for name, tensor in found.items()}
 
 
 def _part(part: str, found: Mapping[str, Tensor], like: nn.Module) -> dict[str, Tensor]:

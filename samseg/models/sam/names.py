@@ -1,4 +1,4 @@
-"""segment-anything's names of a whole SAM's tensors, and transformers'."""
+"""Published names of a whole SAM's tensors: sam2's and transformers'; ours are segment-anything's."""
 
 import re
 
@@ -23,16 +23,51 @@ RENAMES = (  # segment-anything's names -> transformers'
     (re.compile(r"^mask_decoder\.output_upscaling\.0\."), "mask_decoder.upscale_conv1."),
     (re.compile(r"^mask_decoder\.output_upscaling\.1\."), "mask_decoder.upscale_layer_norm."),
     (re.compile(r"^mask_decoder\.output_upscaling\.3\."), "mask_decoder.upscale_conv2."),
-    (re.compile(r"(mlps\.\d+|iou_prediction_head)\.layers\.0\."), r"\1.proj_in."),
-    (re.compile(r"(mlps\.\d+|iou_prediction_head)\.layers\.1\."), r"\1.layers.0."),
-    (re.compile(r"(mlps\.\d+|iou_prediction_head)\.layers\.2\."), r"\1.proj_out."),
+    (re.compile(r"(mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.0\."), r"\1.proj_in."),
+    (re.compile(r"(mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.1\."), r"\1.layers.0."),
+    (re.compile(r"(mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.2\."), r"\1.proj_out."),
 )
 POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 SHARED_POSITIONS = "shared_image_embedding.positional_embedding"  # transformers ties it to the prompt encoder's
 
 
+SAM2 = (  # ours -> sam2's
+    (re.compile(r"^(image_encoder\..*\.mlp)\.fc1\."), r"\1.layers.0."),
+    (re.compile(r"^(image_encoder\..*\.mlp)\.fc2\."), r"\1.layers.1."),
+    (re.compile(r"^(image_encoder\.neck\.convs\.\d)\."), r"\1.conv."),
+    (re.compile(r"\.mlp\.lin1\."), ".mlp.layers.0."),
+    (re.compile(r"\.mlp\.lin2\."), ".mlp.layers.1."),
+    (re.compile(r"^prompt_encoder\.no_mem_embed"), "no_mem_embed"),
+    (re.compile(r"^(prompt_encoder|mask_decoder)\."), r"sam_\1."),
+)
+SAM2_TRANSFORMERS = (  # ours -> transformers'
+    (re.compile(r"^image_encoder\.trunk\.patch_embed\.proj\."), "image_encoder.trunk.patch_embed.projection."),
+    (re.compile(r"^(image_encoder\.trunk\..*)\.norm([12])\."), r"\1.layer_norm\2."),
+    (re.compile(r"^image_encoder\.trunk\."), "image_encoder.backbone."),
+    (re.compile(r"\.mlp\.(fc|lin)1\."), ".mlp.proj_in."),
+    (re.compile(r"\.mlp\.(fc|lin)2\."), ".mlp.proj_out."),
+    (re.compile(r"^(mask_decoder\..*)\.out_proj\."), r"\1.o_proj."),
+    (re.compile(r"^prompt_encoder\.no_mem_embed"), "no_memory_embedding"),
+    *RENAMES,
+)
+
+
 def transformers_name(name: str) -> str:
     """transformers' name of a tensor that segment-anything calls `name`."""
-    for pattern, replacement in RENAMES:
+    return _renamed(name, RENAMES)
+
+
+def sam2_name(name: str) -> str:
+    """sam2's name of a tensor of `Sam2`."""
+    return _renamed(name, SAM2)
+
+
+def sam2_transformers_name(name: str) -> str:
+    """transformers' name of a tensor of `Sam2`; the labels of points, which are one tensor there, one after another."""
+    return _renamed(name, SAM2_TRANSFORMERS)
+
+
+def _renamed(name: str, patterns: tuple[tuple[re.Pattern, str], ...]) -> str:
+    for pattern, replacement in patterns:
         name = pattern.sub(replacement, name)
     return name

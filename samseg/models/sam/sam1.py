@@ -31,14 +31,12 @@ class ImageEncoder(TrunkEncoder):
 
     Args:
         variant: a row of the registry, such as "sam-vit_b".
-        image_size: side of the square image in pixels, a multiple of 16.
         early: give the maps that SAM-HQ's decoder looks at, too: those at stride 4, or else the first of a ViT.
         in_channels: of the image; other than 3, its first filters are random.
     """
 
-    def __init__(self, variant: str, image_size: int = IMAGE_SIZE, early: bool = False, in_channels: int = 3):
+    def __init__(self, variant: str, early: bool = False, in_channels: int = 3):
         super().__init__(variant)
-        self.img_size = image_size  # segment-anything's name
         if in_channels != 3:
             patch_first_conv(self, new_in_channels=in_channels, pretrained=False)
         self.keep_taps((early_tap(self.tap_strides), -1) if early else (-1,))
@@ -51,8 +49,11 @@ class ImageEncoder(TrunkEncoder):
 class Sam1(PromptableSam, Sam):
     """A SAM of the first generation, which segment-anything's own tools take for theirs."""
 
+    published_name = staticmethod(str)
+    transformers_name = staticmethod(transformers_name)
+
     def __init__(self, encoder: ImageEncoder, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder):
-        super().__init__(encoder, prompt_encoder, mask_decoder, Padded(encoder.img_size))
+        super().__init__(encoder, prompt_encoder, mask_decoder, Padded(prompt_encoder.input_image_size[0]))
 
     @classmethod
     def empty(cls, variant: str, image_size: int = IMAGE_SIZE, hq: bool = False, in_channels: int = 3) -> "Sam1":
@@ -60,7 +61,7 @@ class Sam1(PromptableSam, Sam):
 
         Raises WeightsError where the encoder has no early features for SAM-HQ's decoder.
         """
-        encoder = ImageEncoder(variant, image_size, hq, in_channels)
+        encoder = ImageEncoder(variant, hq, in_channels)
         if hq and "sam-hq" not in encoder.trunk.sam_decoders:
             raise WeightsError(f"SAM-HQ's decoder needs a ViT of SAM's, not {variant} (Light HQ-SAM is not supported)")
         return cls(encoder, *prompt_and_mask_decoder(image_size, encoder.tap_channels[0] if hq else None))
