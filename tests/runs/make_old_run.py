@@ -1,9 +1,9 @@
-"""The run folders in old_run/, as they were written by the version before rooms, commit 4cb98e3.
+"""The runs and the export in old_run/COMMIT/, as earlier versions wrote them: 4cb98e3, before rooms, and 3d4965a.
 
-To make them again, check that commit out and call there, with its own samseg:
+To make them again, check the commit out and call there, with its own samseg:
 
-    git worktree add /tmp/old 4cb98e3
-    cd /tmp/old && PYTHONPATH=. python .../tests/runs/make_old_run.py .../tests/runs/old_run
+    git worktree add /tmp/old 3d4965a
+    cd /tmp/old && PYTHONPATH=. python .../tests/runs/make_old_run.py .../tests/runs/old_run/3d4965a
 
 Of the weights only names, shapes and metadata are kept, as the old code wrote them; values follow from `formula`, so
 that the fixture is small. The masks and figures are those that the old code gave for them.
@@ -24,6 +24,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 BASE = "sam.pth"  # the pretrained weights of the run with an adapter, in the current directory
+COMMITS = ["4cb98e3", "3d4965a"]
+EXPORT = "export"  # of the run with an adapter, which is merged
 RUNS = {
     "whole": {"model": {"encoder": "tu-resnet18", "weights": None, "freeze_encoder": False}},
     "lora": {
@@ -81,37 +83,63 @@ def write_base(path: Path) -> None:
     torch.save(state, path)
 
 
+def rewrite(weights: Path, kept: Path) -> None:
+    """Give a file of weights the values of `formula`, and keep its names, shapes and metadata in ``kept``."""
+    try:
+        from samseg.runs.tensors import save_weights
+    except ImportError:  # 4cb98e3
+        from samseg.checkpoint import save_weights
+
+    with safe_open(weights, "pt") as file:
+        metadata = file.metadata()
+        metadata.pop("sha256", None)  # of the tensors that are replaced
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+    save_weights({key: formula(key, list(t.shape), t.dtype) for key, t in tensors.items()}, weights, metadata)
+    shapes = {key: [list(t.shape), str(t.dtype).removeprefix("torch.")] for key, t in tensors.items()}
+    metadata = {key: value.replace(f"{os.getcwd()}/", "") for key, value in metadata.items()}
+    (kept / "weights.json").write_text(json.dumps({"metadata": metadata, "tensors": shapes}) + "\n")
+
+
+def predict(run: Path, kept: Path) -> None:
+    from samseg.inference.predictor import Predictor
+
+    predictor = Predictor.from_run(run, "cpu")
+    for image in sorted(Path("data/test/images").iterdir()):
+        Image.fromarray(predictor(image)).save(kept / image.name)
+
+
 def main(out: Path) -> None:
     import tests.encoders.conftest  # noqa: F401 (registers sam-vit_small)
-    from samseg.checkpoint import save_weights
-    from samseg.evaluation.evaluate_run import evaluate_run
-    from samseg.inference.predictor import Predictor
-    from samseg.runs.config import load_config
+    from samseg.training.evaluation import evaluate_run
     from samseg.training.run import train
+
+    try:
+        from samseg.config.load import load_config
+    except ImportError:  # 4cb98e3
+        from samseg.config import load_config
 
     write_scenes(Path("data"))
     write_base(Path(BASE))
     for name, settings in RUNS.items():
         content = COMMON | {"model": COMMON["model"] | settings["model"]}
         Path(f"{name}.yaml").write_text(yaml.safe_dump(content))
-        run = train(load_config(f"{name}.yaml"), name)
-        weights = run / "best.safetensors"
-        with safe_open(weights, "pt") as file:
-            metadata = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-        save_weights({key: formula(key, list(t.shape), t.dtype) for key, t in tensors.items()}, weights, metadata)
-        kept = out / name
+        run, kept = train(load_config(f"{name}.yaml"), name), out / name
         kept.mkdir(parents=True, exist_ok=True)
-        here = f"{os.getcwd()}/"
-        (kept / "config.yaml").write_text((run / "config.yaml").read_text().replace(here, ""))
-        shapes = {key: [list(t.shape), str(t.dtype).removeprefix("torch.")] for key, t in tensors.items()}
-        metadata = {key: value.replace(here, "") for key, value in metadata.items()}
-        (kept / "weights.json").write_text(json.dumps({"metadata": metadata, "tensors": shapes}) + "\n")
-        predictor = Predictor.from_run(run, "cpu")
-        for image in sorted(Path("data/test/images").iterdir()):
-            Image.fromarray(predictor(image)).save(kept / image.name)
-        evaluate_run(run, "test")
+        rewrite(run / "best.safetensors", kept)
+        (kept / "config.yaml").write_text((run / "config.yaml").read_text().replace(f"{os.getcwd()}/", ""))
+        predict(run, kept)
+        evaluation = evaluate_run(run, "test")
+        if hasattr(evaluation, "write"):
+            evaluation.write()
         (kept / "metrics_test.json").write_text((run / "metrics_test.json").read_text())
+    try:
+        from samseg.runs.export import export
+    except ImportError:  # 4cb98e3
+        return
+    file, kept = export(run, "safetensors"), out / EXPORT
+    kept.mkdir(exist_ok=True)
+    rewrite(file, kept)
+    predict(file, kept)
 
 
 if __name__ == "__main__":
