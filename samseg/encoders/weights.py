@@ -125,21 +125,30 @@ def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: Trunk) -> dict
             f"take that of {ROWS[variant].sources[0]}"
         )
     found, expected = match.tensors, trunk.state_dict()
-    missing = [key for key in expected if key not in found]
-    surplus = [key for key in found if key not in expected]
-    if missing or surplus:
-        parts = [listed("lacks", missing), listed("has the unknown", surplus)]
-        raise WeightsError(f"not a checkpoint of {variant}: its image encoder " + " and ".join(filter(None, parts)))
     first = _first(trunk)
     if found[first].shape[1] == 3:
         found[first] = _rgb_filters_for(found[first], expected[first].shape[1])
+    try:
+        check_tensors(found, expected, "image encoder")
+    except WeightsError as error:
+        raise WeightsError(f"not a checkpoint of {variant}: {error}") from None
+    return found
+
+
+def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], part: str, prefix: str = "") -> None:
+    """WeightsError, naming tensors behind a ``prefix``, unless a ``part`` has those ``expected``, all and alone."""
+    missing, surplus = [key for key in expected if key not in found], [key for key in found if key not in expected]
+    if missing or surplus:
+        faults = [
+            f"{verb} {', '.join(keys[:3])}" + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+            for verb, keys in (("lacks", missing), ("has the unknown", surplus))
+            if keys
+        ]
+        raise WeightsError(f"its {part} " + " and ".join(faults))
     for key, value in found.items():
         if value.shape != expected[key].shape:
-            raise WeightsError(
-                f"not a checkpoint of {variant}: {key} has shape {tuple(value.shape)}, "
-                f"expected {tuple(expected[key].shape)}"
-            )
-    return found
+            shapes = f"shape {tuple(value.shape)}, expected {tuple(expected[key].shape)}"
+            raise WeightsError(f"{prefix}{key} has {shapes}")
 
 
 def variant_of(state: Mapping[str, Tensor]) -> str:
@@ -224,14 +233,6 @@ def _rgb_filters_for(weight: Tensor, channels: int) -> Tensor:
     if channels == 1:
         return weight.sum(1, keepdim=True)
     return weight[:, [i % 3 for i in range(channels)]] * (3 / channels)
-
-
-def listed(verb: str, keys: list[str]) -> str:
-    """``verb`` and the first of the ``keys``, for a sentence; nothing without any."""
-    if not keys:
-        return ""
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return f"{verb} {', '.join(keys[:3])}{more}"
 
 
 def _first_byte(path: Path) -> bytes:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from samseg.common.errors import ConfigError, WeightsError, suggestion
 from samseg.encoders.fetch import fetch, is_published
 from samseg.encoders.registry import ROWS
-from samseg.encoders.weights import listed, read_checkpoint, trunk_state, variant_of
+from samseg.encoders.weights import check_tensors, read_checkpoint, trunk_state, variant_of
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.names import POSITIONS, SHARED_POSITIONS, transformers_name
 from samseg.models.sam.sam1 import IMAGE_SIZE, Sam1
@@ -147,13 +147,5 @@ def _in_our_names(state: Mapping[str, Tensor], prefix: str, sam: PromptableSam) 
 def _part(part: str, found: Mapping[str, Tensor], like: nn.Module) -> dict[str, Tensor]:
     """What of ``found`` the module ``like`` is made of, under its own names; WeightsError unless it fits exactly."""
     own = {name.removeprefix(f"{part}."): value for name, value in found.items() if name.startswith(f"{part}.")}
-    expected = like.state_dict()
-    missing = [name for name in expected if name not in own]
-    surplus = [name for name in own if name not in expected]
-    if missing or surplus:
-        faults = [listed("lacks", missing), listed("has the unknown", surplus)]
-        raise WeightsError(f"its {part} " + " and ".join(filter(None, faults)))
-    for name, value in own.items():
-        if value.shape != expected[name].shape:
-            raise WeightsError(f"{part}.{name} has shape {tuple(value.shape)}, expected {tuple(expected[name].shape)}")
+    check_tensors(own, like.state_dict(), part, prefix=f"{part}.")
     return own
