@@ -9,7 +9,6 @@ from typing import Any
 
 from samseg.common.errors import InputError
 
-STORED = "uint8", "float16"  # ways of storing probabilities
 FORMATS = {"gpkg": "GPKG", "geojson": "GeoJSON", "fgb": "FlatGeobuf", "parquet": "Parquet"}
 OVERLAY_PX = 2048  # of the picture to look at, on the longest side
 
@@ -47,7 +46,7 @@ class MapOptions:
         area: a file of polygons, ``bounds`` (left, bottom, right, top) in the raster's coordinates: pixels outside are
             nodata.
         skip_damaged: what cannot be read is nodata.
-        probabilities: write them, too, as one of `STORED`; None: they are not.
+        probabilities: write them, too, as "uint8" or "float16"; None: they are not.
         polygons: how they are written; None: they are not.
         cog: write a cloud-optimised GeoTIFF.
         overwrite: replace an earlier result.

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from samseg.data.sources.map_labels import Labels
 
 MOSTLY = 0.5  # of a window's pixels must hold data for it to be trained on
-LOOK_PX = 64  # a window's side when it is looked at for data
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}  # of the windows, with split: blocks
 
 
