@@ -49,12 +49,14 @@ class Place:
     river: bool = False
 
 
-PLACES = (
-    Place(LAWNS, (21, 29), (76, 54), street=8, pavement=1.8, houses=0.7, halls=0, woods=0, trees=120),  # suburb
-    Place(YARDS, (45, 36), (88, 76), street=10, pavement=1.8, houses=0, halls=200, woods=2, trees=60),  # industry
-    Place(LAWNS + FIELDS[2:4], (24, 34), (110, 58), street=7, pavement=1, houses=0.5, halls=40, woods=2, trees=80),
-    Place(FIELDS, (48, 36), (180, 120), street=6, pavement=0, houses=0.15, halls=80, woods=4, trees=50, river=True),
-)
+PLACES = {
+    "suburb": Place(LAWNS, (21, 29), (76, 54), 8, pavement=1.8, houses=0.7, halls=0, woods=0, trees=120),
+    "industry": Place(YARDS, (45, 36), (88, 76), 10, pavement=1.8, houses=0, halls=200, woods=2, trees=60),
+    "village": Place(LAWNS + FIELDS[2:4], (24, 34), (110, 58), 7, pavement=1, houses=0.5, halls=40, woods=2, trees=80),
+    "farmland": Place(
+        FIELDS, (48, 36), (180, 120), 6, pavement=0, houses=0.15, halls=80, woods=4, trees=50, river=True
+    ),
+}
 
 
 def render_scene(seed: int, size: int = 512) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +66,8 @@ def render_scene(seed: int, size: int = 512) -> tuple[np.ndarray, np.ndarray]:
     consecutive seeds make a balanced set. The image is rendered finer and averaged down; the classes are those at the
     pixels' centres. Cars are part of the road; yards, gardens and water are background.
     """
-    scene, place = Scene(size * SUPERSAMPLE + 2 * MARGIN_PX, np.random.default_rng(seed)), PLACES[seed % len(PLACES)]
+    scene = Scene(size * SUPERSAMPLE + 2 * MARGIN_PX, np.random.default_rng(seed))
+    place = list(PLACES.values())[seed % len(PLACES)]
     scene.cover(place)
     scene.pave(place)
     scene.build(place)
@@ -169,7 +172,8 @@ class Scene:
             line = self.v + 0.3 * self.u + 3 * wide + np.float32(rng.choice((-35, 35)))
             depth = np.float32(rng.uniform(5, 9)) - np.abs(line) + 0.3 * coarse
             self.paint(ALL, depth > -1.5, rgb("a08e6c") * (1 + 0.06 * coarse)[..., None])
-            self.paint(ALL, depth > 0, _mix(rgb("5e7466"), rgb("2c4a54"), depth / 6) + 0.008 * coarse[..., None])
+            water = rgb("5e7466") + np.clip(depth / 6, 0, 1)[..., None] * (rgb("2c4a54") - rgb("5e7466"))
+            self.paint(ALL, depth > 0, water + 0.008 * coarse[..., None])
             self.taken |= depth > -1.5
 
     def pave(self, place: Place) -> None:
@@ -191,12 +195,9 @@ class Scene:
         for slot in rng.permutation(np.arange(-self.side / 2, self.side / 2, 6))[: rng.integers(4, 12)]:
             centre, angle = self.spot(slot, self.crossing[1] + rng.choice((-1, 1)) * half / 2)
             colour, back = CARS[rng.integers(len(CARS))], -0.2 * np.array([np.cos(angle), np.sin(angle)])
-            for length, width, shade, rise in (
-                (4.4, 1.9, colour, 0.8),
-                (2.6, 1.6, rgb("22262e"), 0.3),
-                (1.5, 1.5, colour, 0.2),
-            ):
-                self.box(centre + back, angle, length, width, shade, rise)
+            self.box(centre, angle, 4.4, 1.9, colour, 0.8)
+            self.box(centre + back, angle, 2.6, 1.6, rgb("22262e"), 0.3)
+            self.box(centre + back, angle, 1.5, 1.5, colour, 0.2)
 
     def build(self, place: Place) -> None:
         """Houses in rows along the streets, some with a pool; halls where there is room."""
@@ -236,9 +237,7 @@ class Scene:
             shade = rgb("d0d2d0", "8a6a5c", "5e6266")[rng.integers(3)]
             self.box(spot, angle, *rng.uniform(0.8, 1.4 + large, 2), shade, 0.7)
 
-    def roof(
-        self, centre, angle: float, length: float, width: float, kind: str, colour: np.ndarray, eave: float
-    ) -> None:
+    def roof(self, centre, angle: float, length: float, width: float, kind: str, colour, eave: float) -> None:
         """A roof as a height field, so that light and shadow follow from its shape."""
         at, u, v = self.frame(centre, angle, length, width)
         to_end, to_eave = length / 2 - np.abs(u), width / 2 - np.abs(v)
@@ -273,10 +272,6 @@ class Scene:
         colour = LEAVES[rng.integers(len(LEAVES))] * rng.uniform(0.85, 1.2)
         top = (1.8 * radius + 2) * (0.35 + 0.65 * shape) + 0.25 * clump
         self.paint(at, fullness > 0.06, colour * (0.6 + 0.42 * shape + 0.14 * clump)[..., None], TREE, top)
-
-
-def _mix(a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:
-    return a + np.clip(share, 0, 1)[..., None] * (b - a)
 
 
 def _fractal_noise(rng: np.random.Generator, side_px: int, cell_px: float) -> np.ndarray:
