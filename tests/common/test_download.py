@@ -37,7 +37,7 @@ def only(target):
     return [file.name for file in target.parent.iterdir()] == [target.name]
 
 
-@pytest.mark.parametrize("digest", [SHA256, None])
+@pytest.mark.parametrize("digest", [SHA256, None], ids=["published", "unpublished"])
 def test_goes_on_where_connections_break_off(server, target, digest):
     server.breaks_after = [300_000, 200_000]
     download(f"{server.url}/weights", target, digest)
