@@ -73,7 +73,7 @@ def _shown(runs: list[Path], weights: str | None, device: str | None, cache: Pat
     predictors, samples, sam = {}, {}, None
     for folder in runs:
         model, config = load_run(folder)
-        sam = sam or tuned_sam(model, config)
+        sam = sam or tuned_sam(model, config.data.preprocessing)
         if config.task == "semantic":
             predictors[_name(folder, predictors)] = Predictor(model, config, device)
             samples = samples or _samples(config)

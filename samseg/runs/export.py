@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
         raise InputError(f"{out} exists already: remove it, or name another with --out")
     if not out.parent.is_dir():
         raise InputError(f"{out.parent} is no folder: make it, or name another file with --out")
-    write(model if to in WHOLE else plain(model, config), config, out)
+    write(Export(model if to in WHOLE else plain(model, config), config), out)
     return out
 
 
@@ -70,90 +70,107 @@ def plain(model: nn.Module, config: RunConfig) -> nn.Module:
     return bare.eval()
 
 
-def notes(config: RunConfig) -> dict[str, str]:
-    """What a user of the network must know beside its weights; values other than text are JSON."""
-    data = config.data
-    return {
-        "classes": json.dumps(list(data.classes), ensure_ascii=False),  # in the order of the logits' channels
-        "bands": json.dumps(data.bands),  # of the image, from 1; null: R, G, B
-        "scale": json.dumps(data.scale),  # the values that become 0..1; null: 0..255
-        "mean": json.dumps(data.mean),  # of each band on 0..1
-        "std": json.dumps(data.std),
-        "image_size": str(data.image_size),
-        "resize": json.dumps(data.resize),  # false: trained on crops at native resolution, to be used on tiles
-    }
+@dataclass(frozen=True)
+class Export:
+    """A run's best model, as it is or `plain`, and a method for each of `FORMATS` that writes it."""
 
+    model: nn.Module
+    config: RunConfig
 
-def _safetensors(model: nn.Module, config: RunConfig, out: Path) -> None:
-    # All weights are inside; where they and the data lay means nothing elsewhere, and is nobody's business there.
-    adapter = config.model.adapter if adapter_name(model) else None  # it was merged
-    config = replace(config, model=replace(config.model, weights=None, adapter=adapter))
-    save_weights(model.state_dict(), out, {CONFIG_ENTRY: portable_yaml(config), **notes(config)})
+    @property
+    def notes(self) -> dict[str, str]:
+        """What a user of the network must know beside its weights; values other than text are JSON."""
+        shown = self.config.data.preprocessing
+        return {
+            # In the order of the logits' channels.
+            "classes": json.dumps(list(self.config.data.classes), ensure_ascii=False),
+            "bands": json.dumps(shown.bands),  # of the image, from 1; null: R, G, B
+            "scale": json.dumps(shown.scale),  # the values that become 0..1; null: 0..255
+            "mean": json.dumps(shown.mean),  # of each band on 0..1
+            "std": json.dumps(shown.std),
+            "image_size": str(shown.size),
+            "resize": json.dumps(shown.resize),  # false: trained on crops at native resolution, to be used on tiles
+        }
 
+    def safetensors(self, out: Path) -> None:
+        # All weights are inside; where they and the data lay means nothing elsewhere, and is nobody's business there.
+        model = self.config.model
+        adapter = model.adapter if adapter_name(self.model) else None  # it was merged
+        config = replace(self.config, model=replace(model, weights=None, adapter=adapter))
+        save_weights(self.model.state_dict(), out, {CONFIG_ENTRY: portable_yaml(config), **self.notes})
 
-def _onnx(model: nn.Module, config: RunConfig, out: Path) -> None:
-    _need_logits(model)
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"ONNX needs the package {error.name}: {EXTRA}") from None
-    if sum(tensor.nbytes for tensor in model.state_dict().values()) >= ONNX_BYTES:
-        raise InputError("the model is larger than the 2 GB that one ONNX file holds: export it with --to torch-export")
-    program = torch.onnx.export(
-        model,
-        (_image(config),),
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        dynamo=True,
-        verbose=False,
-    )
-    program.model.metadata_props.update(notes(config))
-    with written_whole(out) as temporary:
-        program.save(temporary, external_data=False)
-
-
-def _torch_export(model: nn.Module, config: RunConfig, out: Path) -> None:
-    _need_logits(model)
-    program = torch.export.export(model, (_image(config),), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    archive = BytesIO()  # to a file torch would write with an abort where the disk is full
-    torch.export.save(program, archive, extra_files={NOTES: json.dumps(notes(config))})
-    write_bytes(out, archive.getvalue())
-
-
-def _smp(model: nn.Module, config: RunConfig, out: Path) -> None:
-    if config.model.arch.lower() == "sam":
-        raise InputError("SMP has no model.arch=sam: export it to another format")
-    if adapter_name(model) is not None:
-        raise InputError(
-            f"SMP knows no {adapter_name(model)}, and it cannot be merged into the weights: export to safetensors, "
-            "onnx or torch-export"
+    def onnx(self, out: Path) -> None:
+        self._need_logits()
+        try:
+            import onnx  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise InputError(f"ONNX needs the package {error.name}: {EXTRA}") from None
+        if sum(tensor.nbytes for tensor in self.model.state_dict().values()) >= ONNX_BYTES:
+            raise InputError(
+                "the model is larger than the 2 GB that one ONNX file holds: export it with --to torch-export"
+            )
+        program = torch.onnx.export(
+            self.model,
+            (self._images,),
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
         )
-    with _made_whole(out) as folder:
-        model.save_pretrained(folder)
-        (folder / NOTES).write_text(json.dumps(notes(config), indent=2) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(SMP_CARD.format(name=out.name), encoding="utf-8")
+        program.model.metadata_props.update(self.notes)
+        with written_whole(out) as temporary:
+            program.save(temporary, external_data=False)
 
+    def torch_export(self, out: Path) -> None:
+        self._need_logits()
+        program = torch.export.export(self.model, (self._images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        archive = BytesIO()  # to a file torch would write with an abort where the disk is full
+        torch.export.save(program, archive, extra_files={NOTES: json.dumps(self.notes)})
+        write_bytes(out, archive.getvalue())
 
-def _sam(model: nn.Module, config: RunConfig, out: Path) -> None:
-    _whole(model, config).save(out)
+    def smp(self, out: Path) -> None:
+        if self.config.model.arch.lower() == "sam":
+            raise InputError("SMP has no model.arch=sam: export it to another format")
+        if adapter_name(self.model) is not None:
+            raise InputError(
+                f"SMP knows no {adapter_name(self.model)}, and it cannot be merged into the weights: export to "
+                "safetensors, onnx or torch-export"
+            )
+        with _made_whole(out) as folder:
+            self.model.save_pretrained(folder)
+            (folder / NOTES).write_text(json.dumps(self.notes, indent=2) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(SMP_CARD.format(name=out.name), encoding="utf-8")
 
+    def sam(self, out: Path) -> None:
+        self._whole().save(out)
 
-def _transformers(model: nn.Module, config: RunConfig, out: Path) -> None:
-    sam = _whole(model, config)
-    with _made_whole(out) as folder:
-        sam.save_transformers(folder)
+    def transformers(self, out: Path) -> None:
+        sam = self._whole()
+        with _made_whole(out) as folder:
+            sam.save_transformers(folder)
 
+    def _whole(self) -> PromptableSam:
+        sam = tuned_sam(self.model, self.config.data.preprocessing)
+        if sam is None:
+            raise InputError(
+                "this run has no SAM with prompt encoder and mask decoder: only a run of task=promptable can be "
+                "exported to sam and transformers"
+            )
+        return sam
 
-def _whole(model: nn.Module, config: RunConfig) -> PromptableSam:
-    sam = tuned_sam(model, config)
-    if sam is None:
-        raise InputError(
-            "this run has no SAM with prompt encoder and mask decoder: only a run of task=promptable can be exported "
-            "to sam and transformers"
-        )
-    return sam
+    def _need_logits(self) -> None:
+        if isinstance(self.model, PromptableSam) and self.model.class_tokens is None:
+            raise InputError(
+                "this run answers to prompts alone, and images -> logits is what this format holds: export it with "
+                "--to sam, or train with prompts.none above 0"
+            )
+
+    @property
+    def _images(self) -> Tensor:
+        shown = self.config.data.preprocessing
+        return torch.zeros(2, shown.channels, shown.size, shown.size)  # a batch of one would be taken for a constant
 
 
 @contextmanager
@@ -169,19 +186,6 @@ def _made_whole(out: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _need_logits(model: nn.Module) -> None:
-    if isinstance(model, PromptableSam) and model.class_tokens is None:
-        raise InputError(
-            "this run answers to prompts alone, and images -> logits is what this format holds: export it with "
-            "--to sam, or train with prompts.none above 0"
-        )
-
-
-def _image(config: RunConfig) -> Tensor:
-    size = config.data.image_size
-    return torch.zeros(2, config.data.channels, size, size)  # a batch of one would be taken for a constant
-
-
 SMP_CARD = """\
 # A segmentation model trained with samseg
 
@@ -194,12 +198,12 @@ model = smp.from_pretrained("{name}").eval()
 
 `samseg.json` holds the class names in the order of the logits' channels, and how images are normalised and sized.
 """
-FORMATS: dict[str, tuple[str, Callable[[nn.Module, RunConfig, Path], None]]] = {
-    "safetensors": ("model.safetensors", _safetensors),
-    "onnx": ("model.onnx", _onnx),
-    "torch-export": ("model.pt2", _torch_export),
-    "smp": ("smp", _smp),
-    "sam": ("sam.pth", _sam),
-    "transformers": ("transformers", _transformers),
+FORMATS: dict[str, tuple[str, Callable[[Export, Path], None]]] = {
+    "safetensors": ("model.safetensors", Export.safetensors),
+    "onnx": ("model.onnx", Export.onnx),
+    "torch-export": ("model.pt2", Export.torch_export),
+    "smp": ("smp", Export.smp),
+    "sam": ("sam.pth", Export.sam),
+    "transformers": ("transformers", Export.transformers),
 }
 WHOLE = ("sam", "transformers")  # formats of a whole SAM

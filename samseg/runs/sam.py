@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from samseg.common.errors import InputError, did_you_mean
+from samseg.data.preprocess import Preprocessing
 from samseg.encoders.registry import ROWS
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.decoder_lora import merge_attention
@@ -23,7 +24,8 @@ def sam_of(source: str | Path, variant: str | None = None) -> PromptableSam:
     """
     if hub_name(source) is None and not is_run(Path(source)):
         return build_sam(source, variant)
-    sam = tuned_sam(*load_run(source))
+    model, config = load_run(source)
+    sam = tuned_sam(model, config.data.preprocessing)
     if sam is None:
         raise InputError(f"{source} trained no SAM with prompt encoder and mask decoder; take a run of task=promptable")
     return sam
@@ -39,12 +41,12 @@ def sam_named(source: str, option: str) -> PromptableSam:
     return sam_of(source)
 
 
-def tuned_sam(model: nn.Module, config: RunConfig) -> PromptableSam | None:
+def tuned_sam(model: nn.Module, preprocessing: Preprocessing) -> PromptableSam | None:
     """A run's model if it is a whole SAM, ready for prompts, with LoRA in its mask decoder merged; else None."""
     if not isinstance(model, PromptableSam):
         return None
     merge_attention(model.mask_decoder)
-    return _normalising_as(model.eval(), config)
+    return _normalising_as(model.eval(), preprocessing)
 
 
 def base_sam(config: RunConfig) -> PromptableSam | None:
@@ -54,13 +56,14 @@ def base_sam(config: RunConfig) -> PromptableSam | None:
     """
     if config.model.encoder not in ROWS or config.model.weights is None:
         return None
-    sam = build_sam(config.model.weights, config.model.encoder, image_size=config.data.image_size)
-    return _normalising_as(sam, config)
+    preprocessing = config.data.preprocessing
+    sam = build_sam(config.model.weights, config.model.encoder, image_size=preprocessing.size)
+    return _normalising_as(sam, preprocessing)
 
 
-def _normalising_as(sam: PromptableSam, config: RunConfig) -> PromptableSam:
+def _normalising_as(sam: PromptableSam, preprocessing: Preprocessing) -> PromptableSam:
     """The model, with the run's mean and standard deviation in place of SAM's."""
-    mean, std = config.data.mean, config.data.std
+    mean, std = preprocessing.mean, preprocessing.std
     if len(mean) != 3:
         raise InputError(f"SAM's predictor takes images of three bands, but the run was trained on {len(mean)}")
     sam.image_transform = replace(sam.image_transform, mean=tuple(mean), std=tuple(std))

@@ -40,7 +40,7 @@ class ObjectFinder:
         self.predictor = predictor
         self.names = predictor.classes or ["background", "object"]  # a run with prompts alone needs no classes
         self.background = _background(self.names, predictor.config.data.classes)
-        tuned = tuned_sam(predictor.model, predictor.config)
+        tuned = tuned_sam(predictor.model, predictor.preprocessing)
         self.dense = tuned is None or getattr(predictor.model, "class_tokens", None) is not None
         if way is None:
             way = "components" if tuned is None else "prompts" if self.dense else "amg"
