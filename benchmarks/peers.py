@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from samseg.common.errors import InputError
 from samseg.encoders.adapters.lora import LoRA
 from samseg.encoders.hiera import Sam2Hiera
-from samseg.encoders.linear import Linear
 from samseg.encoders.sam3 import Sam3ViT
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.trunk import Trunk
@@ -27,7 +26,7 @@ def with_lora(network: nn.Module) -> nn.Module:
     for name, layer in list(network.named_modules()):
         if name.endswith("attn.qkv"):
             lora = LoRA(layer.in_features, layer.out_features // 3).to(layer.weight.device, layer.weight.dtype)
-            if isinstance(layer, Linear):
+            if hasattr(layer, "adapter"):
                 layer.adapter = lora
             else:
                 network.get_submodule(name.removesuffix(".qkv")).qkv = _Sum(layer, lora)

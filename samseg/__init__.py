@@ -6,6 +6,7 @@ Importing it puts `sam-vit_b`, `sam-vit_l`, `sam-vit_h` and `sam-vit_t` into seg
 from importlib import import_module
 
 from samseg._version import __version__
+from samseg.encoders import register
 from samseg.encoders.adapters.insert import add_adapter, merge_adapter, remove_adapter
 from samseg.encoders.fetch import load_sam_weights
 from samseg.models.parts import freeze_encoder
@@ -23,6 +24,7 @@ __all__ = [
     "load_run",
     "load_sam_weights",
     "merge_adapter",
+    "register",
     "remove_adapter",
     "save_sam",
 ]

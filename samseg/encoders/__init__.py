@@ -1,22 +1,34 @@
 """Encoders with a pretrained trunk, registered with segmentation-models-pytorch on import."""
 
 import segmentation_models_pytorch as smp
+import timm
 
 from samseg.encoders.encoder import SmpEncoder
-from samseg.encoders.registry import PUBLISHED, ROWS, Row
+from samseg.encoders.registry import PUBLISHED, ROWS, Row, timm_row
 
 
-def register(name: str, row: Row) -> None:
-    """Make an encoder known by a name, to samseg and to SMP."""
-    ROWS[name] = row
+def register(name: str, row: Row | None = None) -> None:
+    """Make an encoder known by a name, to samseg and to SMP; without a row, a plain ViT of timm's by its name there.
+
+    Raises ConfigError where timm knows no such network, or it cannot be cut into feature maps.
+    """
+    row = ROWS[name] = timm_row(name) if row is None else row
     places = {source.tag: source.place for source in reversed(row.sources) if source.on_hub}
     weights = {tag: {"repo_id": place, "revision": "main"} for tag, place in places.items()}
-    weights |= {name: weights[row.tags[0]] for name in PUBLISHED}
+    weights |= {name: weights[row.tags[0]] for name in PUBLISHED if row.sources}
     smp.encoders.encoders[name] = {
         "encoder": SmpEncoder,
         "params": {"variant": name},
         "pretrained_settings": weights,
     }
+
+
+def find_row(name: str) -> Row | None:
+    """An encoder's row; None for those of other libraries. A name of timm's that nobody else knows gets a row first."""
+    of_others = name in smp.encoders.encoders or name.startswith(("tu-", "timm-"))
+    if name not in ROWS and not of_others and timm.is_model(name.partition(".")[0]):
+        register(name)
+    return ROWS.get(name)
 
 
 def _answer_preprocessing_offline() -> None:

@@ -10,11 +10,13 @@ The same encoder is published in several; SAM's network here has segment-anythin
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class Layout:
         renames: patterns, and what they become in the trunk's names, one after the other. What becomes no name is left
             out. Where queries, keys and values are tensors of their own, they become "...qkv.weight@0", "@1" and "@2".
         lacks: a part of the network that the publisher leaves out; such a file is named and refused.
+        convert: of the renamed tensors makes the trunk's, where it takes more than names.
     """
 
     publisher: str
     renames: tuple[tuple[str, str], ...] = ()
     lacks: str | None = None
+    convert: Callable[[Tensors], Tensors] = dict
 
     def rename(self, name: str) -> str:
         for pattern, replacement in self.renames:
@@ -39,7 +43,7 @@ class Layout:
 
     def read(self, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors under the trunk's names."""
-        found: dict[str, Tensor] = {}
+        found: Tensors = {}
         parts: dict[str, dict[str, Tensor]] = {}
         for key, value in published.items():
             name, _, number = self.rename(key).partition("@")
@@ -47,7 +51,8 @@ class Layout:
                 parts.setdefault(name, {})[number] = value
             elif name:
                 found[name] = value
-        return found | {name: torch.cat([part[i] for i in sorted(part)]) for name, part in parts.items()}
+        joined = {name: torch.cat([part[i] for i in sorted(part)]) for name, part in parts.items()}
+        return self.convert(found | joined)
 
 
 OWN = Layout("its own")

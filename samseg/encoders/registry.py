@@ -1,16 +1,19 @@
 """The one table of encoders: a row a name, with the places that publish its weights."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import timm
 import torch
 
-from samseg.common.errors import ConfigError
+from samseg.common.errors import ConfigError, did_you_mean, suggestion
+from samseg.encoders.dino_layouts import DINOV2, DINOV3, TIMM
 from samseg.encoders.hiera import Sam2Hiera
 from samseg.encoders.layouts import MOBILE_SAM, OWN, SAM, SAM2, SAM3, Layout
 from samseg.encoders.sam3 import Sam3ViT
+from samseg.encoders.timm_vit import TimmViT
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.trunk import Trunk
 from samseg.encoders.vit import SamViT
@@ -107,6 +110,55 @@ class Row:
         """The trunk without memory for its tensors: for what it says of itself, and its tensors' names and shapes."""
         with torch.device("meta"):
             return self.build()
+
+
+def timm_row(name: str) -> Row:
+    """The row of a plain ViT of timm's by its name there, such as "vit_base_patch16_siglip_512.v2_webli".
+
+    Raises ConfigError where timm knows no such network or weights, or the network cannot be cut into feature maps.
+    """
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise ConfigError(f"timm has no network {architecture!r}{did_you_mean(architecture, timm.list_models())}")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise ConfigError(f"timm has no weights {tag!r} of {architecture}{suggestion(tag, tags)}")
+    row, config = Row(TimmViT, (), dict(name=name), TIMM), timm.get_pretrained_cfg(name)
+    trunk = row.outline  # which says whether it can be cut
+    megabytes = round(sum(tensor.numel() for tensor in trunk.state_dict().values()) * 4 / 1e6)
+    place = config.hf_hub_id if config.has_weights else None
+    sources = (WeightsFile(place, megabytes, whole=False, tag=tag or config.tag or "timm"),) if place else ()
+    side = config.input_size[1] // trunk.patch * trunk.multiple
+    return replace(
+        row,
+        sources=sources,
+        license=config.license or "see its page",
+        image_size=side,
+        mean=config.mean,
+        std=config.std,
+    )
+
+
+def _dinov3(name: str, megabytes: int, meta: str, *tags: str) -> Row:
+    """Of timm's copies and then of Meta's own repositories, which want the licence accepted."""
+    sources = []
+    for tag in ("lvd-1689m", *tags):
+        places = f"timm/{name}.{tag.replace('-', '')}", f"facebook/dinov3-{meta}-pretrain-{tag.replace('-', '')}"
+        sources += [WeightsFile(place, megabytes, False, tag=tag, gated=place == places[1]) for place in places]
+    colours = {"sat-493m": ((0.43, 0.411, 0.296), (0.213, 0.156, 0.143))}
+    arguments, license = dict(name=name), "DINOv3 License"
+    return Row(TimmViT, tuple(sources), arguments, DINOV3, license, image_size=512, colours_of_tag=colours)
+
+
+def _dinov2(name: str, megabytes: int, meta: str) -> Row:
+    places = f"timm/{name}.lvd142m", f"facebook/dinov2-with-registers-{meta}"
+    sources = tuple(WeightsFile(place, megabytes, False, tag="lvd-142m") for place in places)
+    return Row(TimmViT, sources, dict(name=name), DINOV2, image_size=512)
+
+
+def _pe(name: str, megabytes: int) -> Row:
+    source, half = WeightsFile(f"timm/{name}.fb", megabytes, False, tag="pe-spatial"), (0.5, 0.5, 0.5)
+    return Row(TimmViT, (source,), dict(name=name), TIMM, image_size=512, mean=half, std=half)
 
 
 # The digits in the names of segment-anything's files begin their MD5; the SHA-256 are those that micro-sam and 3D
@@ -212,4 +264,16 @@ ROWS: dict[str, Row] = {
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
     ),
+    "dinov3-vit_s": _dinov3("vit_small_patch16_dinov3_qkvb", 86, "vits16"),
+    "dinov3-vit_s+": _dinov3("vit_small_plus_patch16_dinov3_qkvb", 115, "vits16plus"),
+    "dinov3-vit_b": _dinov3("vit_base_patch16_dinov3_qkvb", 343, "vitb16"),
+    "dinov3-vit_l": _dinov3("vit_large_patch16_dinov3_qkvb", 1213, "vitl16", "sat-493m"),
+    "dinov3-vit_h+": _dinov3("vit_huge_plus_patch16_dinov3_qkvb", 3362, "vith16plus"),
+    "dinov2-vit_s": _dinov2("vit_small_patch14_reg4_dinov2", 88, "small"),
+    "dinov2-vit_b": _dinov2("vit_base_patch14_reg4_dinov2", 346, "base"),
+    "dinov2-vit_l": _dinov2("vit_large_patch14_reg4_dinov2", 1217, "large"),
+    "dinov2-vit_g": _dinov2("vit_giant_patch14_reg4_dinov2", 4546, "giant"),
+    "pe-vit_s": _pe("vit_pe_spatial_small_patch16_512", 88),
+    "pe-vit_b": _pe("vit_pe_spatial_base_patch16_512", 346),
+    "pe-vit_l": _pe("vit_pe_spatial_large_patch14_448", 1216),
 }

@@ -16,6 +16,7 @@ from samseg.encoders.attention import Attention, RelativeAttention
 from samseg.encoders.linear import Linear, is_tokenwise
 from samseg.encoders.norm import LayerNorm2d
 from samseg.encoders.ops.layout import channels_first
+from samseg.encoders.positions import resampled
 from samseg.encoders.trunk import Site, Trunk
 
 PATCH = 16
@@ -215,21 +216,19 @@ class SamViT(WindowedViT):
         self.apply(initialize)
 
     def with_positions(self, x: Tensor) -> Tensor:
-        return x + self.positions(x.shape[1], x.shape[2]).to(x.dtype)
+        return x + resampled(self.pos_embed, x.shape[1], x.shape[2]).to(x.dtype)
 
     def at_own_size(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         own, wanted = tensors.get("pos_embed"), self.pos_embed.shape
         if own is None or own.ndim != 4 or own.shape[3] != wanted[3] or own.shape == wanted:
             return tensors
-        table = own.float().permute(0, 3, 1, 2)
-        table = F.interpolate(table, size=list(wanted[1:3]), mode="bicubic", antialias=True).permute(0, 2, 3, 1)
-        resampled, expected = {"pos_embed": table.to(own.dtype)}, self.state_dict()
+        tables, expected = {"pos_embed": resampled(own, *wanted[1:3]).to(own.dtype)}, self.state_dict()
         for key, value in tensors.items():
             side = {"rel_pos_h": own.shape[1], "rel_pos_w": own.shape[2]}.get(key.rpartition(".")[2])
             if side is not None and key in expected and len(value) == 2 * side - 1:  # a block that looks at all of it
                 row = F.interpolate(value.float().t()[None], size=len(expected[key]), mode="linear")
-                resampled[key] = row[0].t().to(value.dtype)
-        return tensors | resampled
+                tables[key] = row[0].t().to(value.dtype)
+        return tensors | tables
 
     def transformers_config(self, image_size: int = 1024) -> dict[str, Any]:
         return {
@@ -242,36 +241,6 @@ class SamViT(WindowedViT):
             "window_size": next((block.attn.window for block in self.blocks if block.attn.window), 0),
             "image_size": self.pos_embed.shape[1] * PATCH,
         }
-
-    def positions(self, H: int, W: int) -> Tensor:
-        """The (1, H, W, width) absolute positions: the table itself at its own size, else resampled as timm does."""
-        if self.pos_embed.shape[1] == H and self.pos_embed.shape[2] == W:
-            return self.pos_embed
-        if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
-            return self._positions_of_products(H, W)
-        table = self.pos_embed.float().permute(0, 3, 1, 2)
-        table = F.interpolate(table, size=[H, W], mode="bicubic", antialias=True)
-        return table.permute(0, 2, 3, 1)
-
-    def _positions_of_products(self, H: int, W: int) -> Tensor:
-        """The same by operations of every format: torch 2.10 writes the antialiased bicubic as ONNX's plain one."""
-        table = self.pos_embed.float()
-        rows, columns = _bicubic(table.shape[1], H).to(table), _bicubic(table.shape[2], W).to(table)
-        return torch.einsum("ih,bhwc,jw->bijc", rows, table, columns)
-
-
-def _bicubic(taken: int, wanted: int) -> Tensor:
-    """The weights (wanted, taken) with which antialiased bicubic interpolation resamples one side.
-
-    Keys' kernel with a = -0.5 (Keys, "Cubic convolution interpolation for digital image processing", 1981), as wide as
-    what it shrinks.
-    """
-    step = taken / wanted
-    centres = (torch.arange(wanted) + 0.5) * step
-    x = (torch.arange(taken) + 0.5 - centres[:, None]).abs() / max(step, 1.0)
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
-    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def initialize(module: nn.Module) -> None:

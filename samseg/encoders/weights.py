@@ -114,7 +114,8 @@ def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: Trunk) -> dict
 
     WeightsError for one that is not.
     """
-    match, other = _match(state, variant), _recognised(state)
+    match = _match(state, variant)
+    other = _recognised(state) if match is None or match.share < 1 else match
     if other is not None and other.variant != variant:
         raise WeightsError(f'these are weights of {other.variant}, not of {variant}; use the encoder "{other.variant}"')
     if match is None:
@@ -183,8 +184,14 @@ class _Match:
 
 def _recognised(state: Mapping[str, Tensor]) -> _Match | None:
     """The encoder that a checkpoint holds, without doubt."""
-    matches = [match for name in ROWS if (match := _match(state, name)) is not None]
-    best = max(matches, key=lambda match: match.share, default=None)
+    state = {name: tensor.to("meta") for name, tensor in state.items()}  # names and shapes say it
+    best = None
+    for name in ROWS:
+        match = _match(state, name)
+        if match is not None and (best is None or match.share > best.share):
+            best = match
+        if best is not None and best.share == 1:  # the outlines of all further rows are not needed
+            break
     return best if best is not None and best.share >= ENOUGH else None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from samseg.common.errors import ConfigError, WeightsError, did_you_mean, suggestion
 from samseg.common.hub import refusal
-from samseg.encoders import ROWS
+from samseg.encoders import ROWS, find_row
 from samseg.encoders.fetch import WAYS_OUT, fetch, is_published, load_sam_weights
 from samseg.encoders.registry import PUBLISHED
 from samseg.encoders.weights import read_checkpoint
@@ -94,6 +94,7 @@ def network_class(arch: str, encoder_name: str) -> type[nn.Module]:
         raise ConfigError(
             f"DPT takes timm's encoders only, not {encoder_name}; for SAM's ViT-B use tu-samvit_base_patch16.sa1b"
         )
+    find_row(encoder_name)
     encoders = smp.encoders.get_encoder_names()
     universal = encoder_name.startswith(("tu-", "timm-")) and timm.is_model(encoder_name.split("-", 1)[1].split(".")[0])
     if encoder_name not in encoders and not universal:

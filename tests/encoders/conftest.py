@@ -1,6 +1,8 @@
 """Small SAM encoders in the registry, so that contracts are tested in milliseconds."""
 
-from samseg.encoders import register
+from dataclasses import replace
+
+from samseg.encoders import ROWS, register
 from samseg.encoders.hiera import Sam2Hiera
 from samseg.encoders.layouts import SAM, SAM2, SAM3
 from samseg.encoders.registry import Row, WeightsFile
@@ -25,3 +27,13 @@ register(SMALL, Row(SamViT, NOBODY, SMALL_ARGUMENTS, SAM))
 register(SMALL_TINY, Row(TinyViT, NOBODY, SMALL_TINY_ARGUMENTS))
 register(SMALL_HIERA, Row(Sam2Hiera, NOBODY, SMALL_HIERA_ARGUMENTS, SAM2))
 register(SMALL_SAM3, Row(Sam3ViT, NOBODY, SMALL_SAM3_ARGUMENTS, SAM3))
+
+SMALL_DINOV3, SMALL_DINOV2, SMALL_PE = "dinov3-vit_small", "dinov2-vit_small", "pe-vit_small"
+SMALL_VIT = dict(embed_dim=16, depth=4, num_heads=2)
+_SMALL_TIMM = {
+    SMALL_DINOV3: ("dinov3-vit_b", dict(name="vit_small_plus_patch16_dinov3_qkvb", init_values=1.0)),
+    SMALL_DINOV2: ("dinov2-vit_b", dict(name="vit_small_patch14_reg4_dinov2", img_size=56, init_values=1.0)),
+    SMALL_PE: ("pe-vit_b", dict(name="vit_pe_spatial_small_patch16_512", img_size=64, ref_feat_shape=(4, 4))),
+}
+for _name, (_of, _arguments) in _SMALL_TIMM.items():
+    register(_name, replace(ROWS[_of], sources=NOBODY, arguments=_arguments | SMALL_VIT))

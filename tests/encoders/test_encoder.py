@@ -11,11 +11,11 @@ import torch
 import samseg
 from samseg.common.errors import ConfigError
 from samseg.encoders import Row, SmpEncoder
-from tests.encoders.conftest import SMALL, SMALL_HIERA, SMALL_SAM3, SMALL_TINY
+from tests.encoders.conftest import SMALL, SMALL_DINOV2, SMALL_DINOV3, SMALL_HIERA, SMALL_SAM3, SMALL_TINY
 from tests.encoders.foreign import FOREIGN
 from tests.encoders.reference import randomise
 
-ENCODERS = [SMALL, SMALL_TINY, SMALL_HIERA, SMALL_SAM3, FOREIGN]
+ENCODERS = [SMALL, SMALL_TINY, SMALL_HIERA, SMALL_SAM3, SMALL_DINOV3, FOREIGN]
 DECODERS = [name for name in smp.MODEL_ARCHITECTURES_MAPPING if name != "dpt"]
 
 
@@ -172,7 +172,15 @@ def test_compile_fullgraph(encoder):
 
 @pytest.mark.parametrize(
     "encoder, images",
-    [(SMALL, 1), (SMALL_TINY, 2), (SMALL_HIERA, 2), pytest.param(SMALL_SAM3, 2, marks=pytest.mark.slow), (FOREIGN, 2)],
+    [
+        (SMALL, 1),
+        (SMALL_TINY, 2),
+        (SMALL_HIERA, 2),
+        pytest.param(SMALL_SAM3, 2, marks=pytest.mark.slow),
+        pytest.param(SMALL_DINOV3, 2, marks=pytest.mark.slow),
+        (SMALL_DINOV2, 2),
+        (FOREIGN, 2),
+    ],
 )  # of the example
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_takes_any_batch(encoder, images, tmp_path):

@@ -14,10 +14,10 @@ from samseg.models.parts import checkpoint_gradients, count_parameters, paramete
 from samseg.runs.export import export
 from samseg.runs.load import load_run
 from tests.conftest import TINY
-from tests.encoders.conftest import SMALL_HIERA, SMALL_SAM3
+from tests.encoders.conftest import SMALL_DINOV3, SMALL_HIERA, SMALL_PE, SMALL_SAM3
 from tests.encoders.foreign import FOREIGN
 
-EVERY = pytest.mark.parametrize("encoder", [FOREIGN, SMALL_HIERA, SMALL_SAM3])
+EVERY = pytest.mark.parametrize("encoder", [FOREIGN, SMALL_HIERA, SMALL_SAM3, SMALL_DINOV3, SMALL_PE])
 
 
 def small_model(encoder: str = FOREIGN, seed: int = 0) -> torch.nn.Module:
@@ -125,7 +125,14 @@ def test_a_vit_b_of_another_origin_is_not_taken_for_sams():
         variant_of(state)
 
 
-@pytest.mark.parametrize("encoder", [FOREIGN, SMALL_HIERA, pytest.param(SMALL_SAM3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        FOREIGN,
+        SMALL_HIERA,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (SMALL_SAM3, SMALL_DINOV3, SMALL_PE)),
+    ],
+)
 def test_from_training_on_stored_features_to_a_map(encoder, scenes, tmp_path, command, monkeypatch):
     rasterio = pytest.importorskip("rasterio")
     from tests.maps.rasters import noise, write_raster

@@ -16,6 +16,7 @@ from samseg.encoders.ops.dispatch import (
     map_layout,
     missing_operators,
     mlp,
+    plain_attention,
     tokens_at_a_time,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "map_layout",
     "missing_operators",
     "mlp",
+    "plain_attention",
     "tokens_at_a_time",
 ]

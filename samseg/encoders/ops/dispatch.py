@@ -39,7 +39,7 @@ GPU_WIDTHS = 8
 FLASH_WIDTH = 256  # the widest that its flash kernel takes
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """As `reference.linear`."""
     if _has_fast_products(x, weight):
         return layers.Linear.apply(x, weight, bias, kernels_of(x.dtype))
@@ -121,6 +121,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor)
             few = (slice(image, image + 1), slice(head, head + together))
             out[few] = _of_maps(kernel, kernels, q[few], k[few], v[few], *position_logits(q[few], *tables))
     return out
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As `reference.plain_attention`."""
+    return reference.plain_attention(q, k, v)
 
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:

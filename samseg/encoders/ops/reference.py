@@ -7,8 +7,8 @@ from torch import Tensor
 from samseg.encoders.ops.layout import cropped
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (..., K), weight (N, K), bias (N,) -> (..., N)."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x (..., K), weight (N, K), bias (N,) or None -> (..., N)."""
     return F.linear(x, weight, bias)
 
 
@@ -63,6 +63,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor)
     logits = logits + torch.einsum("bnhwd,wjd->bnhwj", q, table_w).unsqueeze(-2)
     probabilities = logits.flatten(4).softmax(-1).view_as(logits)
     return torch.einsum("bnhwij,bnijd->bnhwd", probabilities, v)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(d**-0.5 q k^T) v of sequences (B, heads, N, d)."""
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:

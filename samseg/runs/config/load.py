@@ -12,7 +12,7 @@ from samseg.common.errors import ConfigError, require
 from samseg.common.files import written_whole
 from samseg.data.config import complete_data
 from samseg.data.recognise import recognise
-from samseg.encoders import ROWS
+from samseg.encoders import ROWS, find_row
 from samseg.features.store import DTYPES
 from samseg.models.config import complete_model
 from samseg.runs.config import typed_yaml
@@ -46,7 +46,7 @@ def run_config(text: str, source: object, overrides: Sequence[str] = ()) -> RunC
 
 
 def _completed(config: RunConfig) -> RunConfig:
-    row = ROWS.get(config.model.encoder)
+    row = find_row(config.model.encoder)
     complete_data(config.data, *([] if row is None else [row.image_size, *row.colours(config.model.weights)]))
     complete_model(config.model)
     task_class(config.task).complete(config.data, config.model, _task_section(config))

@@ -10,6 +10,7 @@ import samseg
 from samseg.common.errors import ConfigError
 from samseg.encoders.adapters.auxiliary import auxiliary_losses
 from samseg.encoders.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
+from samseg.encoders.positions import resampled
 from tests.encoders.adapters.conftest import picture, small_model
 
 
@@ -94,7 +95,7 @@ def test_the_chosen_blocks_alone_get_one(method):
     for block in adapted.blocks:
         block.register_forward_hook(lambda *call: outputs.append(call[-1]))
     adapted(picture())
-    before = plain.patch_embed(picture()) + plain.positions(4, 6)
+    before = plain.patch_embed(picture()) + resampled(plain.pos_embed, 4, 6)
     changed = set()
     for i in range(5):  # the block with all that is done to its input
         if not torch.allclose(plain.blocks[i](before), outputs[i], atol=1e-5):

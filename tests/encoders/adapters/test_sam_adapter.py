@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import samseg
 from samseg.encoders.adapters.insert import adapter_parameters
 from samseg.encoders.adapters.sam_adapter import high_frequencies
+from samseg.encoders.positions import resampled
 from tests.encoders.adapters.conftest import picture, small_model
 
 
@@ -40,7 +41,7 @@ def test_adds_to_each_blocks_input_by_the_formula(reduction):
     hidden = patches @ adapter.detail.weight.flatten(1).T + adapter.detail.bias
     hidden = hidden + x @ adapter.embedding.weight.T + adapter.embedding.bias
     assert hidden.shape[-1] == 32 // reduction
-    x = x + plain.positions(4, 6)
+    x = x + resampled(plain.pos_embed, 4, 6)
     taps = []
     for i, block in enumerate(plain.blocks):
         tune = adapter.tune[str(i)]

@@ -12,7 +12,7 @@ class Linear(torch.autograd.Function):
     """A linear layer of tokens (..., K)."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, kernels: Kernels) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, kernels: Kernels) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.kernels = kernels
         return kernels.linear(_tokens(x), weight, bias).view(*x.shape[:-1], -1)
