@@ -29,7 +29,7 @@ register(SMALL_HIERA, Row(Sam2Hiera, NOBODY, SMALL_HIERA_ARGUMENTS, SAM2))
 register(SMALL_SAM3, Row(Sam3ViT, NOBODY, SMALL_SAM3_ARGUMENTS, SAM3))
 
 SMALL_DINOV3, SMALL_DINOV2, SMALL_PE = "dinov3-vit_small", "dinov2-vit_small", "pe-vit_small"
-SMALL_VIT = dict(embed_dim=16, depth=4, num_heads=2)
+SMALL_VIT = dict(embed_dim=40, depth=4, num_heads=2)
 _SMALL_TIMM = {
     SMALL_DINOV3: ("dinov3-vit_b", dict(name="vit_small_plus_patch16_dinov3_qkvb", init_values=1.0)),
     SMALL_DINOV2: ("dinov2-vit_b", dict(name="vit_small_patch14_reg4_dinov2", img_size=56, init_values=1.0)),
