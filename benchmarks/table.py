@@ -24,7 +24,7 @@ def encoder_table() -> str:
     for name, variant in ROWS.items():
         with torch.device("meta"):
             parameters = sum(p.numel() for p in variant.build().parameters())
-        lines.append(f"{name:<10} {parameters / 1e6:6.1f} M parameters  {gflop(name, 1024):7.0f} GFLOP at 1024")
+        lines.append(f"{name:<12} {parameters / 1e6:6.1f} M parameters  {gflop(name, 1024):7.0f} GFLOP at 1024")
     return "\n".join(lines)
 
 
