@@ -16,12 +16,12 @@ from samseg.inference.objects.find import by_prompts
 from samseg.inference.oneshot.oneshot import OneShot
 from samseg.inference.photos import predict_images
 from samseg.inference.predictor import Predictor
-from samseg.maps.parts.network import tile_network
 from samseg.models.cached import TapModel
 from samseg.models.parts import checkpoint_gradients
 from samseg.models.sam.contract import of_image
 from samseg.models.sam.files import empty_sam
 from samseg.models.smp import ARCHITECTURES, create_model
+from samseg.predict.rows import network_on
 from samseg.runs.config.load import load_config, task_of
 from samseg.runs.config.schema import RunConfig
 from samseg.tasks.metrics import SegmentationMetrics
@@ -149,5 +149,5 @@ def test_predictor(arch, resize, tmp_path):
 
 def test_maps():
     model = create_model("unet", SMALL, None, classes=3).to(GPU)
-    network = tile_network(model, GPU, (100, 128), torch.float16, "flips")
-    assert network(torch.rand(2, 3, 128, 128)).device.type == "cpu"
+    network = network_on(GPU, model, (100, 128), torch.float16, "flips")
+    assert network(torch.rand(2, 3, 128, 128)).device == GPU

@@ -23,11 +23,11 @@ from samseg.maps.checks import check_inputs, check_resolution, check_values, sha
 from samseg.maps.disk import bytes_wanted, check_space, writing
 from samseg.maps.options import MapOptions, digest
 from samseg.maps.parts.compute import compute_parts
-from samseg.maps.parts.network import tile_network
 from samseg.maps.parts.plan import MapPlan
 from samseg.maps.parts.store import PartStore
 from samseg.maps.polygons.files import Place
 from samseg.maps.products import Products
+from samseg.predict.rows import network_on
 from samseg.runs.folder import WEIGHTS
 
 TILES_ON_GPU = 4  # predicted at a time
@@ -126,7 +126,7 @@ class MapRun:
             missing,
             partial(self.raster, path, options),
             view,
-            tile_network(predictor.model, predictor.device, store.plan.tiles.inside, predictor.autocast, predictor.tta),
+            network_on(predictor.device, predictor.model, store.plan.tiles.inside, predictor.autocast, predictor.tta),
             batch=TILES_ON_GPU if predictor.device.type == "cuda" else 1,
             within=within,
         )

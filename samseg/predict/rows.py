@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from samseg.data.preprocess import Preprocessing, resize_to_image, resized_shape
 from samseg.data.raster import Raster, as_raster, cut
 from samseg.predict.tiling import TilePlan, blended_rows
-from samseg.predict.tta import averaged
+from samseg.predict.tta import Network, averaged
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 STRIPE_PX = 2**20  # pixels handed out at a time by `predict_rows` for a whole image
@@ -54,8 +54,8 @@ def predict_rows(
     the model's own, resized; those of tiles are the logarithms of the blended probabilities. ``tta`` averages over
     flips and turns of what the network sees, see `samseg.predict.tta`.
 
-    ``device``: where ``model`` is (None: asked of its parameters). The model is in evaluation mode meanwhile; after it
-    each of its modules is in the mode it was in. InputError for an image that ``preprocessing`` is not for.
+    ``device``: where ``model`` is (None: asked of its parameters). It predicts in evaluation mode; afterwards each of
+    its modules is in the mode it was in. InputError for an image that ``preprocessing`` is not for.
     """
     pixels, valid = image = as_raster(image)
     preprocessing.check_pixels(pixels)
@@ -63,23 +63,44 @@ def predict_rows(
     size = preprocessing.size
     height, width = pixels.shape[1:]
 
-    def predict(pixels: Tensor) -> Tensor:
-        kind = torch.device(device).type
-        with torch.inference_mode(), torch.autocast(kind, dtype=autocast, enabled=autocast is not None):
-            return model(pixels.to(device)).float()
-
     def read(top: int, left: int) -> Tensor:
         window = (top, left, size, size)  # slices end at the border
         return preprocessing.tile_input(Raster(cut(pixels, window), None if valid is None else cut(valid, window)))
 
-    with evaluating(model):
-        if not preprocessing.resize if tile is None else tile:
-            plan = TilePlan(height, width, size, size // 4 if overlap is None else overlap)
-            for rows, probabilities in blended_rows(plan, read, averaged(predict, tta, plan.inside), batch):
-                yield rows, probabilities.clamp(min=torch.finfo(torch.float32).tiny).log_()
-        else:
-            network = averaged(predict, tta, resized_shape(height, width, size))
-            yield from whole_rows(network(preprocessing.whole_input(image)[None])[0], (height, width))
+    if not preprocessing.resize if tile is None else tile:
+        plan = TilePlan(height, width, size, size // 4 if overlap is None else overlap)
+        network = network_on(device, model, plan.inside, autocast, tta)
+        for rows, probabilities in blended_rows(plan, read, network, batch):
+            yield rows, probabilities.clamp(min=torch.finfo(torch.float32).tiny).log_()
+    else:
+        network = network_on(device, model, resized_shape(height, width, size), autocast, tta)
+        yield from whole_rows(network(preprocessing.whole_input(image)[None])[0], (height, width))
+
+
+def network_on(
+    device: str | torch.device,
+    model: nn.Module,
+    shape: tuple[int, int],
+    autocast: torch.dtype | None = None,
+    tta: str | None = None,
+) -> Network:
+    """A function from inputs (B, C, S, S) to the logits (B, K, S, S) float32 of ``model`` in evaluation mode.
+
+    ``device``: where the model is and the logits will be. ``shape`` (h, w): of the image within an input, top left.
+    ``tta``: see `samseg.predict.tta`.
+    """
+    kind = torch.device(device).type
+
+    def logits(inputs: Tensor) -> Tensor:
+        with (
+            evaluating(model),
+            torch.inference_mode(),
+            torch.autocast(kind, dtype=autocast, enabled=autocast is not None),
+        ):
+            return model(inputs).float()
+
+    network = averaged(logits, tta, shape)
+    return lambda inputs: network(inputs.to(device))
 
 
 def whole_rows(logits: Tensor, shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:

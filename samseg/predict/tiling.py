@@ -51,12 +51,22 @@ class TilePlan:
         """(h, w) of a tile's part within the image; beyond it lies padding."""
         return min(self.tile, self.height), min(self.tile, self.width)
 
-    def row_weights(self) -> Tensor:
-        """(len(tops), tile): the weight of each row of a tile. Over the tiles, they add up to 1 on each image row."""
+    def weighted(self, row: int, column: int, answer: Tensor) -> Tensor:
+        """What a tile adds to the image: its ``answer`` (C, tile, tile), cut to `inside` and weighted, (C, h, w).
+
+        The tile is the one at ``tops[row]`` and ``lefts[column]``. A pixel's weight is the product of its row's and its
+        column's; over the tiles, weights add up to 1 on each pixel of the image.
+        """
+        high, wide = self.inside
+        weight = torch.outer(self._row_weights[row, :high], self._column_weights[column, :wide])
+        return answer[:, :high, :wide] * weight.to(answer.device)
+
+    @cached_property
+    def _row_weights(self) -> Tensor:
         return _weights(self.tops, self.height, self.tile, self.overlap)
 
-    def column_weights(self) -> Tensor:
-        """(len(lefts), tile), as `row_weights`. A pixel's weight is the product of its row's and its column's."""
+    @cached_property
+    def _column_weights(self) -> Tensor:
         return _weights(self.lefts, self.width, self.tile, self.overlap)
 
 
@@ -70,16 +80,14 @@ def blended_rows(
     that C * tile * W floats are held, on the device of the logits, however high the image is.
     """
     answers = _answers(plan, read, predict, batch)
-    row_weights, column_weights = plan.row_weights(), plan.column_weights()
     high, wide = plan.inside
     band = None
-    for top, stop, rows in zip(plan.tops, [*plan.tops[1:], plan.height], row_weights):
+    for row, (top, stop) in enumerate(zip(plan.tops, [*plan.tops[1:], plan.height])):
         # answers last: zip stops before it takes one too many from it
-        for left, columns, answer in zip(plan.lefts, column_weights, answers):
+        for column, (left, answer) in enumerate(zip(plan.lefts, answers)):
             if band is None:
                 band = answer.new_zeros(len(answer), high, plan.width)
-            weight = torch.outer(rows[:high], columns[:wide]).to(answer.device)
-            band[:, :, left : left + wide] += answer[:, :high, :wide] * weight
+            band[:, :, left : left + wide] += plan.weighted(row, column, answer)
         done = stop - top
         yield slice(top, stop), band[:, :done]
         band = F.pad(band[:, done:], (0, 0, 0, done))

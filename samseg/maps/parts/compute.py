@@ -52,8 +52,8 @@ def compute_parts(
         numbers: of the parts, ascending.
         open_raster: called in the thread that reads.
         view: a tile's raster (C, h, w) -> the network's input (C, tile, tile).
-        network: inputs (B, C, tile, tile) -> probabilities (B, K, tile, tile) on the CPU; always given ``batch``
-            tiles, the last ones repeated, so that its numbers do not depend on how many are left.
+        network: inputs (B, C, tile, tile) -> logits (B, K, tile, tile); always given ``batch`` tiles, the last ones
+            repeated, so that its numbers do not depend on how many are left.
         within: which pixels (h, w) of a box are wanted; None: all.
     """
     plan, edges = store.plan, Edges(store.folder)
@@ -69,7 +69,7 @@ def compute_parts(
                 row = todo[current] // columns
                 if isinstance(job, TileJob):
                     box = plan.tile(job.tile)
-                    weighted = answer[:, : box.height, : box.width] * plan.weight(job.tile)
+                    weighted = plan.tiles.weighted(*job.tile, answer)
                     for number in plan.parts_of(job.tile):
                         if number in left:
                             rows, cols = plan.part(number).overlap(box).within(box)
@@ -116,7 +116,8 @@ def _answered(jobs, network, batch: int) -> Iterator[tuple[TileJob | PartJob, Te
         inputs = [job.pixels for job in waiting if isinstance(job, TileJob)]
         answers = iter(())
         if inputs:
-            answers = iter(network(torch.stack(inputs + inputs[-1:] * (batch - len(inputs)))))
+            logits = network(torch.stack(inputs + inputs[-1:] * (batch - len(inputs))))
+            answers = iter(logits.softmax(dim=1).cpu())
         for job in waiting:
             yield job, next(answers) if isinstance(job, TileJob) else None
         waiting.clear()

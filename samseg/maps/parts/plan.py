@@ -6,11 +6,7 @@ order, so a pixel is the same sum of the same numbers whichever part, process or
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
-
-import torch
-from torch import Tensor
 
 from samseg.common.errors import InputError
 from samseg.predict.tiling import TilePlan
@@ -88,10 +84,7 @@ class MapPlan:
 
     def tile(self, tile: Tile) -> Box:
         """The pixels of the raster that a tile covers: smaller than a tile where the raster is."""
-        side = self.tiles.tile
-        return Box(
-            self.tiles.tops[tile.row], self.tiles.lefts[tile.column], min(side, self.shape[0]), min(side, self.shape[1])
-        )
+        return Box(self.tiles.tops[tile.row], self.tiles.lefts[tile.column], *self.tiles.inside)
 
     def tiles_of(self, part: Box) -> Iterator[Tile]:
         """The tiles that touch a part, in the plan's order."""
@@ -106,24 +99,11 @@ class MapPlan:
             for column in range(box.left // self.side, -(-box.right // self.side)):
                 yield row * self.grid[1] + column
 
-    def weight(self, tile: Tile) -> Tensor:
-        """(h, w): the weight of each pixel of a tile; over the tiles they add up to 1 on each pixel of the raster."""
-        box = self.tile(tile)
-        return torch.outer(self._row_weights[tile.row, : box.height], self._column_weights[tile.column, : box.width])
-
     def shard(self, index: int, count: int) -> range:
         """The numbers of the parts of the ``index``-th (from 1) of ``count`` shards: neighbours, about as many each."""
         if not 1 <= index <= count:
             raise InputError(f"a shard is one of 1/{count} to {count}/{count}, got {index}/{count}")
         return range((index - 1) * self.parts // count, index * self.parts // count)
-
-    @cached_property
-    def _row_weights(self) -> Tensor:
-        return self.tiles.row_weights()
-
-    @cached_property
-    def _column_weights(self) -> Tensor:
-        return self.tiles.column_weights()
 
 
 def _touching(starts: list[int], length: int, first: int, last: int) -> range:

@@ -20,20 +20,19 @@ def test_network_of_pixels_in_tiles_is_the_network_of_the_whole(tmp_path, shape)
     raster = write_raster(tmp_path / "a.tif", pixels)
     parts = store(tmp_path / "a.parts", shape)
     compute(parts, raster, pixelwise)
-    probabilities = pixelwise(torch.from_numpy(pixels / 255).float()[None])[0]
+    probabilities = pixelwise(torch.from_numpy(pixels / 255).float()[None])[0].softmax(0)
     assert (mosaic(parts) == probabilities.argmax(0).numpy()).all()
     for band in range(3):
         assert np.abs(mosaic(parts, band + 2) - 254.0 * probabilities[band].numpy()).max() <= 0.501
 
 
-def blended(pixels: np.ndarray, plan: MapPlan, network) -> np.ndarray:
-    """Classes (H, W) as `predict.tiling` makes them of an image in memory."""
+def blended(pixels: np.ndarray, plan: MapPlan, network) -> torch.Tensor:
+    """Probabilities (C, H, W) as photos get them."""
 
     def read(top, left):
         return view(Raster(pixels[:, top : top + 32, left : left + 32]))
 
-    rows = blended_rows(plan.tiles, read, lambda inputs: network(inputs).log())
-    return torch.cat([p for _, p in rows], dim=1).argmax(0).numpy()
+    return torch.cat([p for _, p in blended_rows(plan.tiles, read, network)], dim=1)
 
 
 @pytest.mark.parametrize("overlap", [0, 8, 20])
@@ -47,7 +46,9 @@ def test_any_division_gives_the_pixels_of_the_image_in_memory(tmp_path, overlap)
         compute(parts, raster, network)
         assert network.tiles == len(parts.plan.tiles.windows)  # each tile once
         wanted = blended(pixels, parts.plan, network) if wanted is None else wanted
-        assert (mosaic(parts) == wanted).all()
+        assert (mosaic(parts) == wanted.argmax(0).numpy()).all()
+        for band in range(3):
+            assert (mosaic(parts, band + 2) == (wanted[band] * 254).round().byte().numpy()).all()
         assert not list(parts.folder.glob("edges*"))
 
 
