@@ -2,15 +2,12 @@
 
 import json
 import multiprocessing
-import signal
 import statistics
-import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from samseg.runs.state import write_json
 from samseg.tasks.pictures import spread
 from samseg.training.processes import prepare_process
 from samseg.training.run import train
+from samseg.training.stopping import sigterm_noted
 
 COSTS = "costs.json"  # of a run that is finished and measured
 LOG = "log.txt"
@@ -61,35 +59,16 @@ def in_processes(trials: Iterable[Trial]) -> Iterator[tuple[Trial, str | None]]:
         process = context.Process(target=_train, args=(trial.config, sender))
         process.start()
         sender.close()
-        with _sigterm_handed_to(process) as asked:
+        with sigterm_noted(process.terminate) as asked:
             try:
                 error = receiver.recv()
             except EOFError:
                 process.join()
                 error = f"its process ended with code {process.exitcode}, perhaps for memory; see {trial.folder / LOG}"
         process.join()
-        if asked:
+        if asked():
             raise Terminated(f"stopped by SIGTERM in {trial.folder}; the same command goes on there")
         yield trial, error
-
-
-@contextmanager
-def _sigterm_handed_to(process: BaseProcess) -> Iterator[list[int]]:
-    """For the block SIGTERM ends ``process`` in place of this one, and is noted in the list that is yielded."""
-    asked: list[int] = []
-
-    def hand_on(number, frame):
-        asked.append(number)
-        process.terminate()
-
-    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
-        yield asked
-        return
-    before = signal.signal(signal.SIGTERM, hand_on)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _train(config: RunConfig, sender: Connection) -> None:

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -16,12 +16,14 @@ class StopRequest:
 
 
 @contextmanager
-def sigterm_noted() -> Iterator[StopRequest]:
-    """For the block SIGTERM does not end the process, but is noted in the request that is yielded."""
+def sigterm_noted(then: Callable[[], None] | None = None) -> Iterator[StopRequest]:
+    """For the block SIGTERM does not end the process: the request that is yielded notes it, and ``then`` is called."""
     request = StopRequest()
 
     def note(number, frame):
         request.came = True
+        if then is not None:
+            then()
 
     if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
         yield request
