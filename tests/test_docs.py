@@ -70,7 +70,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "samseg oneshot": "it needs SAM's weights, whole",
     "samseg infer runs/cells": "there is no such run",
     "samseg evaluate runs/cells": "there is no such run",
-    "import samseg\nfrom segment_anything import SamPredictor": "it needs SAM's weights, whole",
+    "import samseg\n\nsam = samseg.build_sam": "it needs SAM's weights, whole",
     "sam = samseg.build_sam": "it needs SAM-HQ's weights",
     "oneshot = samseg.OneShot": "it needs SAM's weights, whole",
 }

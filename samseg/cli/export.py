@@ -10,7 +10,8 @@ formats:
   torch-export   model.pt2: torch.export.load(FILE).module()(images)
   smp            smp/: a folder for smp.from_pretrained(FOLDER), after import samseg
   sam            sam.pth, of task: promptable: segment-anything's checkpoint, for labelling tools and others
-  transformers   transformers/, of task: promptable: transformers.SamModel.from_pretrained(FOLDER)
+  sam2           sam2.pt, of task: promptable on SAM 2.1: sam2's checkpoint
+  transformers   transformers/, of task: promptable: transformers' SamModel or Sam2Model.from_pretrained(FOLDER)
 
 onnx and torch-export take normalised images (B, 3, S, S) of data.image_size and give logits (B, classes, S, S). Class
 names, mean, std and size lie in every one of them.

@@ -143,8 +143,15 @@ class Export:
             (folder / NOTES).write_text(json.dumps(self.notes, indent=2) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(SMP_CARD.format(name=out.name), encoding="utf-8")
 
-    def sam(self, out: Path) -> None:
-        self._whole().save(out)
+    def sam(self, out: Path, generation: str = "sam") -> None:
+        sam = self._whole()
+        if sam.format != generation:
+            encoder = self.config.model.encoder
+            raise InputError(f"{generation} is for another SAM than {encoder}'s: export it with --to {sam.format}")
+        sam.save(out)
+
+    def sam2(self, out: Path) -> None:
+        self.sam(out, "sam2")
 
     def transformers(self, out: Path) -> None:
         sam = self._whole()
@@ -156,7 +163,7 @@ class Export:
         if sam is None:
             raise InputError(
                 "this run has no SAM with prompt encoder and mask decoder: only a run of task=promptable can be "
-                "exported to sam and transformers"
+                "exported to sam, sam2 and transformers"
             )
         return sam
 
@@ -164,7 +171,7 @@ class Export:
         if isinstance(self.model, PromptableSam) and self.model.class_tokens is None:
             raise InputError(
                 "this run answers to prompts alone, and images -> logits is what this format holds: export it with "
-                "--to sam, or train with prompts.none above 0"
+                f"--to {self.model.format}, or train with prompts.none above 0"
             )
 
     @property
@@ -204,6 +211,7 @@ FORMATS: dict[str, tuple[str, Callable[[Export, Path], None]]] = {
     "torch-export": ("model.pt2", Export.torch_export),
     "smp": ("smp", Export.smp),
     "sam": ("sam.pth", Export.sam),
+    "sam2": ("sam2.pt", Export.sam2),
     "transformers": ("transformers", Export.transformers),
 }
-WHOLE = ("sam", "transformers")  # formats of a whole SAM
+WHOLE = ("sam", "sam2", "transformers")  # formats of a whole SAM

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from segment_anything.modeling import MaskDecoder, TwoWayTransformer
 from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
 
 from samseg.models.sam.steps import STRIDE
 from samseg.models.sam.transform import ImageTransform
+from samseg.tasks.promptable.losses import FOCAL_ALPHA, FOCAL_GAMMA, dice_loss
 
 
 def coverage(mask: Tensor, transform: ImageTransform, stride: int = STRIDE) -> Tensor:
@@ -143,22 +145,10 @@ def mask_weights(answers: list[tuple[Tensor, Tensor]], steps: int = 1000, lr: fl
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         weights = torch.cat([1 - free.sum()[None], free])
-        loss = sum(_dice(weights @ logits, mask) + _focal(weights @ logits, mask) for logits, mask in answers)
+        mixed = [(weights @ logits, mask) for logits, mask in answers]
+        loss = sum(dice_loss(*pair) + sigmoid_focal_loss(*pair, FOCAL_ALPHA, FOCAL_GAMMA, "mean") for pair in mixed)
         optimizer.zero_grad()
         (loss / len(answers)).backward()
         optimizer.step()
         scheduler.step()
     return torch.cat([1 - free.sum()[None], free]).detach()
-
-
-def _dice(logits: Tensor, mask: Tensor) -> Tensor:
-    p = logits.sigmoid()
-    return 1 - (2 * (p * mask).sum() + 1) / (p.sum() + mask.sum() + 1)
-
-
-def _focal(logits: Tensor, mask: Tensor, alpha: float = 0.25, gamma: float = 2) -> Tensor:
-    """Lin et al., 2017, averaged over the pixels."""
-    p = logits.sigmoid()
-    wrong = mask * (1 - p) + (1 - mask) * p
-    share = alpha * mask + (1 - alpha) * (1 - mask)
-    return (share * wrong**gamma * F.binary_cross_entropy_with_logits(logits, mask, reduction="none")).mean()

@@ -12,6 +12,7 @@ from samseg.models.sam.dense import need_sams
 from samseg.models.sam.files import empty_sam, load_sam, sam_state
 from samseg.models.sam.prompts import PromptConfig
 from samseg.models.sam.rounds import Criterion, Rounds
+from samseg.models.sam.transform import Padded
 
 HIGH_RESOLUTION = "high_resolution"
 
@@ -26,7 +27,7 @@ def build_promptable(
     in_channels: int = 3,
     pretrained: bool = True,
 ) -> Built:
-    """SAM, or SAM-HQ for ``config.decoder``'s high_resolution, of a run's configuration.
+    """The SAM of a run's encoder, or SAM-HQ for ``config.decoder``'s high_resolution.
 
     Args:
         config: the section `model`.
@@ -63,6 +64,7 @@ def build_promptable(
                 "they hold no hf_token"
             )
     sam = empty_sam(config.encoder, image_size, hq, in_channels).train()
+    sam.image_transform = Padded(image_size)  # as the images of runs are laid out, of whatever SAM
     sam.rounds = Rounds(prompts, criterion)
     sam.freeze_for_training()
     if prompts.none > 0:

@@ -48,6 +48,7 @@ class PromptableSam(nn.Module):
         takes_taps: its forward takes stored taps in place of images.
         mask_threshold: a pixel is in a mask where its logit is above this.
         largest_logit: masks that are handed back to serve as prompts are clamped to this; None: they are not.
+        format: what `samseg export --to` calls its authors' files.
         grid: settings of the automatic masks that this SAM was published with, by `SamAutomaticMaskGenerator`'s names.
         published_name, transformers_name: the name that a tensor of "image_encoder.", the trunk's, "prompt_encoder." or
             "mask_decoder." has in its authors' files, and in transformers'.
@@ -56,6 +57,7 @@ class PromptableSam(nn.Module):
     takes_taps = True
     mask_threshold = 0.0
     largest_logit: float | None = None
+    format: str
     grid: dict[str, Any] = {}
     published_name: Callable[[str], str]
     transformers_name: Callable[[str], str]

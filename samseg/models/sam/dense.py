@@ -6,6 +6,7 @@ of them at once, and each draws its own mask on the upscaled embedding.
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
@@ -21,6 +22,7 @@ from samseg.encoders.norm import LayerNorm2d
 from samseg.models.sam.class_tokens import ClassTokens, class_logits
 from samseg.models.sam.files import NoMaskDecoder, SamState, sam_state
 from samseg.models.sam.hq import Detail
+from samseg.models.sam.sam2 import upscaled
 from samseg.models.sam.steps import EMBEDDING, FINE, enlarged, grid_positions, product, two_way_transformer
 
 
@@ -53,12 +55,16 @@ class SamSegmenter(SegmentationModel):
         super().__init__()
         need_sams(encoder_name)
         self.encoder = TrunkEncoder(encoder_name)
-        self.encoder.keep_taps((early_tap(self.encoder.tap_strides), -1) if high_resolution else (-1,))
+        own = "sam2" in self.encoder.trunk.sam_decoders
+        if own and high_resolution:
+            raise ConfigError(f"high_resolution is SAM-HQ's; {encoder_name} has finer features anyway: leave it out")
+        early = (0, 1) if own else (early_tap(self.encoder.tap_strides),) if high_resolution else ()
+        self.encoder.keep_taps((*early, -1))
         if in_channels != 3:
             patch_first_conv(self.encoder, new_in_channels=in_channels, pretrained=False)
             self.encoder._in_channels = in_channels
         detail = (self.encoder.tap_channels[0], self.encoder.tap_strides[0]) if high_resolution else None
-        self.decoder = DenseDecoder(classes, detail)
+        self.decoder = DenseDecoder(classes, detail, self.encoder.tap_channels[:2] if own else None)
         self.segmentation_head = nn.Identity()
         self.classification_head = None
 
@@ -84,9 +90,10 @@ class DenseDecoder(nn.Module):
     Args:
         classes: C.
         detail: channels and stride of the early features to draw on, if they are wanted.
+        stages: of SAM 2, channels of the encoder's maps at strides 4 and 8, of which its finer features are made.
     """
 
-    def __init__(self, classes: int, detail: tuple[int, int] | None = None):
+    def __init__(self, classes: int, detail: tuple[int, int] | None = None, stages: Sequence[int] | None = None):
         super().__init__()
         self.transformer = two_way_transformer()
         self.output_upscaling = nn.Sequential(
@@ -100,13 +107,20 @@ class DenseDecoder(nn.Module):
         self.pe_layer = PositionEmbeddingRandom(EMBEDDING // 2)
         self.class_tokens = ClassTokens(classes, EMBEDDING, FINE)
         self.detail = None if detail is None else Detail(*detail)
+        self.fine = None
+        if stages is not None:  # SAM 2's neck and decoder have a linear layer each here, one after the other
+            layers = zip(("fine4", "fine8"), stages, (FINE, 2 * FINE), strict=True)
+            self.fine = nn.ModuleDict({name: nn.Conv2d(inner, outer, 1) for name, inner, outer in layers})
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """[image (B, 3, H, W), early features if they are wanted, embedding (B, 256, h, w)] -> logits (B, C, H, W)."""
-        embedding = features[-1]
+        embedding, upscaling = features[-1], self.output_upscaling
+        if self.fine is not None:
+            fine = {name: layer(stage) for (name, layer), stage in zip(self.fine.items(), features[1:3], strict=True)}
+            upscaling = partial(upscaled, upscaling, features=fine)
         source = embedding + self.no_mask_embed.weight.reshape(1, -1, 1, 1)
         filters, fine = class_logits(
-            self.class_tokens, self.transformer, self.output_upscaling, source, grid_positions(self.pe_layer, embedding)
+            self.class_tokens, self.transformer, upscaling, source, grid_positions(self.pe_layer, embedding)
         )
         if self.detail is not None:
             fine = self.detail(fine, embedding, features[1])
@@ -116,15 +130,26 @@ class DenseDecoder(nn.Module):
         """Take what SAM learned, and SAM-HQ for the details; the classes' tokens are SAM's with noise."""
         published = state.prompt_encoder | state.mask_decoder
         published |= {f"detail.{name}": tensor for name, tensor in state.mask_decoder.items()}
+        if self.fine is not None:
+            memory = published["no_mem_embed"].reshape(1, -1)  # that there is none, which is always added, too
+            published["no_mask_embed.weight"] = published["no_mask_embed.weight"] + memory
+            for name, neck, own in (("fine4", 3, "conv_s0"), ("fine8", 2, "conv_s1")):
+                first, second = (
+                    [tensors[f"{layer}.{part}"] for part in ("weight", "bias")]
+                    for tensors, layer in ((state.trunk, f"neck.convs.{neck}"), (published, own))
+                )
+                matrix = second[0].flatten(1)
+                published[f"fine.{name}.weight"] = (matrix @ first[0].flatten(1))[..., None, None]
+                published[f"fine.{name}.bias"] = matrix @ first[1] + second[1]
         own = self.state_dict()
         self.load_state_dict({name: published.get(name, tensor) for name, tensor in own.items()})
         self.class_tokens.start_from(state.mask_decoder)
 
 
 def need_sams(encoder_name: str) -> None:
-    """ConfigError for an encoder that SAM's mask decoder cannot be put on."""
-    if encoder_name not in ROWS or "sam" not in ROWS[encoder_name].outline.sam_decoders:
-        able = ", ".join(name for name, row in ROWS.items() if "sam" in row.outline.sam_decoders)
+    """ConfigError for an encoder that no SAM's mask decoder can be put on."""
+    if encoder_name not in ROWS or not ROWS[encoder_name].outline.sam_decoders:
+        able = ", ".join(name for name, row in ROWS.items() if row.outline.sam_decoders)
         raise ConfigError(
             f"model.arch=sam is SAM's mask decoder and needs SAM's encoder, not {encoder_name}: take one of {able}, or "
             "another model.arch, such as unet"

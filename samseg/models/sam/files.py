@@ -83,8 +83,14 @@ def build_sam(
 
 
 def empty_sam(variant: str, image_size: int = IMAGE_SIZE, hq: bool = False, in_channels: int = 3) -> PromptableSam:
-    """The SAM that an encoder is of, or SAM-HQ, with random weights, in evaluation mode."""
-    family = Sam2 if "sam2" in ROWS[variant].outline.sam_decoders else Sam1
+    """The SAM that an encoder is of, or SAM-HQ, with random weights, in evaluation mode.
+
+    Raises WeightsError for an encoder of which there is none.
+    """
+    decoders = ROWS[variant].outline.sam_decoders
+    if not decoders:
+        raise WeightsError(f"{variant} has no mask decoder for prompts in samseg; SAM 1's and SAM 2's encoders have")
+    family = Sam2 if "sam2" in decoders else Sam1
     return family.empty(variant, image_size, hq, in_channels).eval()
 
 
@@ -100,7 +106,8 @@ def sam_state(path: str | Path, variant: str | None = None) -> SamState:
     """The parts of a whole SAM's checkpoint, complete.
 
     The layouts are segment-anything's (`image_encoder.`, `prompt_encoder.`, `mask_decoder.`; also MobileSAM's, MedSAM's
-    and SAM-HQ's), the same behind a prefix (micro-sam's training states), and transformers'.
+    and SAM-HQ's), sam2's (`sam_prompt_encoder.` ...), both also behind a prefix (micro-sam's training states), and
+    transformers'.
 
     Args:
         path: the file.
@@ -113,12 +120,12 @@ def sam_state(path: str | Path, variant: str | None = None) -> SamState:
     state = read_checkpoint(Path(path))
     try:
         variant = variant or variant_of(state)
+        with torch.device("meta"):  # names and shapes alone
+            like = empty_sam(variant, hq=any(name.endswith(f"mask_decoder.{HQ_TOKEN}") for name in state))
         prefixes = {match[1] for name in state if (match := IOU_TOKEN.fullmatch(name))}
         if len(prefixes) != 1:
             raise NoMaskDecoder("it holds no mask decoder, only an image encoder; a whole SAM is needed here")
         prefix = prefixes.pop()
-        with torch.device("meta"):  # names and shapes alone
-            like = empty_sam(variant, hq=f"{prefix}mask_decoder.{HQ_TOKEN}" in state)
         trunk = trunk_state(state, variant, like.encoder.trunk)
         found = _in_our_names(state, prefix, like)
         parts = {part: _part(part, found, getattr(like, part)) for part in ("prompt_encoder", "mask_decoder")}

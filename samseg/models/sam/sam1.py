@@ -49,6 +49,7 @@ class ImageEncoder(TrunkEncoder):
 class Sam1(PromptableSam, Sam):
     """A SAM of the first generation, which segment-anything's own tools take for theirs."""
 
+    format = "sam"
     published_name = staticmethod(str)
     transformers_name = staticmethod(transformers_name)
 

@@ -83,6 +83,7 @@ class Sam2(PromptableSam):
         video: published tensors of the memory of videos, which nobody runs here, by sam2's names: saved as they came.
     """
 
+    format = "sam2"
     largest_logit = 32.0
     grid = {"pred_iou_thresh": 0.8}
     published_name = staticmethod(sam2_name)

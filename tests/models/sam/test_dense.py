@@ -10,7 +10,7 @@ from samseg.encoders.registry import ROWS
 from samseg.models.cached import TapModel
 from samseg.models.parts import count_parameters, learns_statistics, parameter_groups
 from samseg.models.sam.files import empty_sam
-from tests.encoders.conftest import SMALL, SMALL_TINY
+from tests.encoders.conftest import SMALL, SMALL_HIERA, SMALL_TINY
 
 
 def image(*shape: int) -> torch.Tensor:
@@ -172,3 +172,19 @@ def test_what_cannot_be_is_one_line(arguments, said):
     assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match="unknown argument 'high_resolutio'.*did you mean 'high_resolution'"):
         samseg.create_model("sam", SMALL, None, high_resolutio=True)
+
+
+def test_on_sam2_it_draws_what_sam2_does_without_a_prompt(tmp_path):
+    """Neck and decoder have their finer features in two layers, which are one here, and two embeddings are one."""
+    torch.manual_seed(0)
+    sam = empty_sam(SMALL_HIERA, image_size=128)
+    torch.nn.init.normal_(sam.prompt_encoder.no_mem_embed)
+    sam.save(tmp_path / "sam2.pt")
+    model = dense(SMALL_HIERA, weights=tmp_path / "sam2.pt")
+    sam.class_tokens = model.decoder.class_tokens
+    x = image(2, 3, 128, 128)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), sam(x), rtol=1e-4, atol=1e-4)
+        assert model(image(1, 3, 67, 71)).shape == (1, 3, 67, 71)
+    with pytest.raises(ConfigError, match="has finer features anyway"):
+        dense(SMALL_HIERA, high_resolution=True)

@@ -8,6 +8,7 @@ import samseg
 from samseg.common.errors import InputError
 from samseg.models.parts import count_parameters
 from samseg.models.sam.decoder_lora import adapt_attention, merge_attention
+from tests.encoders.conftest import SMALL, SMALL_HIERA
 from tests.models.sam.conftest import SIZE, small
 
 
@@ -49,11 +50,12 @@ def test_rounds_are_those_of_sam_itself(batch, monkeypatch):
     assert 6 <= sum(firsts) <= 18 and 0.35 < sum(with_mask) / len(with_mask) < 0.65
 
 
-def test_every_trained_parameter_has_a_gradient_in_every_kind_of_step(batch):
+@pytest.mark.parametrize("variant", [SMALL, SMALL_HIERA])
+def test_every_trained_parameter_has_a_gradient_in_every_kind_of_step(variant, batch):
     """Plain DDP stops on one without."""
     empty = {key: value[:1] for key, value in batch.items()}  # no object at all
     for none, box in ((0.0, 0.0), (0.0, 1.0), (0.999, 0.5)):
-        model = small(classes=2, none=none, box=box)
+        model = small(classes=2, variant=variant, none=none, box=box)
         for some in (batch, empty):
             _, grads = learnt(model, some)
             assert [name for name, grad in grads.items() if grad is None] == []
@@ -63,6 +65,14 @@ def test_the_prompt_encoder_is_frozen_and_the_frozen_encoder_too():
     model = small(classes=2)
     samseg.freeze_encoder(model)
     assert count_parameters(model).endswith("(mask decoder, class tokens); frozen: encoder, prompt encoder")
+
+
+def test_of_sam2_the_objects_score_stays():
+    """True objects alone would teach it that there always is one."""
+    model = small(variant=SMALL_HIERA)
+    frozen = {name.split(".")[0] for name, p in model.mask_decoder.named_parameters() if not p.requires_grad}
+    assert frozen == {"obj_score_token", "pred_obj_score_head"}
+    assert all(p.requires_grad for p in model.encoder.trunk.neck.parameters())  # until the encoder is frozen
 
 
 def test_of_sam_hq_its_own_part_learns_alone():

@@ -10,6 +10,7 @@ from torch import nn
 import samseg
 from samseg.common.errors import ConfigError, WeightsError
 from samseg.encoders.registry import ROWS
+from samseg.inference.objects.find import by_generator
 from samseg.models.sam.files import empty_sam, sam_state
 from samseg.models.sam.video import video_tensors
 from tests.conftest import SHARED
@@ -272,3 +273,15 @@ def test_what_is_no_sam2_is_one_line(sam, tmp_path):
         sam_state(tmp_path / "part.pt")
     with pytest.raises(ConfigError, match="has SAM 2's own high-resolution features"):
         empty_sam(SMALL_HIERA, hq=True)
+
+
+def test_objects_by_the_grid_and_from_one_example(sam):
+    settings = dict(points_per_side=3, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0)
+    found = by_generator(sam, picture(), **settings)
+    assert found.map.shape == (90, 120) and found.classes and set(found.classes) == {1}
+    assert sam.grid == {"pred_iou_thresh": 0.8}  # that of segment-anything's is 0.88
+    mask = np.zeros((90, 120), np.uint8)
+    mask[20:60, 30:70] = 1
+    for fine_tune in (False, True):
+        (one,) = samseg.OneShot(sam, [(picture(), mask)], fine_tune=fine_tune).find(picture())
+        assert one.mask.shape == (90, 120) and one.mask.any()

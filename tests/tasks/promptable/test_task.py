@@ -13,12 +13,12 @@ from samseg.common.errors import ConfigError, InputError, WeightsError
 from samseg.encoders.registry import ROWS
 from samseg.evaluation.evaluate_run import evaluate_run
 from samseg.inference.predictor import Predictor
-from samseg.models.sam.files import empty_sam
+from samseg.models.sam.files import build_sam, empty_sam
 from samseg.runs.config.load import load_config, task_of
 from samseg.runs.export import export
 from samseg.runs.load import load_run
 from samseg.training.run import train
-from tests.encoders.conftest import SMALL
+from tests.encoders.conftest import SMALL, SMALL_HIERA
 from tests.random_run import write_run_of
 
 
@@ -204,3 +204,27 @@ def test_a_run_goes_back_to_segment_anything_and_transformers(trained, tmp_path)
     theirs = transformers.SamModel.from_pretrained(export(folder, "transformers", tmp_path / "hub"))
     name = "mask_decoder.transformer.layers.0.self_attn.q_proj.weight"
     assert torch.equal(theirs.state_dict()[name], state[name])
+
+
+def test_a_run_on_sam2_from_the_cache_goes_back_to_sam2_and_transformers(trained, tmp_path):
+    """Trained on stored features, with class tokens; both files give the run's answers."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    empty_sam(SMALL_HIERA, image_size=64).save(tmp_path / "sam2.pt")
+    folder = trained(
+        f"model.encoder={SMALL_HIERA}", f"model.weights={tmp_path / 'sam2.pt'}", "train.epochs=1", "prompts.none=0.3",
+        "train.cache_features=true", "train.lr=0.01",
+    )  # fmt: skip
+    figures = json.loads((folder / "metrics.json").read_text())["val"]
+    assert figures["before"]["iou"] != figures["iou"]
+    model, _ = load_run(folder)
+    pixels, boxes = torch.randn(1, 3, 64, 64), torch.tensor([[5.0, 6.0, 40.0, 50.0]])
+    with torch.inference_mode():
+        expected = model.decode(model.embed(pixels), boxes=boxes)
+        again = build_sam(export(folder, "sam2", tmp_path / "tuned.pt"), image_size=64)
+        assert torch.equal(again.decode(again.embed(pixels), boxes=boxes).logits, expected.logits)
+        theirs = transformers.Sam2Model.from_pretrained(export(folder, "transformers", tmp_path / "hub"))
+        answer = theirs(pixel_values=pixels, input_boxes=boxes[None], multimask_output=False)
+    torch.testing.assert_close(answer.pred_masks[0], expected.logits, rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match=f"for another SAM than {SMALL_HIERA}'s: export it with --to sam2"):
+        export(folder, "sam", tmp_path / "sam.pth")
