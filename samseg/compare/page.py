@@ -107,7 +107,8 @@ def write_comparison_page(
         title = f"The best on test: {results[0].candidate}"
         groups.append((title, [*sections, *([examples] if examples else [])]))
     names = {str(result.candidate): result.runs[0] for result in whole}
-    groups.append(("Training", curves(task, {name: read_history(run) for name, run in names.items()})))
+    histories = {name: read_history(run) for name, run in list(names.items())[:SHOWN]}
+    groups.append(("Training of the best", curves(task, histories)))
     settings = differences({name: read_run_config(run) for name, run in names.items()})
     groups.append(("What ran", [settings, *_failures(failed)]))
     return write_page(Page(f"Which backbone: {out.resolve().name}", lead, groups), out / PAGE)

@@ -32,7 +32,7 @@ def svg(chart: Chart) -> Markup:
         colour = COLOURS[number % len(COLOURS)]
         placed = [(x_scale(x), y_scale(y), x, y) for x, y in line if y is not None]
         path = "M" + "L".join(f"{x},{y}" for x, y, _, _ in placed)
-        dashes = "" if number < len(COLOURS) else f" stroke-dasharray='{2 + 3 * (number // len(COLOURS))} 3'"
+        dashes = "" if number < len(COLOURS) else " stroke-dasharray='5 3'"
         parts.append(f"<path d='{path}' fill='none' stroke='{colour}' stroke-width='2'{dashes}/>")
         if len(placed) < 60:
             parts += [f"<circle cx='{x}' cy='{y}' r='2.6' fill='{colour}'/>" for x, y, _, _ in placed]
@@ -46,7 +46,7 @@ def scatter(chart: Scatter) -> Markup:
     bounds = [bound for point in chart.points for bound in (point.y, *(point.bounds or ()))]
     x_scale = _LogScale([point.x for point in chart.points], (LEFT + 16, WIDTH - RIGHT - 16))
     y_scale = _Scale(bounds, (HEIGHT - BOTTOM, TOP), False)
-    colours, parts = dict(legend(chart)), [*_grid(chart, x_scale, y_scale)]
+    colours, parts = _groups(chart), [*_grid(chart, x_scale, y_scale)]
     placed = [(y_scale(point.y), x_scale(point.x), point) for point in sorted(chart.points, key=lambda point: -point.y)]
     taken: list[tuple[float, float, float]] = []  # left, right and base of each label
     for y, x, point in placed:
@@ -73,9 +73,21 @@ def _element(chart: Chart | Scatter, parts: list[str], data: str = "") -> Markup
 
 
 def legend(chart: Chart | Scatter) -> list[tuple[str, str]]:
-    """(name, colour) of each line, or of each group of points."""
-    names = chart.series if isinstance(chart, Chart) else dict.fromkeys(point.group for point in chart.points)
-    return [(name, COLOURS[number % len(COLOURS)]) for number, name in enumerate(names)]
+    """(name, background of its mark in CSS) of each line, or of each group of points."""
+    names = chart.series if isinstance(chart, Chart) else _groups(chart)
+    return [(name, _mark(number)) for number, name in enumerate(names)]
+
+
+def _groups(chart: Scatter) -> dict[str, str]:
+    """The colour of each group."""
+    names = dict.fromkeys(point.group for point in chart.points)
+    return {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
+
+
+def _mark(number: int) -> str:
+    colour = COLOURS[number % len(COLOURS)]
+    dashes = f"repeating-linear-gradient(90deg, {colour} 0 4px, transparent 4px 6px)"
+    return colour if number < len(COLOURS) else dashes
 
 
 class _Scale:
