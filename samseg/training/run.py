@@ -1,6 +1,7 @@
 """A training run from its configuration to its folder."""
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from accelerate import Accelerator
 from samseg.report.run import write_report
 from samseg.runs.config.schema import RunConfig
 from samseg.runs.facts import save_facts
-from samseg.runs.folder import CONFIG, CURVES, PICTURES, SAMPLES, STATE, WEIGHTS, discard_unless_begun, new_run
+from samseg.runs.folder import CONFIG, CURVES, PICTURES, SAMPLES, STATE, WEIGHTS, discard_unless_begun, flat, new_run
 from samseg.runs.state import RunState
 from samseg.tasks import Task
 from samseg.training.failures import mendable_errors
@@ -42,12 +43,15 @@ def train(config: RunConfig, name: str) -> Path:
         try:
             on_main(accelerator, lambda: save_facts(folder, facts, task.reporter().data(report)))
             drawn = begins and on_main(accelerator, partial(trainer.save_samples, folder / SAMPLES))
-            with tracked(config, folder, state, accelerator) as tracking:
+            settings = flat(asdict(config))
+            with tracked(config.train.trackers, settings, folder, state, accelerator) as tracking:
                 if drawn:
                     tracking.picture(folder / SAMPLES, 0)
                 with mendable_errors(config.train), sigterm_noted() as stop:
                     trainer.run(folder, stop, tracking)
-                tracking.results(config, task, folder, state)
+                tracking.results(task, state)
+                if config.train.track_weights:
+                    tracking.weights(folder / WEIGHTS)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 saved = "the same command with train.resume=true goes on"

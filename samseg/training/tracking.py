@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
 from samseg.common.errors import InputError, first_line
-from samseg.runs.config.schema import RunConfig
-from samseg.runs.folder import WEIGHTS, flat
 from samseg.runs.state import RunState
 from samseg.tasks import Task
 from samseg.training.processes import on_main
@@ -23,19 +21,19 @@ class Tracking:
         self._tell = tell
         self._following: dict[str, Tracker] = {}
 
-    def start(self, config: RunConfig, folder: Path, state: RunState) -> None:
+    def start(self, names: list[str], settings: dict[str, Any], folder: Path, state: RunState) -> None:
         """Begin with a run, or go on with it, and keep in the ``state`` what each tracker has it as.
 
         Raises InputError when one cannot begin with a new run, while there is nothing to lose.
         """
-        for name in config.train.trackers:
+        for name in names:
             known = state.trackers.get(name)
             tracker = TRACKERS[name]()
             try:
                 state.trackers[name] = tracker.start(folder, state.epoch, known)
                 self._following[name] = tracker
                 if known is None:
-                    tracker.configure(flat(asdict(config)))
+                    tracker.configure(settings)
             except Exception as error:
                 if state.begun():
                     self._leave_out(name, error)
@@ -54,13 +52,15 @@ class Tracking:
     def picture(self, file: Path, epoch: int) -> None:
         self._each(lambda tracker: tracker.picture(file, epoch))
 
-    def results(self, config: RunConfig, task: Task, folder: Path, state: RunState) -> None:
-        """The figures of the best epoch, and its weights where that is asked for."""
+    def results(self, task: Task, state: RunState) -> None:
+        """The figures of the best epoch."""
         best = {name: state.best[name] for name in task.columns.values()} | task.scalars(state.best)
         values = {"best/epoch": state.best_epoch} | {f"best/{name}": value for name, value in best.items()}
         self.log(values, state.epoch)
-        if config.train.track_weights:
-            self._each(lambda tracker: tracker.keep(folder / WEIGHTS))
+
+    def weights(self, file: Path) -> None:
+        """The best weights, for the trackers that take files."""
+        self._each(lambda tracker: tracker.keep(file))
 
     def finish(self, done: bool) -> None:
         """Let go of the run, which is ``done`` or was stopped."""
@@ -83,10 +83,15 @@ class Tracking:
 
 
 @contextmanager
-def tracked(config: RunConfig, folder: Path, state: RunState, accelerator: Accelerator) -> Iterator[Tracking]:
-    """For the block the trackers of ``config`` follow the run in ``folder``. Raises InputError as `Tracking.start`."""
+def tracked(
+    names: list[str], settings: dict[str, Any], folder: Path, state: RunState, accelerator: Accelerator
+) -> Iterator[Tracking]:
+    """Let the trackers called ``names`` follow the run in ``folder``, which has these ``settings``, for the block.
+
+    Raises InputError as `Tracking.start`.
+    """
     tracking = Tracking(accelerator.print)
-    on_main(accelerator, lambda: tracking.start(config, folder, state))
+    on_main(accelerator, lambda: tracking.start(names, settings, folder, state))
     try:
         yield tracking
     except BaseException:

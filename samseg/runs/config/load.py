@@ -50,8 +50,12 @@ def _completed(config: RunConfig) -> RunConfig:
     complete_data(config.data, *([] if row is None else [row.image_size, *row.colours(config.model.weights)]))
     complete_model(config.model)
     task_class(config.task).complete(config.data, config.model, _task_section(config))
-    _check_other_tasks(config)
-    _check_size(config)
+    mine = task_class(config.task).section
+    for name, other in TASKS.items():  # whose settings would do nothing: an error, not a silence
+        section = other.section
+        if section not in (None, mine) and attrgetter(section)(config) != attrgetter(section)(RunConfig()):
+            raise ConfigError(f"{section} is for task: {name}, but task is {config.task}; leave one of them out")
+    _check_size(config.data.image_size, config.model.encoder)
     _complete_train(config)
     _check_cache(config)
     return config
@@ -78,19 +82,9 @@ def _task_section(config: RunConfig) -> Any:
     return None if section is None else attrgetter(section)(config)
 
 
-def _check_other_tasks(config: RunConfig) -> None:
-    """Settings of another task than the run's would do nothing: an error, not a silence."""
-    mine = task_class(config.task).section
-    for name, other in TASKS.items():
-        if other.section in (None, mine):
-            continue
-        if attrgetter(other.section)(config) != attrgetter(other.section)(RunConfig()):
-            raise ConfigError(f"{other.section} is for task: {name}, but task is {config.task}; leave one of them out")
-
-
-def _check_size(config: RunConfig) -> None:
+def _check_size(size: int, encoder: str) -> None:
     """A trunk says which sizes it takes; what other encoders need is asked of the model when it is built."""
-    size, row = config.data.image_size, ROWS.get(config.model.encoder)
+    row = ROWS.get(encoder)
     multiple = row.outline.multiple if row else 1
     nearest = max(multiple, (size + multiple // 2) // multiple * multiple)
     if size != nearest:
