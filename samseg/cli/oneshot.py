@@ -41,7 +41,7 @@ def run(args: Namespace) -> int:
     from samseg.inference.oneshot.files import find_in_images, read_reference
     from samseg.inference.oneshot.oneshot import OneShot
     from samseg.inference.predictor import find_device
-    from samseg.runs.sam import sam_of
+    from samseg.runs.sam import load_sam
 
     images = images_of(args.inputs)
     check_names(images, args.out)
@@ -49,6 +49,6 @@ def run(args: Namespace) -> int:
     keep_freed_memory()
     device = find_device(args.device)
     encoder = args.encoder or ("sam-vit_b" if is_published(args.weights) else None)
-    sam = sam_of(args.weights, encoder).to(device)
+    sam = load_sam(args.weights, encoder).to(device)
     oneshot = OneShot(sam, references, fine_tune=args.fine_tune, objects=args.objects)
     return 1 if find_in_images(oneshot, images, args.out) else 0

@@ -37,16 +37,16 @@ def check_resolution(raster: RasterFile, data: DataConfig) -> None:
 
 
 def check_values(raster: RasterFile, preprocessing: Preprocessing) -> None:
-    """InputError for values that the run is not for at all; a warning for such as it has hardly seen."""
-    seen = []
+    """InputError for values that the run is not for at all; a warning for such as it was hardly trained on."""
+    samples = []
     for window in _windows(raster.shape):
         try:
             pixels, valid = raster.read(*window)
         except InputError:
             continue  # damaged: told with the window when its turn comes
         preprocessing.check_pixels(pixels, raster.path)
-        seen.append(pixels[:, valid])
-    if preprocessing.scale is None or not seen or not (values := np.concatenate(seen, axis=1)).size:
+        samples.append(pixels[:, valid])
+    if preprocessing.scale is None or not samples or not (values := np.concatenate(samples, axis=1)).size:
         return
     low, high = np.array(preprocessing.ranges).T[:, : len(values), None]
     outside = (values < low - (high - low)) | (values > high + (high - low))

@@ -51,14 +51,14 @@ class Done(NamedTuple):
 class Worker:
     """An actor: a trained run, loaded once, with its first share: Ray would try a worker that cannot begin again."""
 
-    def __init__(self, run: Path, out: Path, options: MapOptions, device: str | None, seen: dict[str, Any]):
-        self.path, self.device, self.seen = run, device, seen
+    def __init__(self, run: Path, out: Path, options: MapOptions, device: str | None, settings: dict[str, Any]):
+        self.path, self.device, self.settings = run, device, settings
         self.out, self.options = out, options
 
     @cached_property
     def run(self) -> MapRun:
         keep_freed_memory()
-        return MapRun(Predictor.from_run(self.path, self.device, **self.seen), self.path)
+        return MapRun(Predictor.from_run(self.path, self.device, **self.settings), self.path)
 
     def do(self, share: Share) -> Done:
         run, path = self.run, share.paths[0]
@@ -94,18 +94,18 @@ def start_workers(
     workers: int | None = None,
     gpus: float = 0,
     device: str | None = None,
-    **seen: Any,
+    **settings: Any,
 ) -> list[Any]:
     """Actors on the cluster at ``address``, or on one that is started here; as many as it has CPUs or GPUs for.
 
-    A worker that dies is started again and given its share again. ``seen``: how its `Predictor` sees images.
+    A worker that dies is started again and given its share again. ``settings``: of its `Predictor`.
     """
     connect(address)
     if workers is None:
         there = ray.cluster_resources()
         workers = max(1, int(there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1)))
     actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(Worker)
-    return [actor.remote(run.resolve(), out.resolve(), options, device, seen) for _ in range(workers)]
+    return [actor.remote(run.resolve(), out.resolve(), options, device, settings) for _ in range(workers)]
 
 
 def spread(workers: list[Any], shares: Iterable[Share]) -> Iterator[Done]:
@@ -153,8 +153,8 @@ def infer_on_ray(
                 _tell(path, str(error), failed)
         if not todo and not photos:
             return len(failed)
-        seen = {name: getattr(run.predictor, name) for name in ("tile", "overlap", "tta", "precision")}
-        workers = start_workers(run.path, out, options, device=device, **seen, **cluster)
+        settings = {name: getattr(run.predictor, name) for name in ("tile", "overlap", "tta", "precision")}
+        workers = start_workers(run.path, out, options, device=device, **settings, **cluster)
         files = [path.resolve() for path in photos]
         shares = [Share(files[at : at + TOGETHER]) for at in range(0, len(files), TOGETHER)]
         for path, (store, _) in todo.items():

@@ -17,7 +17,7 @@ from samseg.runs.hub.pull import hub_name
 from samseg.runs.load import load_run
 
 
-def sam_of(source: str | Path, variant: str | None = None) -> PromptableSam:
+def load_sam(source: str | Path, variant: str | None = None) -> PromptableSam:
     """The whole SAM of a run that trained one (a folder, hub:USER/NAME), or of whatever `build_sam` takes.
 
     Raises InputError for a run without SAM's decoders, and as `load_run` and `build_sam` do.
@@ -32,13 +32,13 @@ def sam_of(source: str | Path, variant: str | None = None) -> PromptableSam:
 
 
 def sam_named(source: str, option: str) -> PromptableSam:
-    """`sam_of` what an ``option`` of a command names, or a variant with its published weights, such as sam-vit_b."""
+    """`load_sam` what an ``option`` of a command names, or a variant with its published weights, such as sam-vit_b."""
     if source in ROWS:
-        return sam_of("pretrained", source)
+        return load_sam("pretrained", source)
     if hub_name(source) is None and not Path(source).exists():
         hint = did_you_mean(source, ROWS) or f" and none of {', '.join(ROWS)}"
         raise InputError(f"{option} {source}: no such file{hint}")
-    return sam_of(source)
+    return load_sam(source)
 
 
 def tuned_sam(model: nn.Module, preprocessing: Preprocessing) -> PromptableSam | None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from samseg.data.classes import IGNORE_INDEX
 from samseg.tasks.boundary import boundary_counts
-from samseg.tasks.task import Details, Figures, Metrics, gathered
+from samseg.tasks.task import Details, Figures, Metrics, from_all_processes
 
 BINS = 15  # of the confidence, for the calibration (Guo et al., 2017)
 
@@ -61,7 +61,7 @@ class SegmentationMetrics(Metrics):
         ``names`` (N,); ``pixels`` (N, C, 3): right, true and predicted; ``borders`` (N, C, 4), see `boundary_counts`;
         ``confusion`` (C, C): truth against prediction; ``calibration`` (BINS, 3).
         """
-        shares = gathered((self.images, self.calibration))
+        shares = from_all_processes((self.images, self.calibration))
         longest = max(len(images) for images, _ in shares)
         order = [images[i] for i in range(longest) for images, _ in shares if i < len(images)]
         classes = len(self.class_names)

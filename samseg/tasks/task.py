@@ -51,7 +51,7 @@ class Metrics(nn.Module):
         return {}
 
 
-def gathered(value: Any) -> list[Any]:
+def from_all_processes(value: Any) -> list[Any]:
     """The ``value`` of each process, by rank; every process has to ask."""
     values = [value]
     if dist.is_initialized():

@@ -22,17 +22,17 @@ class EpochBatches(Sampler[list[int]]):
     bring a process fewer than two images and the others have more, because batch normalisation cannot train on one;
     what is left out changes from epoch to epoch. It stays when it is the only one.
 
-    `set_epoch` may name images that were seen already, by all processes: the epoch goes on behind them.
+    `set_epoch` may name images that are done already, by all processes: the epoch goes on behind them.
     """
 
     def __init__(self, images: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1):
         if images < processes:
             raise ConfigError(f"{images} training images cannot be shared by {processes} processes; start fewer")
         self.images, self.batch_size, self.seed, self.rank, self.processes = images, batch_size, seed, rank, processes
-        self.epoch, self.seen = 0, 0
+        self.epoch, self.done = 0, 0
 
-    def set_epoch(self, epoch: int, seen: int = 0) -> None:
-        self.epoch, self.seen = epoch, seen
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        self.epoch, self.done = epoch, done
 
     def __len__(self) -> int:
         return self._steps(self.images)
@@ -43,11 +43,11 @@ class EpochBatches(Sampler[list[int]]):
         return images // step + (0 < rest and (rest >= min(2, self.batch_size) * self.processes or self.images < step))
 
     def used(self) -> int:
-        """Images seen in an epoch by all processes together."""
+        """Images used in an epoch by all processes together."""
         return min(self.images, len(self) * self.batch_size * self.processes)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = torch.randperm(self.images, generator=torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch)))
-        steps = self._steps(self.images - self.seen)
-        for batch in order[self.seen :].split(self.batch_size * self.processes)[:steps]:
+        steps = self._steps(self.images - self.done)
+        for batch in order[self.done :].split(self.batch_size * self.processes)[:steps]:
             yield batch[self.rank :: self.processes].tolist()

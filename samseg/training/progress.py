@@ -19,13 +19,13 @@ class Progress:
         self.images, self.left, self.seconds_left, self.shown = images, images * epochs_left, seconds_left, shown
         self.started, self.done = time.monotonic(), 0
 
-    def bar(self, title: str, seen: int = 0) -> tqdm:
-        """Start an epoch's bar behind the images ``seen`` before; to be used as a context, which takes it away."""
+    def bar(self, title: str, done: int = 0) -> tqdm:
+        """Start an epoch's bar behind the images that are ``done``; to be used as a context, which takes it away."""
         self.current = tqdm(
-            total=self.images, initial=seen, desc=title, unit="image", leave=False, disable=None if self.shown else True
+            total=self.images, initial=done, desc=title, unit="image", leave=False, disable=None if self.shown else True
         )
-        self.seen = seen
-        self.left -= seen
+        self.done = done
+        self.left -= done
         return self.current
 
     def step(self, images: int, loss: float) -> None:
@@ -33,8 +33,8 @@ class Progress:
 
         The time left of the run goes by the time of all its images so far, validation included.
         """
-        images = min(images, self.images - self.seen)  # processes share a short last step unevenly
-        self.seen += images
+        images = min(images, self.images - self.done)  # processes share a short last step unevenly
+        self.done += images
         self.left -= images
         self.done += images
         elapsed = time.monotonic() - self.started

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
-from torch.distributed.checkpoint import state_dict as gathered
+from torch.distributed.checkpoint import state_dict as dcp
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
@@ -40,7 +40,7 @@ from samseg.training.tracking import Tracking
 
 CURVES_SECONDS = 10  # the curves are drawn so often, and when the run is finished
 SAVE_MINUTES = 15  # the state is saved so often within an epoch
-WHOLE = gathered.StateDictOptions(full_state_dict=True, cpu_offload=True)  # by name, on the main process, unsharded
+WHOLE = dcp.StateDictOptions(full_state_dict=True, cpu_offload=True)  # by name, on the main process, unsharded
 
 
 class Trainer:
@@ -106,7 +106,7 @@ class Trainer:
 
     def _restore(self) -> None:
         state, accelerator = self.state, self.accelerator
-        gathered.set_optimizer_state_dict(self.model, self.optimizer.optimizer, state.optimizer, options=WHOLE)
+        dcp.set_optimizer_state_dict(self.model, self.optimizer.optimizer, state.optimizer, options=WHOLE)
         self.scheduler.load_state_dict(state.scheduler)
         if state.total_steps != self.total_steps:  # other processes make other steps: the same share of them is done
             self.scheduler.last_epoch = round(self.scheduler.last_epoch * self.total_steps / state.total_steps)
@@ -199,10 +199,10 @@ class Trainer:
                 examples = self.task.reporter().examples(network, self.validation, details)
                 save_split(folder, "val", figures, details, examples)
 
-    def begin(self, epoch: int, seen: int = 0) -> None:
-        """Let `loader` give an epoch's batches from here on, behind the images that were ``seen``."""
+    def begin(self, epoch: int, done: int = 0) -> None:
+        """Let `loader` give an epoch's batches from here on, behind the images that are ``done``."""
         self.training.set_epoch(epoch)
-        self.batches.set_epoch(epoch, seen)
+        self.batches.set_epoch(epoch, done)
         self.model.train()
 
     def train_epoch(self, epoch: int, folder: Path, stop: StopRequest, progress: Progress) -> float:
@@ -284,8 +284,8 @@ class Trainer:
     def _save(self, folder: Path) -> None:
         """Put what `_restore` needs into the state, gathered from all processes, and write it."""
         state, scaler = self.state, self.accelerator.scaler
-        state.model = trained_part(gathered.get_model_state_dict(self.model, options=WHOLE), self.base)
-        state.optimizer = gathered.get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=WHOLE)
+        state.model = trained_part(dcp.get_model_state_dict(self.model, options=WHOLE), self.base)
+        state.optimizer = dcp.get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=WHOLE)
         state.base = self.base.metadata() if self.base else {}
         state.images_a_step, state.total_steps = self._images_a_step(), self.total_steps
         state.scheduler = self.scheduler.state_dict()

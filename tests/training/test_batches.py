@@ -62,12 +62,12 @@ def test_an_epoch_goes_on_behind_the_images_seen(images):
     whole = batches(images=images)
     for done in range(len(whole) + 1):
         sampler = EpochBatches(images, batch_size=2, seed=0)
-        sampler.set_epoch(1, seen=len(flat(whole[:done])))
+        sampler.set_epoch(1, done=len(flat(whole[:done])))
         assert list(sampler) == whole[done:]
 
 
 def test_it_goes_on_with_other_processes():
     seen = flat(step for rank in (0, 1) for step in batches(images=12, rank=rank, processes=2)[:2])
     sampler = EpochBatches(12, batch_size=2, seed=0)
-    sampler.set_epoch(1, seen=len(seen))
+    sampler.set_epoch(1, done=len(seen))
     assert sorted(seen + flat(sampler)) == list(range(12))

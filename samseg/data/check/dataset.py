@@ -18,7 +18,7 @@ from samseg.data.target import ClassTarget, class_target
 
 
 @dataclass
-class Found:
+class Checked:
     """What one image and its label hold.
 
     Attributes:
@@ -53,7 +53,7 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
         notes.extend(source.notes)
         targets[source.split] = class_target(data, source)
 
-    def look(source: Source, name: str) -> Found:
+    def look(source: Source, name: str) -> Checked:
         file = source.image_file(name)
         image, maps = read_pair(source, targets[source.split], name)
         preprocessing.check_pixels(image.pixels, file)
@@ -64,7 +64,7 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
         kind = f"{bands} band{'s' if bands > 1 else ''} of {image.pixels.dtype}"
         digest = source.digest(name)
         content = hashlib.sha256(digest.encode() + mask.tobytes()).hexdigest()[:32]
-        return Found(name, str(file), digest, content, kind, mask.shape, pixels)
+        return Checked(name, str(file), digest, content, kind, mask.shape, pixels)
 
     found, problems, remarks = look_at_all(data, splits, prepare, look)
     if data.scale is not None:
@@ -93,7 +93,7 @@ def balanced_weights(pixels: list[int]) -> list[float]:
     return [sum(pixels) / (present * count) if count else 0.0 for count in pixels]
 
 
-def _add_up(found: list[Found], classes: int) -> SplitReport:
+def _add_up(found: list[Checked], classes: int) -> SplitReport:
     counts = np.array([one.pixels for one in found], dtype=np.int64).reshape(-1, 256)  # (images, 256)
     total = counts.sum(0)
     by_area = sorted((one.shape for one in found), key=np.prod)
@@ -117,9 +117,9 @@ def _missing(report: Report) -> list[str]:
     ]
 
 
-def _leaks(found: dict[str, list[Found]]) -> list[str]:
+def _leaks(found: dict[str, list[Checked]]) -> list[str]:
     """One warning for each two splits that share images."""
-    first: dict[str, tuple[str, Found]] = {}
+    first: dict[str, tuple[str, Checked]] = {}
     shared: dict[tuple[str, str], list[str]] = {}
     for split, some in found.items():
         for one in some:
@@ -133,7 +133,7 @@ def _leaks(found: dict[str, list[Found]]) -> list[str]:
     ]
 
 
-def _odd_kinds(found: dict[str, list[Found]], mended: str) -> list[Problem]:
+def _odd_kinds(found: dict[str, list[Checked]], mended: str) -> list[Problem]:
     """Images of another kind than the first: in these the same values, or bands, mean something else."""
     all_of_them = [(split, one) for split, some in found.items() for one in some]
     first = all_of_them[0][1] if all_of_them else None

@@ -38,7 +38,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Target:
+class Reference:
     """What the examples say of a class: its features (C,), and PerSAM-F's weights (3,) of SAM's masks, if learnt."""
 
     features: Tensor
@@ -105,7 +105,7 @@ class OneShot:
             classes[one.mask] = one.label
         return classes
 
-    def _learn(self, references: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[int, Target]:
+    def _learn(self, references: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[int, Reference]:
         """Each class's target, from all the references that show it."""
         make_target = persam.peak_target if self.fine_tune else persam.mean_target
         targets: dict[int, list[Tensor]] = {}
@@ -121,7 +121,7 @@ class OneShot:
                     answers.setdefault(label, []).append(self._answer_and_truth(target, marked))
         with torch.enable_grad():
             weights = {label: persam.mask_weights(pairs) for label, pairs in answers.items()}
-        return {label: Target(torch.stack(some).mean(dim=0), weights.get(label)) for label, some in targets.items()}
+        return {label: Reference(torch.stack(some).mean(dim=0), weights.get(label)) for label, some in targets.items()}
 
     def _embedding(self) -> Tensor:
         """The set image's, (C, h, w)."""
@@ -150,7 +150,7 @@ class OneShot:
         logits = torch.as_tensor(logits[:, :height, :width], device=truth.device)
         return logits.flatten(1), truth.flatten().float()
 
-    def _find(self, label: int, target: Target) -> list[Found]:
+    def _find(self, label: int, target: Reference) -> list[Found]:
         similarity = self._similarity(target.features)
         found: list[Found] = []
         taken = torch.zeros_like(similarity, dtype=torch.bool)
@@ -172,7 +172,7 @@ class OneShot:
         return found
 
     def _segment(
-        self, similarity: Tensor, target: Target, points: np.ndarray, labels: np.ndarray
+        self, similarity: Tensor, target: Reference, points: np.ndarray, labels: np.ndarray
     ) -> tuple[np.ndarray, float]:
         """The mask (H, W) bool of the object at the points, and its score: a first answer and two refinements."""
         if target.weights is None:

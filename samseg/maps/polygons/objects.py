@@ -21,7 +21,7 @@ from samseg.maps.polygons.areas import labelled, traced
 from samseg.tasks.matching import Matches, partners
 
 
-class Found(NamedTuple):
+class ScoredObject(NamedTuple):
     """An object of a window, as it is drawn: ``kind`` is true (found and there), missed or false."""
 
     kind: str
@@ -42,7 +42,7 @@ class ObjectScores:
         """``classes``: by name, as ``data.classes`` has them."""
         self._source, self._names, self._preprocessing = source, list(classes), preprocessing
         self._empty = {index for index, entry in enumerate(classes.values()) if names_nothing(entry)}
-        self._found: list[Found] = []
+        self._found: list[ScoredObject] = []
         self._counted = False
 
     def count(self, item: dict, classes: np.ndarray | None) -> None:
@@ -71,24 +71,24 @@ class ObjectScores:
         return self._counted and _write(path, self._found, self._source, self._names)
 
 
-def compared(classes: np.ndarray, objects: np.ndarray, index: int, window: str) -> Iterator[Found]:
+def compared(classes: np.ndarray, objects: np.ndarray, index: int, window: str) -> Iterator[ScoredObject]:
     """The areas of one class (h, w), 255 elsewhere, and the objects (h, w), 0 elsewhere, matched by `partners`."""
     areas, _ = labelled(classes.astype(np.uint8))
     pairs = partners(areas, objects)
     box = Box(0, 0, *areas.shape)
     for area, polygon in enumerate(traced(areas, box), start=1):
         kind, iou = ("true", pairs[area][1]) if area in pairs else ("false", 0.0)
-        yield Found(kind, index, iou, polygon, window)
+        yield ScoredObject(kind, index, iou, polygon, window)
     missed = (objects != 0) & ~np.isin(objects, [one for one, _ in pairs.values()])
     outlines, _ = labelled(np.where(missed, 0, 255).astype(np.uint8))
     polygons = defaultdict(list)
     for polygon, one in zip(traced(outlines, box), _first(outlines, objects)):
         polygons[one].append(polygon)
     for parts in polygons.values():
-        yield Found("missed", index, 0.0, shapely.union_all(parts), window)
+        yield ScoredObject("missed", index, 0.0, shapely.union_all(parts), window)
 
 
-def figures(found: list[Found], names: list[str], classes: list[str]) -> dict[str, dict[str, float | None]]:
+def figures(found: list[ScoredObject], names: list[str], classes: list[str]) -> dict[str, dict[str, float | None]]:
     """`Matches.figures` by class."""
     result = {}
     for name in names:
@@ -105,7 +105,7 @@ def _first(outlines: np.ndarray, objects: np.ndarray) -> list[int]:
     return [int(objects.ravel()[place]) for label, place in zip(labels, at) if label]
 
 
-def _write(path: Path, found: list[Found], source: Source, classes: list[str]) -> bool:
+def _write(path: Path, found: list[ScoredObject], source: Source, classes: list[str]) -> bool:
     """In the coordinates of the split's first map; False where no map has any."""
     crs = next((place.crs for name in source.names if (place := source.georeference(name)) and place.crs), None)
     if crs is None:

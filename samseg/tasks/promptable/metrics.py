@@ -6,7 +6,7 @@ from torch import Tensor
 from samseg.tasks.metrics import SegmentationMetrics
 from samseg.tasks.metrics import table as class_table
 from samseg.tasks.promptable.clicks import CLICKS, ENOUGH
-from samseg.tasks.task import Figures, Metrics, gathered
+from samseg.tasks.task import Figures, Metrics, from_all_processes
 
 SHOWN = (1, 3, 5, CLICKS)  # clicks after which the IoU is told
 
@@ -53,7 +53,7 @@ class _Sums:
 
     def means(self) -> tuple[list[float] | None, int]:
         """The mean row, None without rows, and the number of rows; every process has to ask."""
-        shares = gathered((self.total, self.rows))
+        shares = from_all_processes((self.total, self.rows))
         total, rows = sum(total for total, _ in shares), sum(rows for _, rows in shares)
         return (total / rows).tolist() if rows else None, rows
 

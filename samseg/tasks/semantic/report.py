@@ -15,7 +15,7 @@ from samseg.tasks.sections import Chart, Gallery, Matrix, Picture, Section, Tabl
 from samseg.tasks.task import Details, Figures, Reporter, Task
 
 # (network, data set, index) -> name, image (H, W, 3) uint8, truth (H, W) with 255 for ignored, prediction (H, W)
-Seen = Callable[[nn.Module, SegmentationDataset, int], tuple[str, np.ndarray, np.ndarray, np.ndarray]]
+PicturesOf = Callable[[nn.Module, SegmentationDataset, int], tuple[str, np.ndarray, np.ndarray, np.ndarray]]
 SHOWN = 3  # images each: best, median, worst
 BOOTSTRAP = "95 % confidence intervals in brackets: bootstrap over images"
 
@@ -23,10 +23,10 @@ BOOTSTRAP = "95 % confidence intervals in brackets: bootstrap over images"
 class SemanticReporter(Reporter):
     """Reads `SegmentationMetrics.details`."""
 
-    def __init__(self, task: Task, classes: list[str], seen: Seen):
-        """``seen`` gives the pictures of an item of a data set by index."""
+    def __init__(self, task: Task, classes: list[str], pictures_of: PicturesOf):
+        """``pictures_of`` gives the pictures of an item of a data set by index."""
         super().__init__(task)
-        self.classes, self.seen = classes, seen
+        self.classes, self.pictures_of = classes, pictures_of
 
     def data(self, report: Report) -> Table:
         head = ["class", *(f"{split}: pixels (images)" for split in report.splits)]
@@ -36,7 +36,7 @@ class SemanticReporter(Reporter):
         scores = image_scores(details["pixels"])
         rows = []
         for title, index in chosen(scores):
-            name, image, truth, prediction = self.seen(model, dataset, index)
+            name, image, truth, prediction = self.pictures_of(model, dataset, index)
             pictures = [
                 encoded("image", image, photo=True),
                 encoded("truth", coloured(truth), photo=False),
@@ -88,9 +88,9 @@ class SemanticReporter(Reporter):
         pictures: dict[int, list[Picture]] = {index: [] for index in picked}
         names = {}
         for number, (run, task, model) in enumerate(networks):
-            dataset, seen = task.dataset(split, train=False, seed=0), task.reporter().seen
+            dataset, pictures_of = task.dataset(split, train=False, seed=0), task.reporter().pictures_of
             for index in picked:
-                names[index], image, truth, prediction = seen(model, dataset, index)
+                names[index], image, truth, prediction = pictures_of(model, dataset, index)
                 if not pictures[index]:
                     pictures[index] += [
                         encoded("image", image, photo=True),

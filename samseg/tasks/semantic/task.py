@@ -140,7 +140,7 @@ class SemanticTask(Task):
         """Images of the split, each beside its truth and the model's prediction."""
         rows = []
         for index in spread(len(dataset)):
-            name, image, truth, prediction = self.seen(model, dataset, index)
+            name, image, truth, prediction = self.pictures_of(model, dataset, index)
             titles = (name, "truth (grey: ignored)", "prediction")
             rows.append(list(zip(titles, (image, coloured(truth), coloured(prediction)), strict=True)))
         return page(rows, legend(self.classes))
@@ -155,7 +155,7 @@ class SemanticTask(Task):
             drawn.append((image, truth))
         return sample_page(drawn, legend(self.classes))
 
-    def seen(
+    def pictures_of(
         self, model: nn.Module, dataset: SegmentationDataset, index: int
     ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
         """Of an item: its name, image (H, W, 3) uint8, truth (H, W) with 255 for ignored, and prediction (H, W)."""
@@ -169,4 +169,4 @@ class SemanticTask(Task):
         self.tta = tta
 
     def reporter(self) -> SemanticReporter:
-        return SemanticReporter(self, self.classes, self.seen)
+        return SemanticReporter(self, self.classes, self.pictures_of)

@@ -16,7 +16,7 @@ from samseg.models.sam.files import empty_sam
 from samseg.models.sam.save import save_sam
 from samseg.runs.config.load import load_config, save_config, task_of
 from samseg.runs.folder import WEIGHTS
-from samseg.runs.sam import base_sam, sam_of
+from samseg.runs.sam import base_sam, load_sam
 from samseg.runs.tensors import save_weights
 from tests.encoders.conftest import SMALL
 from tests.models.sam.reference import picture, randomised
@@ -104,10 +104,10 @@ def test_ways_of_a_promptable_run(way, images, tmp_path, command):
     assert f"({way or 'prompts'})" in out and (tmp_path / "out" / "a.png").is_file()
 
 
-def test_sam_of_a_run_is_its_own(images, tmp_path):
+def test_the_sam_of_a_run_is_its_own(images, tmp_path):
     run = promptable(tmp_path / "run")
     predictor = Predictor.from_run(run, "cpu")
-    sam = sam_of(run)
+    sam = load_sam(run)
     expected = predictor.model.mask_decoder.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in sam.mask_decoder.state_dict().items())
     assert sam.image_encoder.img_size == 128 and not sam.training
