@@ -11,8 +11,8 @@ CLASSES = ("background", "road", "building", "tree")
 BACKGROUND, ROAD, BUILDING, TREE = range(4)
 
 SUPERSAMPLE = 2
-PX_PER_M = SUPERSAMPLE / 0.15
 MARGIN_PX = 60  # cut off again: what stands just outside still casts its shadow into the picture
+PLACE_M2 = 85.8**2
 ALL = (slice(None), slice(None))
 
 
@@ -43,9 +43,9 @@ class Place:
     street: float  # width
     pavement: float
     houses: float  # chance of one, every few metres of a street
-    halls: int  # attempts to find room for one
-    woods: int
-    trees: int  # attempts to find room for one
+    halls: int  # attempts to find room for one, on PLACE_M2 of ground
+    woods: int  # likewise
+    trees: int  # likewise
     river: bool = False
 
 
@@ -59,21 +59,21 @@ PLACES = {
 }
 
 
-def render_scene(seed: int, size: int = 512) -> tuple[np.ndarray, np.ndarray]:
+def render_scene(seed: int, size: int = 512, metres: float = 0.15) -> tuple[np.ndarray, np.ndarray]:
     """One aerial scene: image (size, size, 3) uint8 RGB and class indices (size, size) uint8, in the order of CLASSES.
 
-    A pixel is 15 cm of ground. Kinds of place (suburb, industry, village, farmland) take turns with ``seed``, so that
-    consecutive seeds make a balanced set. The image is rendered finer and averaged down; the classes are those at the
-    pixels' centres. Cars are part of the road; yards, gardens and water are background.
+    A pixel is so many ``metres`` of ground. Kinds of place (suburb, industry, village, farmland) take turns with
+    ``seed``, so that consecutive seeds make a balanced set. The image is rendered finer and averaged down; the classes
+    are those at the pixels' centres. Cars are part of the road; yards, gardens and water are background.
     """
-    scene = Scene(size * SUPERSAMPLE + 2 * MARGIN_PX, np.random.default_rng(seed))
+    scene = Scene(size * SUPERSAMPLE + 2 * MARGIN_PX, SUPERSAMPLE / metres, np.random.default_rng(seed))
     place = list(PLACES.values())[seed % len(PLACES)]
     scene.cover(place)
     scene.pave(place)
     scene.build(place)
     scene.plant(place)
     inner = (slice(MARGIN_PX, -MARGIN_PX),) * 2
-    image = photograph(scene.colour, scene.height, PX_PER_M, scene.rng, inner, size)
+    image = photograph(scene.colour, scene.height, scene.px_per_m, scene.rng, inner, size)
     return image, scene.classes[inner][1::SUPERSAMPLE, 1::SUPERSAMPLE].copy()
 
 
@@ -83,14 +83,15 @@ class Scene:
     Things are placed in metres from the middle: by (x, y), or by (u, v) along and across a main road that bends.
     """
 
-    def __init__(self, side_px: int, rng: np.random.Generator):
-        self.rng, self.side = rng, side_px / PX_PER_M
+    def __init__(self, side_px: int, px_per_m: float, rng: np.random.Generator):
+        self.rng, self.px_per_m, self.side = rng, px_per_m, side_px / px_per_m
+        self.share = self.side**2 / PLACE_M2
         self.colour = np.zeros((side_px, side_px, 3), np.float32)
         self.height = np.zeros((side_px, side_px), np.float32)
         self.classes = np.full((side_px, side_px), BACKGROUND, np.uint8)
         self.taken = np.zeros((side_px, side_px), bool)  # where nothing more may be built or planted
         # Noise is drawn once, larger than the scene; `noise` takes another piece of it for each object.
-        self._noise = [_fractal_noise(rng, side_px + 400, metres * PX_PER_M) for metres in (0.5, 3, 24)]
+        self._noise = [_fractal_noise(rng, side_px + 400, metres * px_per_m) for metres in (0.5, 3, 24)]
         self.angle, self.bend, self.phase = rng.uniform(0, np.pi), rng.uniform(0, 7), rng.uniform(0, 6.3)
         self.crossing = rng.uniform(-12, 12, 2)  # where the main road meets another
         _, self.u, v = self.frame((0, 0), self.angle, self.side, self.side)
@@ -108,10 +109,10 @@ class Scene:
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         reach = np.array([abs(cos) * length + abs(sin) * width, abs(sin) * length + abs(cos) * width]) / 2
         middle = np.asarray(centre) + self.side / 2
-        ends = np.array([middle - reach, middle + reach + 1 / PX_PER_M]) * PX_PER_M
+        ends = np.array([middle - reach, middle + reach + 1 / self.px_per_m]) * self.px_per_m
         (left, top), (right, bottom) = np.clip(ends, 0, len(self.height)).astype(int)
-        x = ((np.arange(left, right) + 0.5) / PX_PER_M - middle[0]).astype(np.float32)[None, :]
-        y = ((np.arange(top, bottom) + 0.5) / PX_PER_M - middle[1]).astype(np.float32)[:, None]
+        x = ((np.arange(left, right) + 0.5) / self.px_per_m - middle[0]).astype(np.float32)[None, :]
+        y = ((np.arange(top, bottom) + 0.5) / self.px_per_m - middle[1]).astype(np.float32)[:, None]
         return (slice(top, bottom), slice(left, right)), x * cos + y * sin, y * cos - x * sin
 
     def rectangle(self, centre, angle: float, length: float, width: float):
@@ -215,8 +216,8 @@ class Scene:
                     if rng.random() < 0.2 and self.take(pool, angle, 9, 6):
                         self.box(pool, angle, 8.6, 5.4, rgb("beb8ac"), 0.05)
                         self.box(pool, angle, 7.0, 3.8, rgb("56a8b8"), 0.05)
-        for attempt in range(place.halls):
-            size = rng.uniform(0.8, 1.2, 2) * (40, 26) * (1 - 0.6 * attempt / place.halls)
+        for shrunk in np.linspace(0, 0.6, round(place.halls * self.share), endpoint=False):
+            size = rng.uniform(0.8, 1.2, 2) * (40, 26) * (1 - shrunk)
             centre, angle = self.spot(*rng.uniform(-0.6, 0.6, 2) * self.side)
             self.building(centre, angle + rng.choice((0, np.pi / 2)), *size, rng.choice(["low gable", "flat"]))
 
@@ -254,8 +255,9 @@ class Scene:
     def plant(self, place: Place) -> None:
         """Trees in gardens and in woods, where there is room for the trunk."""
         rng = self.rng
-        spots = [rng.uniform(-0.53, 0.53, (place.trees, 2)) * self.side]
-        spots += [wood + rng.normal(0, 7, (30, 2)) for wood in rng.uniform(-0.5, 0.5, (place.woods, 2)) * self.side]
+        trees, woods = round(place.trees * self.share), round(place.woods * self.share)
+        spots = [rng.uniform(-0.53, 0.53, (trees, 2)) * self.side]
+        spots += [wood + rng.normal(0, 7, (30, 2)) for wood in rng.uniform(-0.5, 0.5, (woods, 2)) * self.side]
         for centre in np.concatenate(spots):
             radius = rng.uniform(2.5, 5)
             at, trunk = self.rectangle(centre, 0, 1.2 * radius, 1.2 * radius)

@@ -9,7 +9,7 @@ BACKGROUND, ROAD, BUILDING, TREE = range(4)
 @pytest.fixture(scope="module")
 def scenes():
     """Eight scenes to learn from and four others, as images (n, S, S, 3) and classes (n, S, S); every kind of place."""
-    rendered = [render_scene(seed, 288) for seed in range(12)]
+    rendered = [render_scene(seed, 288, 0.25) for seed in range(12)]
     images, classes = (np.stack(parts) for parts in zip(*rendered, strict=True))
     return (images[:8], classes[:8]), (images[8:], classes[8:])
 
