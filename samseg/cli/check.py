@@ -83,7 +83,7 @@ def _configuration(given: Path, overrides: list[str]) -> "tuple[RunConfig, dict[
 
 
 def _splits(data: "DataConfig") -> list[str]:
-    """Those that training needs, and test if there is one."""
+    """The splits that training needs, and test if there is one."""
     from samseg.data.config import split_images
 
     try:

@@ -1,4 +1,4 @@
-"""What every command does around its own work: exit codes, and errors as one line."""
+"""Exit codes of commands, and errors as one line."""
 
 import errno
 import io

@@ -95,7 +95,7 @@ def parser_of(name: str) -> ArgumentParser:
 
 
 def parsed(parser: ArgumentParser, arguments: list[str]) -> Namespace:
-    """What a command is given; options may stand between settings (key=value) where it says ``intermixed``."""
+    """Parse a command's arguments; options may stand between settings (key=value) where it says ``intermixed``."""
     if not parser.get_default("intermixed"):
         return parser.parse_args(arguments)
     args, unknown = parser.parse_known_intermixed_args(arguments)

@@ -1,4 +1,4 @@
-"""The exceptions that are no defects: wrong input, which the user can mend, and a run that was told to stop."""
+"""Exceptions that are no bugs: wrong input, which the user can mend, and a run that was told to stop."""
 
 import re
 from collections.abc import Callable, Iterable

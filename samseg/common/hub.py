@@ -1,4 +1,4 @@
-"""What the Hugging Face hub refuses for want of rights, in words."""
+"""Refusals of the Hugging Face hub, in words."""
 
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -6,7 +6,7 @@ LOGIN = "hf auth login, or set HF_TOKEN"
 
 
 def refusal(error: BaseException) -> str | None:
-    """Why the hub does not give a file, and the way out, as the end of a sentence; None: for another reason."""
+    """The reason why the hub refuses a file, and the way out, as the end of a sentence; None: another trouble."""
     if isinstance(error, GatedRepoError):
         page = str(error.response.url).partition("/resolve/")[0]
         return f"wants its licence accepted at {page}, and a login ({LOGIN})"
@@ -18,5 +18,5 @@ def refusal(error: BaseException) -> str | None:
 
 
 def status_of(error: BaseException | None) -> int | None:
-    """Which status the hub answered with; None for another trouble."""
+    """The status of the hub's answer; None for another trouble."""
     return getattr(getattr(error, "response", None), "status_code", None)

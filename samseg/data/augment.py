@@ -12,7 +12,7 @@ from samseg.data.preprocess import Preprocessing
 
 @contextmanager
 def _without_updates() -> Iterator[None]:
-    """For the block albumentations, when it is imported, looks for no newer version on the net."""
+    """Keep albumentations from looking for a newer version on the net while it is imported."""
     if "NO_ALBUMENTATIONS_UPDATE" in os.environ:
         yield
         return
@@ -125,7 +125,7 @@ def _build(spec: Any, colour: list[float], fill: float) -> A.BasicTransform | A.
 
 
 def _beyond_the_border(known: dict[str, inspect.Parameter], colour: list[float], fill: float) -> dict[str, Any]:
-    """What a geometric transform writes where it has no image: the mean colour and, in labels, no label at all.
+    """Arguments by which a geometric transform fills what lies beyond the image: mean colour, and no label.
 
     Albumentations' default for masks, 0, is a class here; its None leaves masks as they are and stays.
     """

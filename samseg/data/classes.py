@@ -1,4 +1,4 @@
-"""What the user calls the values of a mask, compiled into a fast map from raw masks to class indices."""
+"""The user's names for a mask's values, compiled into a fast map from raw masks to class indices."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a configuration says of the data, under the key `data`, and the source that it names."""
+"""The section `data` of a configuration, and the source that it names."""
 
 import math
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ class DataConfig:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What travels of a complete configuration to all that show the network an image."""
+        """The part of a complete configuration that says how images are shown to the network."""
         return Preprocessing(self.image_size, self.resize, self.bands, self.scale, self.mean, self.std)
 
 

@@ -1,4 +1,4 @@
-"""Images and what is to be learnt of them, as training and evaluation take them."""
+"""Images with the maps to be learnt, as training and evaluation take them."""
 
 import random
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ __all__ = ["IGNORE_INDEX", "SegmentationDataset"]
 
 
 class Features(Protocol):
-    """What an encoder gave for images, stored: see `samseg.features`."""
+    """Stored features of images: see `samseg.features`."""
 
     def read(self, source: Source, name: str, view: int) -> list[Tensor]: ...
 
@@ -132,7 +132,7 @@ class SegmentationDataset(Dataset):
         return {"image": pixels, **self._sized(layers)}
 
     def _window(self, name: str, draw: random.Random) -> Window | None:
-        """What of an image is read: all, or a random crop. Twice the size leaves room to rotate and shrink."""
+        """The window to read: all of the image, or a random crop. Twice the size leaves room to rotate and shrink."""
         if self.preprocessing.resize:
             return None
         size = self.preprocessing.size * (1 if self._augment is None else 2)

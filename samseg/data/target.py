@@ -1,4 +1,4 @@
-"""What a task learns of each pixel: from a source's raw label to what the loss is given."""
+"""The maps that a task learns, made of a source's raw labels."""
 
 from typing import Protocol
 
@@ -50,6 +50,6 @@ def class_target(data: DataConfig, source: Source) -> ClassTarget:
 
 
 def check_classes(data: DataConfig) -> None:
-    """What of ``data.classes`` and ``data.ignore`` can be told without the labels; ConfigError."""
+    """Check ``data.classes`` and ``data.ignore`` as far as that needs no labels; ConfigError."""
     parse = parse_categories if source_class(data.source).named else parse_classes
     parse(data.classes, data.ignore)

@@ -43,7 +43,7 @@ def single_threaded() -> None:
 
 
 def _prepare(worker: int) -> None:
-    """What such a process does first: it starts no threads that compute, and ends with the run and not before."""
+    """Set a reading process up: no threads that compute, and it ends with the run and not before."""
     single_threaded()
     if LINUX:  # elsewhere torch looks after them
         parent = multiprocessing.parent_process()  # the run; the system's parent is the server

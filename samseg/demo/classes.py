@@ -21,7 +21,7 @@ VALUES_PX = 2048
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run says of an image.
+    """A run's prediction for an image.
 
     Attributes:
         names: of the classes.
@@ -38,7 +38,7 @@ class Answer:
     uncertainty: np.ndarray
 
     def at(self, x: int, y: int) -> str:
-        """What is at a pixel, for people."""
+        """Describe the prediction at a pixel."""
         probability = self.probability[y, x] / 255
         return f"({x}, {y}): **{self.names[self.classes[y, x]]}**, probability {probability:.2f}"
 

@@ -29,7 +29,7 @@ class Clicks:
         return cls(predictor, image)
 
     def add(self, kind: str, x: int, y: int) -> "Clicks":
-        """One more click at a pixel."""
+        """Add a click at a pixel."""
         self.clicked.append((kind, x, y))
         return self
 

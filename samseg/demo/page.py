@@ -1,4 +1,4 @@
-"""The page: what is on it, and what happens when something is touched."""
+"""The page: its elements and their events."""
 
 import secrets
 from collections.abc import Callable
@@ -53,7 +53,7 @@ class Shown:
 
 
 def page(shown: Shown) -> gr.Blocks:
-    """All of the page."""
+    """Build the page."""
     with gr.Blocks(title="samseg", analytics_enabled=False, delete_cache=(300, KEPT_SECONDS)) as blocks:
         gr.Markdown("## samseg")
         if shown.predictors:

@@ -26,7 +26,7 @@ def serving(
     port: int | None = None,
     device: str | None = None,
 ) -> Iterator[str]:
-    """Serve the page for the block, and give its address.
+    """Serve the page, and yield its address.
 
     ``runs``: what is shown; none, and no ``weights``: the newest. ``weights``: a SAM to click with, as a file or a
     variant's name; None: that of the first run that trained one. ``port``: None takes a free one.

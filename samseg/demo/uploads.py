@@ -1,4 +1,4 @@
-"""What visitors bring: read within limits, deleted at once."""
+"""Uploads of visitors: read within limits, deleted at once."""
 
 from pathlib import Path
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out of a run on a split, the figures also as a table for people; `write` puts it into the run.
+    """The results of a run on a split, the figures also as a table for people; `write` saves them in the run.
 
     Attributes:
         options: those that `evaluate_run` was given, for the report to repeat.
@@ -113,7 +113,7 @@ def evaluate_run(
 
 
 def _object_scores(dataset: Dataset, predictor: Predictor, way: str | None) -> "ObjectScores | PhotoScores | None":
-    """Who scores objects: those of maps always, those of photos in the ``way`` that is asked for."""
+    """The scorer of objects: for maps always, for photos in the ``way`` that is asked for."""
     source, data = getattr(dataset, "source", None), predictor.config.data
     if source is not None and source.objects:
         if way not in (None, "auto", "components"):

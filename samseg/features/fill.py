@@ -1,4 +1,4 @@
-"""Filling the feature cache: what no run has computed yet is computed once, by all processes together."""
+"""Fill the feature cache: all processes together compute what no run has computed yet."""
 
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -147,7 +147,7 @@ def _announce(
 def _compute(
     store: FeatureStore, entries: list[Entry], encoder: nn.Module, loader: DataLoader, accelerator: Accelerator
 ) -> None:
-    """Run the trunk over the ``loader``'s batches of ``entries`` and write what it gives.
+    """Run the trunk over the ``loader``'s batches of ``entries`` and write its taps.
 
     Images are encoded one by one, because what comes out depends, in its last bits, on what else is in a batch: an
     entry is to depend on its image alone. A batch is written while the next is run.
@@ -194,7 +194,7 @@ class Views(Dataset):
 
 
 def _entry_bytes(encoder: nn.Module, side: int, dtype: torch.dtype) -> int:
-    """What the taps of one image of ``side`` px take on disk, but for a header of some hundred bytes."""
+    """Bytes of the taps of one image of ``side`` px on disk, without a header of some hundred bytes."""
     values = sum(c * (side // s) ** 2 for c, s in zip(encoder.tap_channels, encoder.tap_strides, strict=True))
     return values * dtype.itemsize
 

@@ -1,4 +1,4 @@
-"""Which pixels of a raster are asked for: those in an area or in bounds."""
+"""The wanted pixels of a raster: those in an area or in bounds."""
 
 import warnings
 from collections.abc import Callable

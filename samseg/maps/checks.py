@@ -1,4 +1,4 @@
-"""What is looked at before hours of computing: names, bands, values, resolution."""
+"""Checks before hours of computing: names, bands, values, resolution."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ OTHER_SCALE = 1.3  # times the resolution of training is worth one, too
 
 
 def check_resolution(raster: RasterFile, data: DataConfig) -> None:
-    """A warning for a raster that shows the ground larger or smaller than the maps that the run was trained on."""
+    """Warn of a raster that shows the ground larger or smaller than the maps that the run was trained on."""
     trained = data.maps.resolution
     if data.source == "maps" and trained is None:
         with suppress(InputError), RasterFile(split_images(data, "train")[0]) as first:  # if it is still there
@@ -37,7 +37,7 @@ def check_resolution(raster: RasterFile, data: DataConfig) -> None:
 
 
 def check_values(raster: RasterFile, preprocessing: Preprocessing) -> None:
-    """InputError for values that the run is not for at all; a warning for such as it was hardly trained on."""
+    """Raise InputError for values that the run is not for at all; warn of values far from those of training."""
     samples = []
     for window in _windows(raster.shape):
         try:

@@ -1,4 +1,4 @@
-"""The disk under a map: room for what is coming, and what libraries say of it in their own ways, said in one."""
+"""The disk under a map: whether there is room, and errors of several libraries as one."""
 
 import errno
 import shutil

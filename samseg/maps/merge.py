@@ -1,4 +1,4 @@
-"""The parts of all shards, made into one map."""
+"""Merge the parts of all shards into one map."""
 
 from pathlib import Path
 

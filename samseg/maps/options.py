@@ -1,4 +1,4 @@
-"""What is asked of a map, and the digest that tells one result from another."""
+"""The options of a map, and the digest that tells one result from another."""
 
 import hashlib
 import json

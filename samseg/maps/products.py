@@ -1,4 +1,4 @@
-"""What is made of a raster's parts once all are there: the map, probabilities, polygons, an overlay to look at."""
+"""The outputs made of a raster's parts: the map, probabilities, polygons, an overlay to look at."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Products:
         return locked(self.out / f".{self.store.folder.stem}.lock", self.classes, "--out")
 
     def finished(self) -> bool:
-        """Whether all that is asked for is there; InputError when it is another's, or was made with less."""
+        """Whether all outputs are there; InputError when they are another's, or were made with less."""
         if not self.classes.exists():
             return False
         digest, outputs = made_of(self.classes)
@@ -54,7 +54,7 @@ class Products:
         return not lacking
 
     def write(self) -> None:
-        """Write all, the map last: where it is, the others are. They are locked meanwhile."""
+        """Write all outputs, the map last: where it is, the others are. They are locked meanwhile."""
         missing = self.store.missing(range(self.store.plan.parts))
         if missing:
             raise InputError(

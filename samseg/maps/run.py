@@ -1,4 +1,4 @@
-"""Rasters through a trained run: the parts, then what is made of them."""
+"""Classify rasters by a trained run: the parts, then the outputs."""
 
 import hashlib
 import math
@@ -50,7 +50,7 @@ class MapRun:
         self.weights = hashlib.sha256(weights.read_bytes()).hexdigest()
 
     def store(self, path: Path, out: Path, options: MapOptions) -> PartStore:
-        """Where the parts of a raster go, and what they are; nothing is written yet. InputError for what cannot be."""
+        """The store of a raster's parts; nothing is written yet. InputError for what cannot be."""
         size = self.predictor.preprocessing.size
         with gdal(), self.raster(path, options) as raster:
             preprocessing = self.preprocessing(raster)

@@ -75,7 +75,7 @@ def _write(path: str | Path, picture: Image.Image, **options: int) -> None:
 
 
 def background_of(names: list[str]) -> int | None:
-    """The class that is nothing, "background" by name, which is not drawn; None where there is none."""
+    """The class called "background", which is not drawn; None where there is none."""
     return names.index("background") if "background" in names else None
 
 

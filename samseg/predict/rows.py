@@ -114,7 +114,7 @@ def whole_rows(logits: Tensor, shape: tuple[int, int]) -> Iterator[tuple[slice, 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode for the block; then each module in its own mode again, be it eval."""
+    """Put the model into evaluation mode; restore each module's own mode afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

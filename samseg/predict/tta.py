@@ -1,4 +1,4 @@
-"""Test-time augmentation: a network is asked about an image flipped and turned, and what it says is averaged."""
+"""Test-time augmentation: the mean of a network's answers to an image flipped and turned."""
 
 from collections.abc import Callable, Iterator
 

@@ -127,7 +127,7 @@ def table(task: Task, figures: Figures, folder: Path, title: str = "Results") ->
 
 
 def _commands(folder: Path, run: str, config: RunConfig, evaluated: dict[str, dict[str, str] | None]) -> Text:
-    """``evaluated``: with which options, by split; None where training did it."""
+    """The commands of a run. ``evaluated``: with which options, by split; None where training did it."""
     where = shlex.quote(run)
     again = shlex.quote(f"run_dir={folder}-again")
     evaluations = [

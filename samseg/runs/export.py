@@ -79,7 +79,7 @@ class Export:
 
     @property
     def notes(self) -> dict[str, str]:
-        """What a user of the network must know beside its weights; values other than text are JSON."""
+        """Everything a user of the network needs beside its weights; values other than text are JSON."""
         shown = self.config.data.preprocessing
         return {
             # In the order of the logits' channels.
@@ -182,7 +182,7 @@ class Export:
 
 @contextmanager
 def _made_whole(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` for the block, which gets its name at the end, as a file would."""
+    """Yield a folder beside ``out`` and rename it to ``out`` at the end, so that it is whole or absent."""
     with refusals_named(out):
         folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
         try:

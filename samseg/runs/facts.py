@@ -1,4 +1,4 @@
-"""What a run leaves for its report: facts about itself, and for each split the counts by image and some examples."""
+"""The files of a run for its report: facts about it, and for each split the counts by image and some examples."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ def load_facts(folder: Path) -> tuple[dict[str, Any], Table | Text | None]:
 
 
 def save_split(folder: Path, split: str, figures: Figures, details: Details, gallery: Gallery | None) -> None:
-    """Write all that a report says of a split."""
+    """Write everything that a report needs about a split."""
     texts = {FIGURES: json.dumps(figures), GALLERY: json.dumps(_packed(gallery))}
     with written_whole(details_file(folder, split)) as temporary:
         np.savez_compressed(temporary, **details, **{name: np.array(text) for name, text in texts.items()})

@@ -168,7 +168,7 @@ def sweep_saves(folder: Path) -> None:
 
 
 def _has_begun(folder: Path) -> bool:
-    """Whether the folder holds a run, and that has something to go on from or to use."""
+    """Whether the folder holds a run with a state or weights."""
     return is_run(folder) and any((folder / name).exists() for name in (STATE, WEIGHTS))
 
 

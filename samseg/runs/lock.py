@@ -1,4 +1,4 @@
-"""One living process a run's folder, or a map."""
+"""Locks: one living process in a run's folder, or on a map."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""A run's configuration as it may be given away: without the folders of the machine that it was made on."""
+"""A run's configuration without the folders of the machine that it was made on, to be published."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files that end with the digest of what stands before it: a changed one is not read."""
+"""Files that end with the digest of their content: a changed one is not read."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What a run is after a step, and how it outlives a kill at any moment."""
+"""The state of a run after a step, saved so that a kill at any moment loses nothing before it."""
 
 import csv
 import json
@@ -79,7 +79,7 @@ class RunState:
             self.best_epoch, self.best = self.epoch, figures
 
     def seconds(self) -> float:
-        """What its epochs took so far, validation and the part of the next one included."""
+        """Seconds of its epochs so far, validation and the part of the next one included."""
         return sum(row["seconds"] for row in self.history) + self.part["seconds"]
 
     def finished(self, epochs: int, patience: int | None, minutes: float | None) -> bool:
@@ -144,7 +144,7 @@ def _some(names: set[str]) -> str:
 
 
 def _misfit(content: object) -> str | None:
-    """What keeps a file's content from being a `RunState`; None if nothing does."""
+    """The reason why a file's content is no `RunState`; None if it is one."""
     kinds = {item.name: item.type for item in fields(RunState)}
     if not isinstance(content, dict) or not content.keys() <= kinds.keys():
         return "it holds something else"

@@ -1,4 +1,4 @@
-"""What a report is made of: a few kinds of sections, which a task fills and the page draws.
+"""The kinds of sections of a report, which a task fills and the page draws.
 
 Nothing here knows a metric, and nothing of a page: a task says what there is to say, `samseg.report` how it looks.
 """

@@ -22,14 +22,14 @@ Figures = dict[str, Any]  # a split's figures by name: numbers, None where one d
 
 
 class Objective(nn.Module):
-    """What training makes small.
+    """The loss that training minimises.
 
     A step may be several batches on several processes. Each batch's loss is given the ``weight`` of the whole step and
     the number of its ``batches``, so that the losses add up to what one large batch would give.
     """
 
     def weight(self, batch: dict) -> Tensor:
-        """What a batch weighs in its step, a scalar: its labelled pixels, say."""
+        """The weight of a batch in its step, a scalar: its labelled pixels, say."""
         raise NotImplementedError
 
     def forward(self, outputs: Any, batch: dict, weight: Tensor, batches: int) -> Tensor:
@@ -47,12 +47,12 @@ class Metrics(nn.Module):
         raise NotImplementedError
 
     def details(self) -> Details:
-        """What a report wants to know beyond the figures, of all processes' images; every process has to ask."""
+        """What a report shows beside the figures, of all processes' images; every process has to call this."""
         return {}
 
 
 def from_all_processes(value: Any) -> list[Any]:
-    """The ``value`` of each process, by rank; every process has to ask."""
+    """Collect the ``value`` of each process, by rank; every process has to call this."""
     values = [value]
     if dist.is_initialized():
         values = [None] * dist.get_world_size()
@@ -61,7 +61,7 @@ def from_all_processes(value: Any) -> list[Any]:
 
 
 class Reporter:
-    """What a task has to say in a run's report. This one says what every task can: its figures, as its table.
+    """The sections of a task in a run's report. This one has those that every task has: its figures as a table.
 
     Sections of results are made of figures and details alone, so that a report can be written where neither the data
     nor the model is; examples are drawn while both are there, and kept.
@@ -71,7 +71,7 @@ class Reporter:
         self.task = task
 
     def data(self, report: Any) -> Table | Text:
-        """What the training data hold, by the ``report`` of `Task.check`."""
+        """A section about the training data, from the ``report`` of `Task.check`."""
         return Text("Data", str(report))
 
     def examples(self, model: nn.Module, dataset: Dataset, details: Details) -> Gallery | None:
@@ -79,11 +79,11 @@ class Reporter:
         return None
 
     def results(self, figures: Figures, details: Details) -> list[Section]:
-        """How well the split of ``figures`` is done."""
+        """Sections about the results on the split of ``figures``."""
         return [Text("Results", self.task.table(figures))]
 
     def objects(self, figures: Figures) -> list[Section]:
-        """How well objects were found, where evaluation scored them."""
+        """Sections about objects, where evaluation scored them."""
         return [section(figures[OBJECTS])] if OBJECTS in figures else []
 
     def score_draws(self, details: Details) -> np.ndarray | None:
@@ -105,7 +105,7 @@ class Reporter:
 
 
 class Task(ABC):
-    """What is learnt and how it is scored: all that the trainer, the state, the report and the evaluation do not know.
+    """What is learnt and how it is scored, which trainer, state, report and evaluation do not know.
 
     Items of `dataset` are dicts. The loader makes batches of training items; evaluation takes its items one by one, for
     each image has its own size.
@@ -157,7 +157,7 @@ class Task(ABC):
 
     @abstractmethod
     def inputs(self, batch: dict) -> Any:
-        """What of a training batch the network is called with."""
+        """The part of a training batch that the network is called with."""
 
     @abstractmethod
     def random_batch(self, size: int, device: torch.device) -> dict:
@@ -197,7 +197,7 @@ class Task(ABC):
         return None
 
     def reporter(self) -> Reporter:
-        """Who speaks for the task in a report."""
+        """The task's sections in a report."""
         return Reporter(self)
 
     def better(self, figures: Figures, best: Figures) -> bool:

@@ -1,4 +1,4 @@
-"""What a run ran on, and how much memory it took."""
+"""The machine of a run, and the memory that the run took."""
 
 import platform
 import sys

@@ -1,4 +1,4 @@
-"""All that a run needs before its first step, made and checked; nothing is written yet."""
+"""Everything before a run's first step: checked and built, with nothing written yet."""
 
 from contextlib import ExitStack
 from dataclasses import replace
@@ -83,7 +83,7 @@ def prepare(config: RunConfig, name: str, lock: ExitStack) -> Prepared:
 
 
 def _earlier(config: RunConfig, name: str, accelerator: Accelerator, lock: ExitStack) -> tuple[Path | None, RunState]:
-    """The run that is resumed, held, and how far it has come; None and a new state where there is none."""
+    """Find and lock the run to resume, and load its state; None and a new state where there is none."""
 
     def claimed(folder: Path | None) -> Path | None:
         if folder is not None:

@@ -26,7 +26,7 @@ PR_SET_PDEATHSIG = 1  # Linux' sys/prctl.h
 
 
 def prepare_process() -> None:
-    """What this process is best set to when training is all it does: to be called when a command of ours starts.
+    """Set this process up for training alone; called when a command of ours starts.
 
     It holds for the whole process, so `train` leaves it alone. OpenCV starts no threads, for the workers
     are the parallelism. What a step frees is kept for the next one. A process that torchrun or accelerate started is
@@ -62,7 +62,7 @@ def processes() -> PartialState:
 
 @contextmanager
 def own_accelerator() -> Iterator[None]:
-    """For the block accelerate's state, of which there is one in a process, is the run's own; then it is as before.
+    """Give the run its own Accelerate state; restore the host's afterwards.
 
     An accelerator of the host would else hold the run to its precision, and the run's the host.
     """
@@ -106,7 +106,7 @@ def too_few(accelerator: Accelerator) -> str | None:
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
-    """What ``work`` gives on the main process, for all of them; it must be picklable.
+    """Call ``work`` on the main process and return its result, which must be picklable, on all of them.
 
     Its InputError is raised on the main process, to be told once; the others exit with the code of bad input.
     """
@@ -127,7 +127,7 @@ def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
 
 
 def any_process(accelerator: Accelerator, *wishes: bool) -> list[bool]:
-    """For each wish whether any process has it, so that all go the same way."""
+    """Tell for each wish whether any process has it, so that all go the same way."""
     if accelerator.num_processes == 1:
         return list(wishes)
     counts = accelerator.reduce(torch.tensor(wishes, dtype=torch.int32, device=accelerator.device), "sum")
@@ -143,7 +143,7 @@ def most(accelerator: Accelerator, value: float) -> float:
 
 @contextmanager
 def whole_on_each(accelerator: Accelerator, model: nn.Module) -> Iterator[nn.Module]:
-    """The same network on every process, free to be called there as often as its images ask for.
+    """Yield the same network on every process, to be called there any number of times.
 
     Running statistics are those of the main process, which are the ones that are saved. Sharded parameters (FSDP) are
     gathered for the block, because gathering them at each call would want all processes to call equally often.

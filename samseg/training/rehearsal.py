@@ -54,7 +54,7 @@ def rehearse(config: RunConfig, name: str) -> None:
 
 
 def _seconds_a_step(trainer: Trainer) -> float:
-    """Of the last of the steps that are tried, reading included."""
+    """Seconds of the last of the steps that are tried, reading included."""
     epoch, seconds = trainer.state.epoch + 1, 0.0
     trainer.begin(epoch)
     batches = iter(trainer.loader)
@@ -67,7 +67,7 @@ def _seconds_a_step(trainer: Trainer) -> float:
 
 
 def _seconds_an_image(trainer: Trainer) -> float:
-    """Of the last of the validation images that are tried, each process its own."""
+    """Seconds of the last of the validation images that are tried, each process its own."""
     seconds = 0.0
     with whole_on_each(trainer.accelerator, trainer.model) as network:
         for index in range(min(TWICE, len(trainer.validation))):

@@ -1,4 +1,4 @@
-"""What a run shows of its course: a line an epoch, and curves."""
+"""The course of a run: a line an epoch, and curves."""
 
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +13,7 @@ from samseg.tasks.task import Figures
 
 
 def epoch_line(row: dict, figures: Figures, state: RunState, task: Task, train: TrainConfig) -> str:
-    """What is said of an epoch, whose ``row`` of the history and ``figures`` these are."""
+    """The line about an epoch, of its ``row`` of the history and its ``figures``."""
     scores = (figures[task.score], state.best[task.score])
     score, best = (f"{value:.4f}" if value is not None else "-" for value in scores)
     if train.max_minutes is None:

@@ -17,7 +17,7 @@ class StopRequest:
 
 @contextmanager
 def sigterm_noted(then: Callable[[], None] | None = None) -> Iterator[StopRequest]:
-    """For the block SIGTERM does not end the process: the request that is yielded notes it, and ``then`` is called."""
+    """Yield a request that notes SIGTERM, which then does not end the process but calls ``then``, for the block."""
     request = StopRequest()
 
     def note(number, frame):

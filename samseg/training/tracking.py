@@ -1,4 +1,4 @@
-"""A run as its trackers see it: one that fails is told of once and left out, and never ends the run."""
+"""The trackers of a run: one that fails is reported once and left out, and never ends the run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress

@@ -44,7 +44,7 @@ WHOLE = dcp.StateDictOptions(full_state_dict=True, cpu_offload=True)  # by name,
 
 
 class Trainer:
-    """Model, data and optimiser of one run, as far as ``state`` says they have come; `run` takes them to the end."""
+    """Model, data and optimiser of one run, at the point that ``state`` has reached; `run` trains to the end."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class Trainer:
         return "\n".join(lines)
 
     def save_samples(self, path: Path) -> bool:
-        """Draw what the next epoch begins with; False for a task that draws none."""
+        """Draw the first samples of the next epoch; False for a task that draws none."""
         self.training.set_epoch(self.state.epoch + 1)
         picture = self.task.samples(self.training)
         if picture is not None:
@@ -158,7 +158,7 @@ class Trainer:
         return self.settings.batch_size * self.settings.accumulate * self.processes
 
     def run(self, folder: Path, stop: StopRequest, tracking: Tracking) -> None:
-        """Train, validate and write down epoch after epoch until the state is finished; the last curves are not drawn.
+        """Train, validate and save epoch after epoch until the state is finished; the last curves are not drawn.
 
         Raises Terminated when any process was asked to ``stop``, with the state of that moment saved.
         """
@@ -192,7 +192,7 @@ class Trainer:
             self.accelerator.print(epoch_line(row, figures, state, task, settings))
 
     def _show(self, folder: Path, figures: Figures, details: Details) -> None:
-        """Write what is to be looked at of the validation images."""
+        """Write the pictures of the validation images, and their figures for the report."""
         with whole_on_each(self.accelerator, self.model) as network:
             if self.accelerator.is_main_process:
                 save_picture(folder / PICTURES, self.task.picture(network, self.validation))
@@ -206,7 +206,7 @@ class Trainer:
         self.model.train()
 
     def train_epoch(self, epoch: int, folder: Path, stop: StopRequest, progress: Progress) -> float:
-        """What is left of a pass over the training images, or of the time; returns the mean loss of all its steps."""
+        """Finish a pass over the training images, or the time; returns the mean loss of all its steps."""
         accelerator, settings, part = self.accelerator, self.settings, self.state.part
         self.begin(epoch, part["images"])
         started, before = time.monotonic(), part["seconds"]
@@ -295,6 +295,6 @@ class Trainer:
 
 
 def group_settings(settings: TrainConfig) -> dict[str, float]:
-    """What `parameter_groups` is told."""
+    """The settings that `parameter_groups` takes."""
     names = ("lr", "encoder_lr", "pyramid_lr", "weight_decay", "layer_decay")
     return {name: getattr(settings, name) for name in names}

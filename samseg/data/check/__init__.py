@@ -1,1 +1,1 @@
-"""The look at every file of a data set before the first step: what it holds, and all that is wrong with it."""
+"""Check every file of a data set before the first step: what it holds, and all that is wrong with it."""

@@ -1,4 +1,4 @@
-"""The look at every image and its classes before the first step."""
+"""Check every image and its classes before the first step."""
 
 import hashlib
 from collections.abc import Iterable

@@ -46,7 +46,7 @@ class DataProblems(InputError):
 def look_at_all(
     data: DataConfig, splits: Iterable[str], prepare: Callable[[Source], None], look: Callable[[Source, str], T]
 ) -> tuple[dict[str, list[T]], list[Problem], list[str]]:
-    """What ``look`` gives for each image that can be used, by split; what is wrong with the others; and remarks.
+    """Call ``look`` for each image; returns its results by split, the problems of images without one, and remarks.
 
     ``prepare`` is given the source of a split first; its InputError, too, is a problem, and the split is left out.
     """

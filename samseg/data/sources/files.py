@@ -1,4 +1,4 @@
-"""What sources share that read one file an image."""
+"""The base of sources that read one file an image."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ def images_in(folder: Path, section: str) -> list[Path]:
 
 
 def places(root: str | Path, split: str, settings: Any) -> tuple[Path, Path]:
-    """What the keys ``images`` and ``annotations`` name for a split."""
+    """The folder of images and the file or folder of annotations of a split, by their keys."""
     return place(root, settings.images, split), place(root, settings.annotations, split)
 
 

@@ -37,7 +37,7 @@ class Labels(ABC):
 
     @abstractmethod
     def number(self, categories: list[str]) -> None:
-        """From here on categories are numbered so, from 1; the later lie on top."""
+        """Set the numbers of categories, from 1; the later lie on top."""
 
     @abstractmethod
     def burnt(self, box: Window) -> np.ndarray:

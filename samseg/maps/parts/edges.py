@@ -1,4 +1,4 @@
-"""What tiles gave for parts that come later."""
+"""Pieces of tiles that are kept for later parts."""
 
 import shutil
 from pathlib import Path

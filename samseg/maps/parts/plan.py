@@ -33,7 +33,7 @@ class Box(NamedTuple):
         return self.left + self.width
 
     def overlap(self, other: "Box") -> "Box | None":
-        """What both cover; None: they do not touch."""
+        """The pixels that both cover; None: they do not touch."""
         top, left = max(self.top, other.top), max(self.left, other.left)
         height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
         return Box(top, left, height, width) if height > 0 and width > 0 else None

@@ -107,7 +107,7 @@ class Growing:
         confidence: np.ndarray,
         borders: list[np.ndarray],
     ) -> None:
-        """The pieces of a part. ``borders``: the pieces along its sides behind which parts follow."""
+        """Add the pieces of a part. ``borders``: the pieces along its sides behind which parts follow."""
         first = self.pieces + 1
         self.pieces += count
         flat = labels.ravel()
@@ -127,7 +127,7 @@ class Growing:
             self._changed.append(piece)
 
     def join(self, before: np.ndarray, after: np.ndarray) -> None:
-        """The two sides of a border, pixel by pixel, of which ``after`` has just been seen."""
+        """Join pieces across a border, given its two sides pixel by pixel; ``after`` is that of the part just added."""
         touching = np.unique(np.stack([before, after])[:, (before > 0) & (after > 0)], axis=1)
         for one, other in touching.T.tolist():
             one, other = self._find(one), self._find(other)
@@ -139,7 +139,7 @@ class Growing:
             self._changed.append(root)
 
     def finished(self) -> Iterator[Area]:
-        """The areas that have become whole since the last call, in the order of their first pieces."""
+        """Yield the areas that are whole since the last call, in the order of their first pieces."""
         roots = {self._find(piece) for piece in self._changed}
         self._changed.clear()
         whole = [self._groups.pop(root) for root in roots if not self._groups[root].open]

@@ -98,7 +98,7 @@ def _batches(
 
 
 def _simplified(found: list[Area], place: Place, metres: float) -> list[Area]:
-    """Borders moved by up to about ``metres``, those between two areas alike for both, so that no gap opens."""
+    """Simplify borders by up to about ``metres``, those between two areas alike for both, so that no gap opens."""
     if not found:
         return []
     # A vertex at each pixel, so that the borders of neighbours have the same ones.

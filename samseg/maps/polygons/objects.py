@@ -1,4 +1,4 @@
-"""The objects of maps: found and there, window by window, in figures and drawn in their place."""
+"""The objects of maps, predicted and labelled, window by window: figures, and vectors of them."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -106,7 +106,7 @@ def _first(outlines: np.ndarray, objects: np.ndarray) -> list[int]:
 
 
 def _write(path: Path, found: list[ScoredObject], source: Source, classes: list[str]) -> bool:
-    """In the coordinates of the split's first map; False where no map has any."""
+    """Write objects in the coordinates of the split's first map; False where no map has any."""
     crs = next((place.crs for name in source.names if (place := source.georeference(name)) and place.crs), None)
     if crs is None:
         return False

@@ -1,4 +1,4 @@
-"""The card of a published run: what it tells apart, on what it was trained, how well, and how it is used."""
+"""The card of a published run: its classes, data, figures and use."""
 
 import re
 from pathlib import Path

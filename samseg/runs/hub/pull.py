@@ -87,7 +87,7 @@ def _fetched(name: HubName, file: str) -> Path:
 
 
 def _trouble(name: HubName, file: str, error: Exception) -> str:
-    """What is wrong, for people, and the way out."""
+    """The reason for a failure in words, and the way out."""
     if isinstance(error, HFValidationError):
         return f"is no name that the hub gives: {_line(error)}"
     if refused := refusal(error):

@@ -1,4 +1,4 @@
-"""A run published on the Hugging Face hub: what predicting with it needs, its figures and a card."""
+"""Publish a run on the Hugging Face hub: its configuration and weights, its figures and a card."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""How well a promptable model does: from a box, and click by click, at the image's own size.
+"""Scores of a promptable model: from a box, and click by click, at the image's own size.
 
 The clicks are those of the field's interactive evaluation (Sofiiuk et al., "Reviving Iterative Training with Mask
 Guidance", 2021): the first in the object's middle, each further one in the middle of the largest error, with the

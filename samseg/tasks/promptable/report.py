@@ -1,4 +1,4 @@
-"""The look at a data set's objects before the first step."""
+"""Check a data set's objects before the first step."""
 
 import hashlib
 from collections.abc import Iterable
@@ -91,7 +91,7 @@ def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str
 
 
 def _digest(image: str, objects: np.ndarray, classes: np.ndarray | int = 0) -> str:
-    """Of an image's digest and its truth, in the one map that earlier versions had: their runs go on."""
+    """Digest of an image and its truth, computed from one packed map as by earlier versions, whose runs go on."""
     numbers = objects.astype(np.float32) - (objects > IGNORE_INDEX)
     label = np.where(objects == IGNORE_INDEX, np.float32(IGNORE_INDEX), 256 * numbers + classes)
     return hashlib.sha256(image.encode() + label.tobytes()).hexdigest()[:32]

@@ -61,7 +61,7 @@ def object_target(data: DataConfig, source: Source, names: list[str] | None) -> 
 
 
 def known_objects(objects: Tensor) -> tuple[Tensor, Tensor]:
-    """The numbers of objects with 0 where they are ignored, too; and where they are not, bool."""
+    """Replace ignored pixels by 0, no object; returns the numbers, and where they are not ignored, bool."""
     valid = objects != IGNORE_INDEX
     return torch.where(valid, objects, 0), valid
 

@@ -178,7 +178,7 @@ class PromptableTask(Task):
         return table(figures)
 
     def scalars(self, figures: Figures) -> dict[str, float | None]:
-        """All that is no column, and the classes' IoU without prompts."""
+        """The figures that are no columns, and the classes' IoU without prompts."""
         told = ("clicks_3", "clicks_5", "clicks_to_enough", "reached")
         scalars = {f"prompts/{name}": figures[name] for name in told}
         if figures["classes"] is not None:

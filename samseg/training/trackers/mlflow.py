@@ -39,5 +39,5 @@ class MLflow(Tracker):
 
 
 def _named(values: dict[str, Any]) -> dict[str, Any]:
-    """With names that MLflow takes; classes may have others."""
+    """Figures under names that MLflow takes; classes may have others."""
     return {re.sub(r"[^\w\-. /]", "_", name): value for name, value in values.items()}
