@@ -7,11 +7,11 @@ from samseg.cli.options import add_objects
 
 EPILOG = """\
 examples:
-  samseg label-studio runs/cells                           predictions of a run; clicks where it trained SAM's decoder
-  samseg label-studio runs/cells --sam sam-vit_b           and clicks, by SAM itself
-  samseg label-studio --sam sam_vit_l_0b3195.pth           clicks alone
-  samseg label-studio runs/cells --root /data/slides       images from a folder of this machine
-  samseg label-studio runs/cells --host 0.0.0.0 --token X  for a Label Studio on another machine
+  samseg label-studio runs/cells                            predictions of a run; clicks where it trained SAM's decoder
+  samseg label-studio runs/cells --sam sam-vit_b            and clicks, by SAM itself
+  samseg label-studio --sam sam_vit_l_0b3195.pth            clicks alone
+  samseg label-studio runs/cells --root /data/slides        images from a folder of this machine
+  samseg label-studio runs/cells --host 0.0.0.0 --token X   for a Label Studio on another machine
 
 It prints an address, which shows the steps and a labelling interface in a browser: in the project's Settings > Model,
 "Connect Model" to it. Images come from --root, else from the Label Studio that asks, by its own access token, or by

@@ -204,6 +204,8 @@ def test_only_a_window_is_read_where_crops_are_trained_on():
         read = []
         config = complete_data(DataConfig(image_size=32, resize=False, augment=augment))
         source = Watched({"a": (image, image[..., 0])})
-        dataset = SegmentationDataset(source, RawTarget(), config.preprocessing, train=True, seed=0)
+        dataset = SegmentationDataset(
+            source, RawTarget(), config.preprocessing, train=True, seed=0, augment=config.augment
+        )
         assert all(dataset[index]["image"].shape == (3, 32, 32) for index in range(5))
         assert read == [(side, side)] * 5 and len(dataset) == round(500 * 300 / 32**2)

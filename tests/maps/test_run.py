@@ -100,6 +100,7 @@ def test_another_resolution_or_range_than_in_training_is_warned_of(tmp_path):
     predictor = Predictor.from_run(path, "cpu")
     data = predictor.config.data
     data.source, data.maps, data.scale = "maps", MapsConfig(train=[{"image": str(trained)}]), [0, 255]
+    predictor.preprocessing = data.preprocessing
     run = MapRun(predictor, path)
     other = write_raster(tmp_path / "other.tif", 90 * noise(70, 70).astype(np.float32), transform=Affine.scale(2, -2))
     with pytest.warns(UserWarning) as warned:
