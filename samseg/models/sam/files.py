@@ -16,7 +16,6 @@ from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.names import POSITIONS, SHARED_POSITIONS, transformers_name
 from samseg.models.sam.sam1 import IMAGE_SIZE, Sam1
 from samseg.models.sam.sam2 import POINTS, Sam2
-from samseg.models.sam.steps import STRIDE
 
 HQ_TOKEN = "hf_token.weight"
 IOU_TOKEN = re.compile(r"(.*?)(?:sam_)?mask_decoder\.iou_token\.weight")
@@ -50,7 +49,7 @@ def build_sam(
         source: a whole model's checkpoint as segment-anything, MobileSAM, MedSAM, micro-sam, SAM-HQ or transformers
             publish it, SAM 2's or 2.1's by sam2 or transformers, or "pretrained" for the published weights.
         variant: a row of the registry, such as "sam-vit_b"; None: the file's own. "pretrained" needs one.
-        image_size: side of the network's square in pixels, a multiple of 16; SAM's is 1024.
+        image_size: side of the network's square in pixels, a multiple of 16, of SAM 2's 32; theirs is 1024.
         hq_token_only: of SAM-HQ: answer with the mask of its own token alone, not with its sum with SAM's mask.
             `sam.mask_decoder.hq_token_only` may be set at any time.
 
@@ -58,14 +57,12 @@ def build_sam(
         The model in evaluation mode, on the CPU; of SAM's first generation a `segment_anything.modeling.Sam`, too.
 
     Raises:
-        ConfigError: an unknown variant, or a size that is no multiple of 16.
+        ConfigError: an unknown variant, or a size that the encoder cannot take.
         WeightsError: the weights cannot be had, are of another variant, lack tensors or have some too many, or are not
             SAM-HQ's although `hq_token_only` is asked for.
     """
     if variant is not None and variant not in ROWS:
         raise ConfigError(f"unknown variant '{variant}'{suggestion(variant, ROWS)}")
-    if image_size < STRIDE or image_size % STRIDE:
-        raise ConfigError(f"image_size must be a multiple of {STRIDE}, got {image_size}")
     if not is_published(source):
         path = Path(source)
     elif variant is not None:
@@ -85,11 +82,13 @@ def build_sam(
 def empty_sam(variant: str, image_size: int = IMAGE_SIZE, hq: bool = False, in_channels: int = 3) -> PromptableSam:
     """The SAM that an encoder is of, or SAM-HQ, with random weights, in evaluation mode.
 
-    Raises WeightsError for an encoder of which there is none.
+    Raises WeightsError for an encoder of which there is none, ConfigError for a size that the encoder cannot take.
     """
-    decoders = ROWS[variant].outline.sam_decoders
+    decoders, multiple = ROWS[variant].outline.sam_decoders, ROWS[variant].outline.multiple
     if not decoders:
         raise WeightsError(f"{variant} has no mask decoder for prompts in samseg; SAM 1's and SAM 2's encoders have")
+    if image_size < multiple or image_size % multiple:
+        raise ConfigError(f"image_size must be a multiple of {multiple} for {variant}, got {image_size}")
     family = Sam2 if "sam2" in decoders else Sam1
     return family.empty(variant, image_size, hq, in_channels).eval()
 

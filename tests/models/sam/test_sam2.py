@@ -273,6 +273,10 @@ def test_what_is_no_sam2_is_one_line(sam, tmp_path):
         sam_state(tmp_path / "part.pt")
     with pytest.raises(ConfigError, match="has SAM 2's own high-resolution features"):
         empty_sam(SMALL_HIERA, hq=True)
+    with pytest.raises(ConfigError, match=f"multiple of 32 for {SMALL_HIERA}, got 144"):
+        samseg.build_sam(tmp_path / "sam2.pt", image_size=144)
+    with pytest.raises(WeightsError, match="sam3-vit_l has no mask decoder for prompts"):
+        empty_sam("sam3-vit_l", 1008)
 
 
 def test_objects_by_the_grid_and_from_one_example(sam):
