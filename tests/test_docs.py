@@ -71,6 +71,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "samseg infer runs/cells": "there is no such run",
     "samseg evaluate runs/cells": "there is no such run",
     "import samseg\n\nsam = samseg.build_sam": "it needs SAM's weights, whole",
+    "import fiftyone": "it needs FiftyOne's database; tests/test_fiftyone.py runs it where there is one",
     "sam = samseg.build_sam": "it needs SAM-HQ's weights",
     "oneshot = samseg.OneShot": "it needs SAM's weights, whole",
 }

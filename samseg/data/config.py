@@ -10,6 +10,7 @@ from samseg.common.errors import ConfigError, InputError, require
 from samseg.data.preprocess import PERCENTILE, Preprocessing
 from samseg.data.sources import SOURCES, Source, source_class
 from samseg.data.sources.coco import CocoConfig
+from samseg.data.sources.fiftyone import FiftyOneConfig
 from samseg.data.sources.folders import FoldersConfig
 from samseg.data.sources.label_studio import LabelStudioConfig
 from samseg.data.sources.labelme import LabelmeConfig
@@ -28,7 +29,7 @@ class DataConfig:
     # folders: images and masks, paired by name: root/SPLIT/images and masks, or as folders says below. coco:
     # root/SPLIT/images and annotations.json, see coco below. yolo: polygons in text files. label-studio: its own JSON.
     # labelme: root/SPLIT, with a JSON file beside each image, see labelme below. maps: georeferenced rasters with
-    # polygons, lines, points or rasters as labels, see maps below.
+    # polygons, lines, points or rasters as labels, see maps below. fiftyone: a dataset in FiftyOne's database.
     # null: what is recognised under root, which samseg check tells.
     source: str | None = None
     root: str = "data/sample"  # holds train/, val/, test/; relative to the current directory
@@ -41,8 +42,8 @@ class DataConfig:
     fraction_seed: int = 0  # another draws others of them
     # name: mask value, list of values, or for RGB masks a colour as [r, g, b] or "#rrggbb", or a list of colours. The
     # order gives the class index. Entries that are all lists of three numbers are colours. Where labels have names, as
-    # with source: coco, yolo, label-studio and labelme: a name or a list of names, and null where there is no object:
-    # {background: null, cell: cell}.
+    # with source: coco, yolo, label-studio, labelme and fiftyone: a name or a list of names, and null where there is no
+    # object: {background: null, cell: cell}.
     classes: dict[str, Any] = field(default_factory=dict)
     ignore: list[Any] = field(default_factory=list)  # mask values (or colours) that count neither in loss nor metrics
     bands: list[int] | None = None  # the image's bands that are used, from 1; null: the first three, or one thrice
@@ -66,6 +67,7 @@ class DataConfig:
     label_studio: LabelStudioConfig = field(default_factory=LabelStudioConfig)
     labelme: LabelmeConfig = field(default_factory=LabelmeConfig)
     maps: MapsConfig = field(default_factory=MapsConfig)
+    fiftyone: FiftyOneConfig = field(default_factory=FiftyOneConfig)
 
     @property
     def channels(self) -> int:

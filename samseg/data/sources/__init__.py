@@ -2,6 +2,7 @@
 
 from samseg.common.errors import ConfigError, did_you_mean
 from samseg.data.sources.coco import CocoSource
+from samseg.data.sources.fiftyone import FiftyOneSource
 from samseg.data.sources.folders import FolderSource
 from samseg.data.sources.label_studio import LabelStudioSource
 from samseg.data.sources.labelme import LabelmeSource
@@ -16,6 +17,7 @@ SOURCES: dict[str, type[Source]] = {
     "label-studio": LabelStudioSource,
     "labelme": LabelmeSource,
     "maps": MapsSource,
+    "fiftyone": FiftyOneSource,
 }
 
 
