@@ -117,6 +117,11 @@ def run(args: Namespace) -> int:
         )
     if args.to and args.objects is None:
         args.objects = "components"
+    if args.objects is not None and args.probabilities and photos:
+        given = "--to" if args.to else "--objects"
+        raise InputError(
+            f"--probabilities are of classes, and {given} gives objects of {photos[0]}; leave one of them out"
+        )
     if args.engine and args.shard:
         raise InputError("--engine ray divides the work itself; leave out --shard")
     if args.engine and photos and args.objects is not None:

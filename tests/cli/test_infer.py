@@ -62,6 +62,8 @@ def test_one_image_in_tiles_with_probabilities_elsewhere(work, infer):
         (["runs/typo"], "no such image, folder or run: runs/typo"),
         (["runs/model", "--device", "cuda:99"], "device cuda:99 cannot be used"),
         (["--out", "data/test/images"], "holds the input"),
+        (["--objects", "--probabilities"], "--probabilities are of classes, and --objects gives objects of"),
+        (["--to", "coco", "--probabilities"], "--probabilities are of classes, and --to gives objects of"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(work, infer, arguments, message):

@@ -187,6 +187,22 @@ def label_studio_json(root: Path) -> tuple[str, ...]:
     return NAMES
 
 
+def label_studio_json_min(root: Path) -> tuple[str, ...]:
+    """The same as JSON-MIN, as Label Studio 1.23 makes it: an entry an annotation, regions under their tag's name."""
+    kinds = label_studio_json(root)
+    file = next(root.glob("*.json"))
+    entries = []
+    for task in json.loads(file.read_text()):
+        for one in (one for one in task["annotations"] if not one["was_cancelled"]):
+            sides = {"original_width": WIDTH, "original_height": HEIGHT}
+            regions = [region["value"] | sides for region in one["result"] if region["type"] != "choices"]
+            when = f"2026-01-0{2 if one['ground_truth'] else 1}T00:00:00Z"
+            said = {"q": "good", "annotator": 1, "annotation_id": one["id"], "created_at": when, "updated_at": when}
+            entries.append(task["data"] | {"id": task["id"], "label": regions} | said)
+    write(file, json.dumps(entries))
+    return kinds
+
+
 def yolo_lines(stem: str) -> str:
     lines = []
     for box in boxes(stem):
@@ -383,7 +399,8 @@ def labelme(root: Path) -> tuple[str, ...]:
 
 EXPORTS = [
     *(roboflow_coco, coco_2017, cvat_coco, a_json_a_split, label_studio_coco, label_studio_coco_of_urls),
-    *(label_studio_json, yolo_of_roboflow, yolo_of_ultralytics, yolo_of_label_studio, cvat_masks, datumaro_masks),
+    *(label_studio_json, label_studio_json_min, yolo_of_roboflow, yolo_of_ultralytics, yolo_of_label_studio),
+    *(cvat_masks, datumaro_masks),
     *(pascal_voc, pascal_voc_in_colours),
     *(cityscapes, suffixes_in_one_folder, cellpose, roboflow_masks, masks_as_bmp, masks_as_gif, masks_as_npy),
     *(masks_of_other_names, masks_in_a_folder_of_their_own, jpg_and_png_of_one_name, one_folder_of_pairs, labelme),

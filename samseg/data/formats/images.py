@@ -47,11 +47,20 @@ def read_image(path: str | Path, window: Window | None = None) -> Raster:
     """All bands of an image, or of a window of it: upright by EXIF, the first of several pages.
 
     Palettes and CMYK become RGB, and of TIFF's 8 bits that count from white the look. Bands may be pages, as ImageJ
-    and OME write channels. A pixel is not valid where it is transparent or masked, or where all of its bands hold
-    TIFF's nodata value (GDAL_NODATA), for floating point where any does. Only TIFF files that PIL does not decode (deep
-    ones, those of many bands) are read in parts; others are read and cut. Raises InputError for files that are missing
-    or damaged.
+    and OME write channels. A pixel is not valid where it is transparent or masked, also by GDAL's file a.tif.msk, or
+    where all of its bands hold TIFF's nodata value (GDAL_NODATA), for floating point where any does. A TIFF that has a
+    place on Earth is not turned. Only TIFF files that PIL does not decode (deep ones, those of many bands) are read in
+    parts; others are read and cut. Raises InputError for files that are missing or damaged.
     """
+    if tiff.has_mask_beside(path):  # in place of all else that says so, as GDAL has it
+        pixels, visible = _read(path, window).pixels, tiff.upright(tiff.read_mask_beside(path), orientation(path))
+        if visible.shape != image_shape(path):
+            raise InputError(f"{path}.msk is of another size than the image that it masks; write it anew, or remove it")
+        return Raster(pixels, valid_pixels(pixels, None, cut(visible, window)))
+    return _read(path, window)
+
+
+def _read(path: str | Path, window: Window | None) -> Raster:
     with _opened(path) as image:
         if image is None:
             return tiff.read_image(path, window)
@@ -104,8 +113,8 @@ def orientation(path: str | Path) -> int:
 def may_lack_data(path: str | Path) -> bool:
     """Whether some pixels may hold no data: there is a nodata value, transparency or a mask, or floating point."""
     with _opened(path) as image:
-        if image is None:
-            return tiff.may_lack_data(path)
+        if image is None or tiff.has_mask_beside(path):
+            return tiff.has_mask_beside(path) or tiff.may_lack_data(path)
         return _has_alpha(image) or (
             image.format == "TIFF" and (tiff.NODATA in image.tag_v2 or tiff.read_mask(path) is not None)
         )
@@ -193,10 +202,11 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _is_for_tifffile(image: Image.Image, path: str | Path) -> bool:
-    """Whether PIL would leave out bands or bits of a TIFF, or read all of it where a window would do."""
-    bands = image.tag_v2.get(tiff.SAMPLES, 1)
+    """Whether PIL would leave out bands or bits of a TIFF, turn it, or read all of it where a window would do."""
+    bands, placed = image.tag_v2.get(tiff.SAMPLES, 1), any(tag in image.tag_v2 for tag in tiff.PLACES)
     return (
         bands > len(image.getbands())
+        or (placed and image.tag_v2.get(tiff.ORIENTATION, 1) != 1)  # PIL would turn it
         or (_is_deep(image) and (bands > 1 or image.info.get("compression") in tiff.COMPRESSIONS))
         or tiff.has_bands_in_pages(path)
     )

@@ -11,6 +11,7 @@ from samseg.common.errors import InputError
 from samseg.data.raster import Raster, Window, cut, valid_pixels
 
 WIDTH, HEIGHT, SAMPLES, NODATA = 256, 257, 277, 42113  # tags; the last is GDAL_NODATA, a number as text
+ORIENTATION, PLACES = 274, (33922, 34264)  # tags; the latter GeoTIFF's tie points and transform
 PHOTOMETRY = 262  # a tag, 0: 0 is white
 COMPRESSIONS = ("raw", "packbits", "tiff_adobe_deflate", "tiff_deflate")  # PIL's names; others need imagecodecs
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
@@ -93,6 +94,16 @@ def read_mask(path: str | Path) -> np.ndarray | None:
         return None if mask is None else _whole(mask)[0] > 0
 
 
+def has_mask_beside(path: str | Path) -> bool:
+    """Whether GDAL's file a.tif.msk, a TIFF whatever the image is, lies beside."""
+    return Path(f"{path}.msk").is_file()
+
+
+def read_mask_beside(path: str | Path) -> np.ndarray:
+    """Which pixels the mask file beside an image shows (H, W) bool, as stored."""
+    return read_label(f"{path}.msk").any(axis=0)
+
+
 def nodata(text: str | None) -> float | None:
     """The value of a GDAL_NODATA tag; None where there is none."""
     try:
@@ -167,8 +178,9 @@ def _mask(page: TiffPage) -> TiffPage | None:
 
 
 def _orientation(page: TiffPage) -> int:
-    tag = page.tags.get("Orientation")
-    return int(tag.value) if tag else 1
+    """How the page is turned; one that has a place on Earth is not, for GDAL and its tie points take it as stored."""
+    tag = page.tags.get(ORIENTATION)
+    return int(tag.value) if tag and not any(place in page.tags for place in PLACES) else 1
 
 
 def _stored(page: TiffPage, window: Window | None, empty: float | None, path: str | Path) -> np.ndarray:

@@ -16,6 +16,7 @@ from samseg.data.sources.files import read_json, some
 from samseg.data.sources.places import annotation_files, check_places, folder_of_images, place
 from samseg.data.sources.source import Layout
 
+OF_MIN = {"annotation_id", "annotator"}  # keys of an entry of JSON-MIN
 CORNERS = 72  # of the polygon that stands for an ellipse
 
 
@@ -80,11 +81,16 @@ class LabelStudioSource(CocoSource):
 
 
 def _begins_as_tasks(start: bytes) -> bool:
-    return start.startswith(b"[") and b'"data"' in start and (b'"annotations"' in start or b'"result"' in start)
+    if not start.startswith(b"["):
+        return False
+    whole = b'"data"' in start and (b'"annotations"' in start or b'"result"' in start)
+    return whole or any(f'"{key}"'.encode() in start for key in (*OF_MIN, "original_width", "rle"))
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
     tasks = read_json(file, f"no such file: {file}; data.label_studio.annotations says where the export lies")
+    if isinstance(tasks, list) and all(isinstance(task, dict) and task.keys() & OF_MIN for task in tasks):
+        tasks = _tasks_of_min(tasks)
     sound = isinstance(tasks, list) and all(
         isinstance(task, dict) and isinstance(task.get("data"), dict) and isinstance(task.get("annotations"), list)
         for task in tasks
@@ -92,6 +98,21 @@ def _read(file: Path) -> list[dict[str, Any]]:
     if not sound:
         raise InputError(f"{file} is no list of tasks with data and annotations; export from Label Studio as JSON")
     return tasks
+
+
+def _tasks_of_min(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tasks of an export as JSON-MIN: an entry an annotation, its regions under the names of their tags."""
+    tasks: dict[Any, dict[str, Any]] = {}
+    for number, entry in enumerate(entries):
+        task = tasks.setdefault(
+            entry.get("id", f"entry {number}"), {"id": entry.get("id"), "data": entry, "annotations": []}
+        )
+        lists = [value for value in entry.values() if isinstance(value, list)]
+        values = [one for each in lists for one in each if isinstance(one, dict) and "original_width" in one]
+        sides = ("original_width", "original_height")
+        result = [{"value": one} | {key: one[key] for key in sides if key in one} for one in values]
+        task["annotations"].append({"updated_at": entry.get("updated_at"), "result": result})
+    return list(tasks.values())
 
 
 def _file_name(task: dict[str, Any]) -> str:

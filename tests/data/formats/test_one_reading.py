@@ -25,12 +25,14 @@ SEEN = np.ones(SHAPE, bool)
 SEEN[3:9, 4:20] = False
 
 
-def geotiff(path: Path, pixels: np.ndarray, colormap: np.ndarray | None = None, mask=None, **options) -> None:
+def geotiff(
+    path: Path, pixels: np.ndarray, colormap: np.ndarray | None = None, mask=None, inside=True, **options
+) -> None:
     pixels = np.atleast_3d(pixels.T).T
     shape = dict(zip(("count", "height", "width"), pixels.shape)) | {"dtype": pixels.dtype}
     place = {"crs": "EPSG:32616", "transform": NORTH_UP}
     with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside),
         rasterio.open(path, "w", driver="GTiff", **shape, **place, **options) as raster,
     ):
         if colormap is not None:  # before the pixels, or it stands in a file beside
@@ -100,6 +102,31 @@ def deep_and_masked(path):
     return RGB, SEEN
 
 
+def masked_beside(path):
+    geotiff(path, RGB, photometric="RGB", mask=SEEN, inside=False)
+    assert path.with_name("a.tif.msk").is_file()
+    return RGB, SEEN
+
+
+def deep_and_masked_beside(path):
+    geotiff(
+        path,
+        np.concatenate([RGB, SEEN[None]]).astype(np.uint16),
+        photometric="RGB",
+        alpha="YES",
+        mask=INDICES > 0,
+        inside=False,
+    )
+    return RGB, INDICES > 0
+
+
+def on_its_side_and_in_its_place(path):
+    """GDAL takes it as stored, and so do the tie points."""
+    place = [(33550, 12, 3, (1.0, 1.0, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 5e5, 4e6, 0.0), True)]
+    tifffile.imwrite(path, np.moveaxis(RGB, 0, -1), photometric="rgb", extratags=[(274, 3, 1, 6, True), *place])
+    return RGB, None
+
+
 def transparent_png(path):
     Image.fromarray(np.dstack([*RGB, SEEN * np.uint8(255)])).save(path, format="PNG")
     return RGB, SEEN
@@ -116,7 +143,7 @@ def deep_transparent_png(path):
 FILES = [
     *(palette, palette_with_nodata, from_white, from_white_with_nodata, one_bit, one_bit_from_white, four_bits),
     *(deep_from_white, transparent, deep_and_transparent, masked, deep_and_masked, transparent_png),
-    deep_transparent_png,
+    *(deep_transparent_png, masked_beside, deep_and_masked_beside, on_its_side_and_in_its_place),
 ]
 
 
@@ -143,6 +170,13 @@ def test_a_photo_and_a_map_are_one(tmp_path, write: Callable):
     np.testing.assert_array_equal(part.pixels, photo.pixels[:, 2:22, 3:33])
     np.testing.assert_array_equal(True if part.valid is None else part.valid, chart.valid[2:22, 3:33])
     assert may_lack_data(path) == (seen is not None)
+
+
+def test_a_mask_beside_of_another_size(tmp_path):
+    geotiff(tmp_path / "a.tif", RGB, photometric="RGB")
+    tifffile.imwrite(tmp_path / "a.tif.msk", SEEN[1:].astype(np.uint8))
+    with pytest.raises(InputError, match="a.tif.msk is of another size"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_a_palette_keeps_its_place_and_is_resampled_as_colours(tmp_path):
