@@ -15,6 +15,10 @@ class Raster(NamedTuple):
     pixels: np.ndarray
     valid: np.ndarray | None = None
 
+    def crop(self, window: Window | None) -> "Raster":
+        """A window of it, which ends at its right and bottom edges."""
+        return Raster(cut(self.pixels, window), None if self.valid is None else cut(self.valid, window))
+
 
 def as_raster(image: Raster | np.ndarray) -> Raster:
     """A raster as it is; an array, which is (H, W, C) or (H, W), as a raster. InputError for other arrays."""

@@ -15,7 +15,7 @@ from torch import nn
 from samseg.common.errors import InputError
 from samseg.common.machine import cpu_has_bfloat16
 from samseg.data.preprocess import Preprocessing
-from samseg.data.raster import Raster, cut
+from samseg.data.raster import Raster
 from samseg.encoders.encoder import trunk_of
 from samseg.predict.rows import AUTOCAST, likeliest, predict_logits
 
@@ -61,8 +61,7 @@ def fastest(model: nn.Module, preprocessing: Preprocessing, image: Raster) -> tu
 
 def _middle(image: Raster, size: int) -> Raster:
     height, width = image.pixels.shape[1:]
-    window = (max(0, (height - size) // 2), max(0, (width - size) // 2), size, size)
-    return Raster(cut(image.pixels, window), None if image.valid is None else cut(image.valid, window))
+    return image.crop((max(0, (height - size) // 2), max(0, (width - size) // 2), size, size))
 
 
 def _classified(

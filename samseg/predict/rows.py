@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from samseg.data.preprocess import Preprocessing, resize_to_image, resized_shape
-from samseg.data.raster import Raster, as_raster, cut
+from samseg.data.raster import Raster, as_raster
 from samseg.predict.tiling import TilePlan, blended_rows
 from samseg.predict.tta import Network, averaged
 
@@ -57,15 +57,14 @@ def predict_rows(
     ``device``: where ``model`` is (None: asked of its parameters). It predicts in evaluation mode; afterwards each of
     its modules is in the mode it was in. InputError for an image that ``preprocessing`` is not for.
     """
-    pixels, valid = image = as_raster(image)
-    preprocessing.check_pixels(pixels)
+    image = as_raster(image)
+    preprocessing.check_pixels(image.pixels)
     device = device or next((parameter.device for parameter in model.parameters()), "cpu")
     size = preprocessing.size
-    height, width = pixels.shape[1:]
+    height, width = image.pixels.shape[1:]
 
     def read(top: int, left: int) -> Tensor:
-        window = (top, left, size, size)  # slices end at the border
-        return preprocessing.tile_input(Raster(cut(pixels, window), None if valid is None else cut(valid, window)))
+        return preprocessing.tile_input(image.crop((top, left, size, size)))
 
     if not preprocessing.resize if tile is None else tile:
         plan = TilePlan(height, width, size, size // 4 if overlap is None else overlap)

@@ -26,8 +26,7 @@ class ArraySource(Source):
         return self.items[name][0].pixels.shape[1:]
 
     def image(self, name, window=None) -> Raster:
-        pixels, valid = self.items[name][0]
-        return Raster(cut(pixels, window), None if valid is None else cut(valid, window))
+        return self.items[name][0].crop(window)
 
     def label(self, name, window=None, colours=False) -> np.ndarray:
         return cut(self.items[name][1], window)

@@ -12,11 +12,12 @@ from tqdm import tqdm
 from samseg.common.errors import InputError, WeightsError
 from samseg.common.files import written_whole
 from samseg.data.categories import names_nothing
+from samseg.data.classes import IGNORE_INDEX
 from samseg.data.formats.images import read_image
 from samseg.data.raster import Raster
 from samseg.inference.each import LEGEND, check_names, each_image, output_folder
 from samseg.inference.objects.annotation_files import TOOLS, CocoFile
-from samseg.inference.objects.find import NO_CLASS, Objects, by_components, by_generator, by_prompts
+from samseg.inference.objects.find import Objects, by_components, by_generator, by_prompts
 from samseg.inference.photos import shrunk
 from samseg.inference.predictor import Predictor
 from samseg.models.sam.contract import PromptableSam
@@ -83,7 +84,7 @@ class ObjectFinder:
             probabilities[rows] = logits.softmax(dim=0).amax(dim=0).cpu().numpy()
         valid = self.predictor.preprocessing.valid_pixels(image)
         if valid is not None:
-            classes[~valid] = NO_CLASS
+            classes[~valid] = IGNORE_INDEX
         if self.way == "components":
             return by_components(classes, self.background, probabilities=probabilities)
         return self.find(image, classes)

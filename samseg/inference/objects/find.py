@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from segment_anything import SamAutomaticMaskGenerator
 
+from samseg.data.classes import IGNORE_INDEX
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.predictor import SamPredictor
 
-NO_CLASS = 255
 POINTS_AT_ONCE = 32  # decoded together: bounds the memory
 MOST_OVERLAP = 0.5  # a mask with a larger share of its pixels in better masks is the same object, or a part of one
 
@@ -115,7 +115,7 @@ def by_generator(
     generator.predictor = SamPredictor(sam)
     for one in generator.generate(image):
         label = 1 if classes is None else int(np.bincount(classes[one["segmentation"]]).argmax())
-        if classes is None or label not in (background, NO_CLASS):
+        if classes is None or label not in (background, IGNORE_INDEX):
             masks.append(one["segmentation"])
             scores.append(float(one["predicted_iou"]))
             labels.append(label)
@@ -143,7 +143,7 @@ def middles(area: np.ndarray) -> list[tuple[int, int]]:
 def _areas(classes: np.ndarray, background: int | None, min_pixels: int) -> Iterator[tuple[int, np.ndarray]]:
     """(class, area (H, W) bool) of each connected area, class by class."""
     for label in np.unique(classes).tolist():
-        if label in (background, NO_CLASS):
+        if label in (background, IGNORE_INDEX):
             continue
         _, numbers, boxes, _ = cv2.connectedComponentsWithStats((classes == label).astype(np.uint8), connectivity=8)
         for number in range(1, len(boxes)):

@@ -13,6 +13,7 @@ import shapely
 from rasterio.transform import Affine
 
 from samseg.data.categories import names_nothing
+from samseg.data.classes import IGNORE_INDEX
 from samseg.data.preprocess import Preprocessing
 from samseg.data.sources import Source
 from samseg.maps.disk import written
@@ -54,9 +55,9 @@ class ObjectScores:
         self._counted = True
         truth, valid = item["classes"].numpy(), self._preprocessing.valid_pixels(item["image"])
         if valid is not None:
-            classes = np.where(valid, classes, 255)
+            classes = np.where(valid, classes, IGNORE_INDEX)
         for index in set(range(len(self._names))) - self._empty:
-            mine, there = np.where(classes == index, index, 255), np.where(truth == index, objects, 0)
+            mine, there = np.where(classes == index, index, IGNORE_INDEX), np.where(truth == index, objects, 0)
             self._found += compared(mine, there, index, name)
 
     def compute(self) -> dict[str, Any] | None:
@@ -80,7 +81,7 @@ def compared(classes: np.ndarray, objects: np.ndarray, index: int, window: str) 
         kind, iou = ("true", pairs[area][1]) if area in pairs else ("false", 0.0)
         yield ScoredObject(kind, index, iou, polygon, window)
     missed = (objects != 0) & ~np.isin(objects, [one for one, _ in pairs.values()])
-    outlines, _ = labelled(np.where(missed, 0, 255).astype(np.uint8))
+    outlines, _ = labelled(np.where(missed, 0, IGNORE_INDEX).astype(np.uint8))
     polygons = defaultdict(list)
     for polygon, one in zip(traced(outlines, box), _first(outlines, objects)):
         polygons[one].append(polygon)
