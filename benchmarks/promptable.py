@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.memory import PeakMemory
-from samseg.models.parts import freeze_encoder
+from samseg.models.trainable import freeze_encoder
 from samseg.runs.config.load import load_config, task_of
 from samseg.runs.state import RunState
 from samseg.sample.scene import CLASSES

@@ -15,8 +15,8 @@ from benchmarks.memory import PeakMemory
 from samseg.encoders.adapters.insert import add_adapter, is_adapter_tensor
 from samseg.encoders.adapters.methods import METHODS
 from samseg.models.cached import TapModel
-from samseg.models.parts import checkpoint_gradients, freeze_encoder, parameter_groups
 from samseg.models.smp import create_model
+from samseg.models.trainable import checkpoint_gradients, freeze_encoder, parameter_groups
 from samseg.runs.config.schema import TrainConfig
 from samseg.training.trainer import group_settings
 

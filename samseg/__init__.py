@@ -9,8 +9,8 @@ from samseg._version import __version__
 from samseg.encoders import register
 from samseg.encoders.adapters.insert import add_adapter, merge_adapter, remove_adapter
 from samseg.encoders.fetch import load_sam_weights
-from samseg.models.parts import freeze_encoder
 from samseg.models.smp import create_model
+from samseg.models.trainable import freeze_encoder
 
 __all__ = [
     "__version__",

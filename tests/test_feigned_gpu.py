@@ -17,10 +17,10 @@ from samseg.inference.oneshot.oneshot import OneShot
 from samseg.inference.photos import predict_images
 from samseg.inference.predictor import Predictor
 from samseg.models.cached import TapModel
-from samseg.models.parts import checkpoint_gradients
 from samseg.models.sam.contract import of_image
 from samseg.models.sam.files import empty_sam
 from samseg.models.smp import ARCHITECTURES, create_model
+from samseg.models.trainable import checkpoint_gradients
 from samseg.predict.rows import network_on
 from samseg.runs.config.load import load_config, task_of
 from samseg.runs.config.schema import RunConfig

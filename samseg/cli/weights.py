@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    from samseg.encoders.fetch import fetch, known_variant, listed, put
+    from samseg.encoders.fetch import fetch, known_variant, put, weights_table
 
     if args.encoder is not None:
         known_variant(args.encoder)
@@ -32,4 +32,4 @@ def run(args: Namespace) -> None:
     elif args.encoder is not None:
         print(f"{args.encoder}: {fetch(args.encoder, args.whole, weights=args.weights)}")
     else:
-        print(listed())
+        print(weights_table())

@@ -40,9 +40,9 @@ def share_of(names: list[str], fraction: float, seed: int, group: str | None) ->
 
     Names for which the pattern ``group`` captures the same come one after the other.
     """
-    places = {name: [_fraction(f"{seed} {text}") for text in (_group(name, group) or name, name)] for name in names}
+    ranks = {name: [_fraction(f"{seed} {text}") for text in (_group(name, group) or name, name)] for name in names}
     count = max(1, round(fraction * len(names)))
-    kept = set(sorted(names, key=places.get)[:count])
+    kept = set(sorted(names, key=ranks.get)[:count])
     return [name for name in names if name in kept]
 
 

@@ -157,7 +157,7 @@ def put(file: Path, variant: str | None = None, weights: str = "pretrained") -> 
     return Placed(target, found, known.get(digest))
 
 
-def listed() -> str:
+def weights_table() -> str:
     """A table for people: every variant, the files that are here, and who publishes them, in the order of asking."""
     rows = [("encoder", "weights", "source", "size", "holds", "license", "login")]
     shown: list[str] = []

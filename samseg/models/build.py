@@ -7,9 +7,9 @@ from torch import nn
 from samseg.common.errors import ConfigError
 from samseg.encoders.adapters.insert import adaptable_encoders, add_adapter
 from samseg.models.config import ModelConfig
-from samseg.models.parts import freeze_encoder
 from samseg.models.pretrained import Base, base_of, pretrained_tensors
 from samseg.models.smp import create_model
+from samseg.models.trainable import freeze_encoder
 
 
 class Built(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from samseg.common.errors import WeightsError
-from samseg.models.parts import pretrained_part
+from samseg.models.trainable import pretrained_part
 
 WEIGHTS, DIGEST = "base", "base_sha256"  # in a checkpoint's metadata
 

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from samseg.common.errors import ConfigError, InputError
-from samseg.models.parts import checkpoint_gradients, parameter_groups
+from samseg.models.trainable import checkpoint_gradients, parameter_groups
 from samseg.runs.config.schema import TrainConfig
 from samseg.tasks import Task
 from samseg.training.trainer import group_settings

@@ -19,8 +19,8 @@ from samseg.data.workers import in_workers
 from samseg.encoders.adapters.auxiliary import auxiliary_losses
 from samseg.features.fill import with_features
 from samseg.features.store import cache_folder
-from samseg.models.parts import checkpoint_gradients, count_parameters, learns_statistics, parameter_groups
 from samseg.models.pretrained import load_trained, trained_part
+from samseg.models.trainable import checkpoint_gradients, count_parameters, learns_statistics, parameter_groups
 from samseg.predict.draw import save_picture
 from samseg.runs.config.schema import TrainConfig
 from samseg.runs.facts import save_split

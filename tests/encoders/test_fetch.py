@@ -185,7 +185,7 @@ def test_another_set_of_weights_has_a_name_and_a_place(server, files, tmp_path, 
     assert find(SMALL) is None
     (tmp_path / "it.safetensors").write_bytes(files[HUB])
     assert put(tmp_path / "it.safetensors", SMALL, "satellite").file == find(SMALL, weights="satellite")
-    lines = [line.split() for line in fetching.listed().splitlines()]
+    lines = [line.split() for line in fetching.weights_table().splitlines()]
     [line] = [line for line in lines if "huggingface.co/someone/other" in line]
     assert line[0] == "satellite" and line[-2:] == ["Apache-2.0", "needed"]
     for weights in ("sattelite", "lvd-1689m"):

@@ -10,7 +10,7 @@ from samseg.encoders import ROWS
 from samseg.encoders.adapters.insert import adapter_parameters
 from samseg.encoders.adapters.methods import METHODS
 from samseg.encoders.weights import contents, variant_of
-from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
+from samseg.models.trainable import checkpoint_gradients, count_parameters, parameter_groups
 from samseg.runs.export import export
 from samseg.runs.load import load_run
 from tests.conftest import TINY

@@ -9,7 +9,7 @@ import samseg
 from samseg.common.errors import ConfigError, WeightsError
 from samseg.models.build import build_model
 from samseg.models.config import ModelConfig
-from samseg.models.parts import checkpoint_gradients, count_parameters, parameter_groups
+from samseg.models.trainable import checkpoint_gradients, count_parameters, parameter_groups
 from tests.encoders.conftest import SMALL, SMALL_ARGUMENTS
 from tests.encoders.reference import timm_encoder
 

@@ -14,7 +14,7 @@ from samseg.data.formats.coco_rle import as_rle, is_stray
 from samseg.data.formats.images import image_shape
 from samseg.data.raster import Window, cut
 from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
-from samseg.data.sources.files import FileSource, images_in, places, read_json, some
+from samseg.data.sources.files import FileSource, images_and_annotations, images_in, read_json, some
 from samseg.data.sources.places import annotation_files, check_places, files_meant, folder_of_images, name_in, place
 from samseg.data.sources.source import Layout
 
@@ -48,7 +48,7 @@ class CocoSource(FileSource):
     def __init__(self, root: str | Path, split: str, settings: CocoConfig | None = None):
         super().__init__(root, split, settings)
         settings = settings or CocoConfig()
-        folder, self._annotations = places(root, split, settings)
+        folder, self._annotations = images_and_annotations(root, split, settings)
         listed = images_in(folder, self.section)
         content = self._content(listed)
         numbers = self._number(content["categories"])
@@ -86,7 +86,7 @@ class CocoSource(FileSource):
         settings = settings or CocoConfig()
         if "{split}" not in settings.images:  # those of all splits lie there
             return sorted(cls(root, split, settings).files.values())
-        return images_in(places(root, split, settings)[0], cls.section)
+        return images_in(images_and_annotations(root, split, settings)[0], cls.section)
 
     def _content(self, images: list[Path]) -> dict[str, Any]:
         """What the annotations say of the ``images`` of the folder, as COCO's JSON has it."""

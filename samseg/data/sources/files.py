@@ -49,7 +49,7 @@ def images_in(folder: Path, section: str) -> list[Path]:
     return found
 
 
-def places(root: str | Path, split: str, settings: Any) -> tuple[Path, Path]:
+def images_and_annotations(root: str | Path, split: str, settings: Any) -> tuple[Path, Path]:
     """The folder of images and the file or folder of annotations of a split, by their keys."""
     return place(root, settings.images, split), place(root, settings.annotations, split)
 

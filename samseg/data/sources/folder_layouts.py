@@ -9,7 +9,7 @@ from samseg.common.errors import InputError
 from samseg.data.formats.images import LABELS_ALONE, SUFFIXES, read_label
 from samseg.data.formats.voc_colours import colour
 from samseg.data.sources.folders_config import FoldersConfig
-from samseg.data.sources.places import SPLITS, listed, name_in, place
+from samseg.data.sources.places import SPLITS, files_in, name_in, place
 from samseg.data.sources.source import Layout
 
 FOLDERS = (
@@ -79,7 +79,7 @@ def _stems(root: Path, text: str, endings: tuple[str, ...]) -> set[str]:
     folder = place(root, text.removesuffix("**/"), "train")
     if not folder.is_dir():
         return set()
-    files = [file for file in listed(folder, text.endswith("**/")) if file.name.lower().endswith(endings)]
+    files = [file for file in files_in(folder, text.endswith("**/")) if file.name.lower().endswith(endings)]
     return {name_in(folder, file) for file in files}
 
 
@@ -109,7 +109,7 @@ def _pascal_voc(root: Path) -> Layout:
     if (root / lists).is_dir():
         settings.names, splits = f"{lists}/{{split}}.txt", place(root, f"{lists}/{{split}}.txt", "val").is_file()
         if not place(root, settings.names, "train").is_file():
-            settings.names = f"{lists}/{next((file.name for file in listed(root / lists)), 'default.txt')}"
+            settings.names = f"{lists}/{next((file.name for file in files_in(root / lists)), 'default.txt')}"
     classes = _labelmap(root / "labelmap.txt")
     where = "" if classes is None else " in the colours of labelmap.txt"
     what = f"Pascal VOC's images {images}/{{name}}, masks SegmentationClass/{{name}}{where}"
@@ -120,7 +120,7 @@ def _pascal_voc(root: Path) -> Layout:
 def _in_colours(root: Path) -> bool:
     """Whether masks hold the palette's colours and not its indices."""
     try:
-        return read_label(next(iter(listed(root / "SegmentationClass", deep=True)))).ndim == 3
+        return read_label(next(iter(files_in(root / "SegmentationClass", deep=True)))).ndim == 3
     except (InputError, StopIteration):
         return False
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from samseg.common.errors import InputError, did_you_mean, require
 from samseg.data.raster import Window, cut
 from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
-from samseg.data.sources.files import FileSource, images_in, places, some
+from samseg.data.sources.files import FileSource, images_and_annotations, images_in, some
 from samseg.data.sources.places import SPLITS, annotation_files, by_stem, check_places, folder_of_images, normal, place
 from samseg.data.sources.source import Layout
 
@@ -63,7 +63,7 @@ class LabelmeSource(FileSource):
     def __init__(self, root: str | Path, split: str, settings: LabelmeConfig | None = None):
         super().__init__(root, split, settings)
         self._settings = settings or LabelmeConfig()
-        folder, annotations = places(root, split, self._settings)
+        folder, annotations = images_and_annotations(root, split, self._settings)
         images = by_stem(images_in(folder, self.section))
         if not annotations.is_dir():
             raise InputError(f"no such folder: {annotations}; data.labelme.annotations says where the JSON files lie")
@@ -116,7 +116,7 @@ class LabelmeSource(FileSource):
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: LabelmeConfig | None = None) -> list[Path]:
-        return images_in(places(root, split, settings or LabelmeConfig())[0], cls.section)
+        return images_in(images_and_annotations(root, split, settings or LabelmeConfig())[0], cls.section)
 
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         """The numbers of `categories` (H, W) uint16."""

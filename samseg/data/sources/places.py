@@ -110,14 +110,14 @@ class Pattern:
             after += f"(?i:{'|'.join(map(re.escape, endings))})"
         called = re.compile(f"{before}(.+?){after}", re.DOTALL)
         named = []
-        for file in listed(folder, self.deep):
+        for file in files_in(folder, self.deep):
             inside = file.parent.relative_to(folder)
             if match := called.fullmatch(normal(file.name)):
                 named.append((normal((inside / match[1]).as_posix()), file))
         return by_name(folder, named)
 
 
-def listed(folder: Path, deep: bool = False) -> list[Path]:
+def files_in(folder: Path, deep: bool = False) -> list[Path]:
     """The files of a folder, or also of those inside, sorted; hidden ones are left out."""
     files: list[Path] = []
     for entry in os.scandir(folder):
@@ -126,7 +126,7 @@ def listed(folder: Path, deep: bool = False) -> list[Path]:
         if entry.is_file():
             files.append(Path(entry.path))
         elif deep and entry.is_dir():
-            files += listed(Path(entry.path), deep)
+            files += files_in(Path(entry.path), deep)
     return sorted(files)
 
 
@@ -138,7 +138,7 @@ def files_meant(folder: Path, names: list[str]) -> list[Path | None]:
     """
     if all((folder / name).is_file() for name in names):
         return [folder / name for name in names]
-    there = {normal(file.relative_to(folder).as_posix()): file for file in listed(folder, deep=True)}
+    there = {normal(file.relative_to(folder).as_posix()): file for file in files_in(folder, deep=True)}
     slashes = [normal(name.replace("\\", "/")) for name in names]
     decoded = [normal(unquote(name)) for name in slashes]
     last = [name.rpartition("/")[2] for name in decoded]

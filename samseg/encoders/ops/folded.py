@@ -48,7 +48,7 @@ def folded(q: Tensor, k: Tensor, row: Tensor, col: Tensor, widths: int = 1) -> t
     Zeros make them wider, up to a multiple of `widths`.
     """
     B, heads, H, W, d = q.shape
-    queries, keys = [q, row, col], [k, places(H, W, k).expand(B, heads, H, W, H + W)]
+    queries, keys = [q, row, col], [k, row_and_column(H, W, k).expand(B, heads, H, W, H + W)]
     if widths > 1:
         zeros = q.new_zeros(-(d + H + W) % widths).expand(B, heads, H, W, -1)
         queries.append(zeros)
@@ -56,7 +56,7 @@ def folded(q: Tensor, k: Tensor, row: Tensor, col: Tensor, widths: int = 1) -> t
     return torch.cat(queries, dim=-1), torch.cat(keys, dim=-1)
 
 
-def places(H: int, W: int, like: Tensor) -> Tensor:
+def row_and_column(H: int, W: int, like: Tensor) -> Tensor:
     """(H, W, H + W): for each key the one-hot vectors of its row and its column."""
     at_row = torch.eye(H, dtype=like.dtype, device=like.device)[:, None].expand(H, W, H)
     at_column = torch.eye(W, dtype=like.dtype, device=like.device).expand(H, W, W)

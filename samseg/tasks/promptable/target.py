@@ -77,10 +77,10 @@ def components(classes: np.ndarray, indices: list[int]) -> np.ndarray:
 
 def _numbered(objects: np.ndarray, source: Source, name: str) -> np.ndarray:
     """Any numbers of objects, 0 for none, as 1, 2, 3 ... without `IGNORE_INDEX`, uint16."""
-    numbers, places = np.unique(objects, return_inverse=True)
+    numbers, inverse = np.unique(objects, return_inverse=True)
     first = 0 if numbers[0] == 0 else 1
     count = len(numbers) + first - 1
     if count > MOST_OBJECTS:
         raise InputError(f"{source.image_file(name)} has {count} objects; at most {MOST_OBJECTS} are possible")
-    numbered = places.reshape(objects.shape) + first
+    numbered = inverse.reshape(objects.shape) + first
     return (numbered + (numbered >= IGNORE_INDEX)).astype(np.uint16)

@@ -8,8 +8,8 @@ import samseg
 from samseg.common.errors import ConfigError, WeightsError
 from samseg.encoders.registry import ROWS
 from samseg.models.cached import TapModel
-from samseg.models.parts import count_parameters, learns_statistics, parameter_groups
 from samseg.models.sam.files import empty_sam
+from samseg.models.trainable import count_parameters, learns_statistics, parameter_groups
 from tests.encoders.conftest import SMALL, SMALL_HIERA, SMALL_TINY
 
 

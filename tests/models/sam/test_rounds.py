@@ -6,8 +6,8 @@ from segment_anything import SamPredictor
 
 import samseg
 from samseg.common.errors import InputError
-from samseg.models.parts import count_parameters
 from samseg.models.sam.decoder_lora import adapt_attention, merge_attention
+from samseg.models.trainable import count_parameters
 from tests.encoders.conftest import SMALL, SMALL_HIERA
 from tests.models.sam.conftest import SIZE, small
 

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from samseg.encoders.ops.cpu.chunked import view_of
 from samseg.encoders.ops.cpu.flash import WIDTHS, flash_attention
 from samseg.encoders.ops.cpu.kinds import Kernels
-from samseg.encoders.ops.folded import places
+from samseg.encoders.ops.folded import row_and_column
 
 # Keys of a large map are attended to in tiles of this side and the results joined, or the folded positions would grow
 # with the map: at 128 x 128 tokens queries would be 320 wide instead of 128, and it would take 1.7 times as long.
@@ -70,7 +70,7 @@ class _FusedAttention(torch.autograd.Function):
         together, queries = ctx.together, min(N, max(1, LOGITS // N))
         room, other_room = (q.new_empty(min(maps, together) * N * queries) for _ in range(2))
         key, value = (x.new_ones(min(maps, together), N, width + 2) for x, width in ((k, sum(widths)), (v, d)))
-        key[..., d:-2] = places(H, W, k).flatten(0, 1)
+        key[..., d:-2] = row_and_column(H, W, k).flatten(0, 1)
         key_t = key[..., :-2].transpose(1, 2).contiguous()
         for first in range(0, maps, together):
             of = slice(first, first + together)
@@ -102,7 +102,7 @@ def _by_tiles(q: Tensor, k: Tensor, v: Tensor, row: Tensor, col: Tensor) -> Iter
     width = -(-(d + tall + wide) // WIDTHS) * WIDTHS
     query = q.new_zeros(maps, H, W, width)
     _write(query, q)
-    place = places(tall, wide, k)
+    place = row_and_column(tall, wide, k)
     for top in range(0, H, tall):
         _write(query[..., d:], row[..., top : top + tall])
         for left in range(0, W, wide):
