@@ -8,7 +8,7 @@ published checkpoints. Reference code: `MaskDecoderHQ` in the package segment-an
 from typing import Any
 
 import torch
-from segment_anything.modeling import MaskDecoder
+from segment_anything.modeling import MaskDecoder, common
 from segment_anything.modeling.mask_decoder import MLP
 from torch import Tensor, nn
 
@@ -22,23 +22,24 @@ class Detail(nn.Module):
 
     Args:
         channels, stride: of the early features; those of SAM's ViTs are at stride 16, and are spread as SAM-HQ does.
+        norm: the kind of normalisation.
     """
 
-    def __init__(self, channels: int, stride: int = STRIDE):
+    def __init__(self, channels: int, stride: int = STRIDE, norm: type[nn.Module] = LayerNorm2d):
         super().__init__()
         if stride == STRIDE:
-            self.compress_vit_feat = _spread(channels, EMBEDDING)
+            self.compress_vit_feat = _spread(channels, EMBEDDING, norm)
         else:
             self.compress_vit_feat = nn.Sequential(
                 nn.Conv2d(channels, 2 * FINE, 3, padding=1),
-                LayerNorm2d(2 * FINE),
+                norm(2 * FINE),
                 nn.GELU(),
                 nn.Conv2d(2 * FINE, FINE, 1),
             )
-        self.embedding_encoder = _spread(EMBEDDING, EMBEDDING // 4)
+        self.embedding_encoder = _spread(EMBEDDING, EMBEDDING // 4, norm)
         self.embedding_maskfeature = nn.Sequential(
             nn.Conv2d(FINE, 2 * FINE, 3, padding=1),
-            LayerNorm2d(2 * FINE),
+            norm(2 * FINE),
             nn.GELU(),
             nn.Conv2d(2 * FINE, FINE, 3, padding=1),
         )
@@ -67,7 +68,8 @@ class MaskDecoderHQ(MaskDecoder):
         self.hq_token_only = False
         self.hf_token = nn.Embedding(1, EMBEDDING)
         self.hf_mlp = MLP(EMBEDDING, EMBEDDING, FINE, 3)
-        for name, part in Detail(early_channels).named_children():  # SAM-HQ has them under no name of their own
+        # SAM-HQ has them under no name of their own; norm and sum are its own, too, to the last bit.
+        for name, part in Detail(early_channels, norm=common.LayerNorm2d).named_children():
             self.add_module(name, part)
 
     def forward(
@@ -102,15 +104,16 @@ class MaskDecoderHQ(MaskDecoder):
         tokens, pixels = shown(self.transformer, own, sparse_prompt_embeddings, source, image_pe)
         upscaled, after = self.output_upscaling(pixels), self.num_mask_tokens + 1
         masks = product(filters(self, tokens[:, 1:after]), upscaled)
-        hq_mask = product(self.hf_mlp(tokens[:, after : after + 1]), Detail.forward(self, upscaled, embedding, early))
+        fine = self.embedding_encoder(embedding) + self.compress_vit_feat(early)
+        hq_mask = product(self.hf_mlp(tokens[:, after : after + 1]), self.embedding_maskfeature(upscaled) + fine)
         masks = hq_mask.expand_as(masks) if self.hq_token_only else masks + hq_mask
         return masks, self.iou_prediction_head(tokens[:, 0])
 
 
-def _spread(channels: int, hidden: int) -> nn.Sequential:
+def _spread(channels: int, hidden: int, norm: type[nn.Module]) -> nn.Sequential:
     return nn.Sequential(
         nn.ConvTranspose2d(channels, hidden, kernel_size=2, stride=2),
-        LayerNorm2d(hidden),
+        norm(hidden),
         nn.GELU(),
         nn.ConvTranspose2d(hidden, FINE, kernel_size=2, stride=2),
     )
