@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders import ops
 from samseg.encoders.norm import LayerNorm2d
+from samseg.encoders.ops.layout import channels_first, cropped
 from samseg.encoders.trunk import Trunk
 
 
@@ -148,9 +149,9 @@ class WindowBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = x + channels_first(self.attn(x.permute(0, 2, 3, 1)))
         x = self.local_conv(x)
-        return x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x + channels_first(self.mlp(x.permute(0, 2, 3, 1)))
 
 
 class WindowAttention(nn.Module):
@@ -190,12 +191,14 @@ class WindowAttention(nn.Module):
         q, k, v = qkv.chunk(3, dim=3)
         # Four dimensions for the bias: with three the fused kernel isn't taken, at twice the time on CPU.
         bias = self.bias().unsqueeze(0).to(q.dtype)
+        if rows * columns == 1:  # else a program recorded with one image would take this one for the batch
+            bias = bias.expand(B, -1, -1, -1)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
         if torch.compiler.is_exporting():  # else the exported view relies on the fused kernel's strides
             x = x.clone(memory_format=torch.contiguous_format)
 
         x = x.reshape(B, rows, columns, size, size, C).transpose(2, 3).reshape(B, rows * size, columns * size, C)
-        return self.proj(x[:, :H, :W])
+        return self.proj(cropped(x, H, W))
 
     def bias(self) -> Tensor:
         """What is added to the logits: (heads, N, N) for the N tokens of a window, row by row."""
