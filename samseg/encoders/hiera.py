@@ -50,7 +50,7 @@ class Attention(nn.Module):
         if self.pool is not None:
             H, W = H // 2, W // 2
             q = self.pool(q.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, (-1, self.heads))
-        out = F.scaled_dot_product_attention(q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)).view_as(q)
+        out = ops.plain_attention(q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)).view_as(q)
         out = out.permute(0, 2, 3, 1, 4) if self.window == 0 else ops.join_windows(out, H, W)
         out = self.proj(out.flatten(3))
         return out if self.adapter is None else out + self.adapter(out)
@@ -66,7 +66,7 @@ class MLP(nn.Module):
     def __init__(self, block: MultiScaleBlock):
         super().__init__()
         self.adapter = None
-        self.fc1, self.fc2 = Linear.of(block.mlp.fc1), Linear.of(block.mlp.fc2)
+        self.fc1, self.fc2 = block.mlp.fc1, block.mlp.fc2
 
     def forward(self, x: Tensor) -> Tensor:
         out = ops.mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
