@@ -61,6 +61,10 @@ def test_an_adapter_starts_as_the_identity_learns_everywhere_and_comes_out(encod
 def test_a_place_that_it_has_not_is_said(encoder):
     with pytest.raises(ConfigError, match="SamAdapter goes to input, a place that this encoder has not"):
         samseg.add_adapter(small_model(encoder), "sam_adapter")
+
+
+@pytest.mark.parametrize("encoder", [FOREIGN, SMALL_SAM3])
+def test_a_decoder_that_it_does_not_serve_is_said(encoder):
     with pytest.raises(ConfigError, match=f"needs SAM's encoder, not {encoder}: take one of sam-vit_b"):
         samseg.create_model("sam", encoder, None, classes=2)
 
