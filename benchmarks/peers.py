@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import timm
 import torch
 from timm.models.hieradet_sam2 import HieraDet
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from samseg.common.errors import InputError
 from samseg.encoders.adapters.lora import LoRA
 from samseg.encoders.hiera import Sam2Hiera
 from samseg.encoders.sam3 import Sam3ViT
+from samseg.encoders.timm_vit import TimmViT
 from samseg.encoders.tinyvit import TinyViT
 from samseg.encoders.trunk import Trunk
 from samseg.encoders.vit import SamViT
@@ -137,6 +139,17 @@ class _OneMap(nn.Module):
         return self.embedding(self.network(x))
 
 
+class _Wrapped(nn.Module):
+    """A network, and another way to call it."""
+
+    def __init__(self, network: nn.Module, call: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.network, self.call = network, call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(x)
+
+
 def _renamed(ours: nn.Module, names: dict[str, str]) -> dict[str, Tensor]:
     """Our tensors, each old part of a name replaced by the new one."""
     state = {}
@@ -240,6 +253,20 @@ def _transformers_sam3(arguments: dict, size: int, ours: Sam3ViT, dtype: torch.d
     return _OneMap(network, lambda output: output.fpn_hidden_states[-1])
 
 
+def _timm_vit(arguments: dict, size: int, ours: TimmViT, dtype: torch.dtype) -> nn.Module:
+    """timm's own blocks; for patches of 14 pixels it is given the image that ours resamples."""
+    network = timm.create_model(**arguments, dynamic_img_size=True)
+    state = {name.removeprefix("net."): value for name, value in ours.state_dict().items()}
+    network.load_state_dict(state, strict=False)  # a classifier that is never called is missing
+    side = size * ours.patch // ours.multiple
+
+    def last_map(x: Tensor) -> Tensor:
+        x = x if side == size else nn.functional.interpolate(x, size=[side, side], mode="bilinear")
+        return network.forward_intermediates(x, indices=4, norm=True, intermediates_only=True)[-1]
+
+    return _Wrapped(network, last_map)
+
+
 def _compiled(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
     return torch.compile(_segment_anything(arguments, size, ours, dtype))
 
@@ -299,7 +326,8 @@ OF_VIT: dict[str, Peer] = {
 OF_TINY_VIT: dict[str, Peer] = {"MobileSAM": _mobile_sam}
 OF_HIERA: dict[str, Peer] = {"sam2": _sam2, "timm": _timm_hiera, "transformers": _transformers_hiera}
 OF_SAM3: dict[str, Peer] = {"transformers": _transformers_sam3}
-OF_TRUNK = {SamViT: OF_VIT, TinyViT: OF_TINY_VIT, Sam2Hiera: OF_HIERA, Sam3ViT: OF_SAM3}
+OF_TIMM_VIT: dict[str, Peer] = {"timm": _timm_vit}
+OF_TRUNK = {SamViT: OF_VIT, TinyViT: OF_TINY_VIT, Sam2Hiera: OF_HIERA, Sam3ViT: OF_SAM3, TimmViT: OF_TIMM_VIT}
 RUNTIMES: dict[str, Peer] = {"onnxruntime": _onnx_runtime, "openvino": _openvino}  # given ours; for inference alone
 PEERS = [*dict.fromkeys(name for there in OF_TRUNK.values() for name in there), *RUNTIMES]
 

@@ -1,6 +1,7 @@
 """samseg: Segment Anything's image encoder as the backbone of semantic-segmentation models.
 
-Importing it puts `sam-vit_b`, `sam-vit_l`, `sam-vit_h` and `sam-vit_t` into segmentation-models-pytorch's registry.
+Importing it puts the encoders of SAM, SAM 2, SAM 3, DINOv2, DINOv3 and the Perception Encoder into
+segmentation-models-pytorch's registry.
 """
 
 from importlib import import_module

@@ -11,12 +11,14 @@ from samseg.encoders.adapters.methods import complete_adapter
 @dataclass
 class ModelConfig:
     arch: str = "unet"  # any SMP decoder by name: unet, fpn, deeplabv3plus ... | sam: SAM's mask decoder
-    encoder: str = "sam-vit_b"  # sam-vit_b | sam-vit_l | sam-vit_h | sam-vit_t, or any encoder of SMP, such as resnet34
+    # One that samseg weights lists, such as sam-vit_b or dinov3-vit_s; any encoder of SMP, such as resnet34; or a plain
+    # ViT of timm's by its name there.
+    encoder: str = "sam-vit_b"
     # pretrained: those that are published for the encoder | a set of them by its name, such as sa-1b | a checkpoint's
     # path | null: start at random
     weights: str | None = "pretrained"
     freeze_encoder: bool = True  # train the decoder (and SAM's pyramid and the adapter) only
-    # Small trainable parts in SAM's frozen encoder (sam-vit_b, sam-vit_l, sam-vit_h), which learn at train.lr: a method
+    # Small trainable parts in a frozen encoder that is made of transformer blocks, which learn at train.lr: a method
     # by name, its arguments (samseg config --keys) and `blocks`, the indices of the blocks that get one (null: all), as
     # in {name: lora, rank: 8, blocks: [8, 9, 10, 11]}. null: none. For task: promptable `decoder: true` beside lora's
     # adapts the mask decoder's attention, too, and freezes the rest of it.

@@ -8,7 +8,7 @@ from samseg.encoders import ROWS
 from samseg.encoders.adapters.insert import adapter_name, adapter_parameters, is_adapter_tensor
 from samseg.encoders.encoder import trunk_of
 
-POSITIONS = ("pos_embed", "rel_pos", "attention_biases")
+POSITIONS = ("pos_embed", "rel_pos", "attention_biases", "cls_token", "reg_token")
 
 
 def pretrained_part(model: nn.Module) -> nn.Module:
@@ -68,8 +68,8 @@ def parameter_groups(
     """AdamW's groups, a learning rate and a weight decay each.
 
     The pretrained part learns at `encoder_lr`, lowered by `layer_decay` from block to block, the pyramid at
-    `pyramid_lr`, all else at `lr`. Norms, biases and positions do not decay. Raises ConfigError for a `layer_decay` of
-    an encoder whose layers are not known.
+    `pyramid_lr`, all else at `lr`. Norms, biases, positions and tokens do not decay. Raises ConfigError for a
+    `layer_decay` of an encoder whose layers are not known.
     """
     trunk = trunk_of(model)
     if layer_decay != 1 and (trunk is None or not trunk.top_layer):
