@@ -255,7 +255,8 @@ def _transformers_sam3(arguments: dict, size: int, ours: Sam3ViT, dtype: torch.d
 
 def _timm_vit(arguments: dict, size: int, ours: TimmViT, dtype: torch.dtype) -> nn.Module:
     """timm's own blocks; for patches of 14 pixels it is given the image that ours resamples."""
-    network = timm.create_model(**arguments, dynamic_img_size=True)
+    given = {key: value for key, value in arguments.items() if key != "name"}
+    network = timm.create_model(arguments["name"].partition(".")[0], dynamic_img_size=True, **given)
     state = {name.removeprefix("net."): value for name, value in ours.state_dict().items()}
     network.load_state_dict(state, strict=False)  # a classifier that is never called is missing
     side = size * ours.patch // ours.multiple

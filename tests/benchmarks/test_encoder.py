@@ -46,7 +46,8 @@ def test_compares_mobile_sam_with_the_same_weights():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "variant, peers", [("sam2-hiera_t", ["sam2", "timm", "transformers"]), ("sam3-vit_l", ["transformers"])]
+    "variant, peers",
+    [("sam2-hiera_t", ["sam2", "timm", "transformers"]), ("sam3-vit_l", ["transformers"]), ("dinov2-vit_s", ["timm"])],
 )
 def test_compares_sams_successors_with_the_same_weights(variant, peers):
     found = compare(variant, 1, 224, "float32", False, peers, repeats=1)
