@@ -224,7 +224,7 @@ def check_meta(sam, variant: str, size: int, image: np.ndarray, folder) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("shape", [(90, 120), (120, 64)])
+@pytest.mark.parametrize("shape", [(90, 120), (300, 160)])
 def test_equals_sam2_which_loads_our_file_strictly(sam, shape, tmp_path):
     check_meta(sam, SMALL_HIERA, SIZE, picture(*shape), tmp_path)
 
