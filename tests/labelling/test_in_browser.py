@@ -56,7 +56,7 @@ def studio(tmp_path_factory):
                 time.sleep(0.5)
         token = re.search(r'csrfmiddlewaretoken" value="([^"]+)', page)[1]
         client.post("/user/login/", data=ACCOUNT | {"csrfmiddlewaretoken": token}, headers={"Referer": url})
-        client.headers |= {"X-CSRFToken": client.cookies["csrftoken"], "Referer": url}
+        client.headers.update({"X-CSRFToken": client.cookies["csrftoken"], "Referer": url})
         yield url, client
     finally:
         client.close()
