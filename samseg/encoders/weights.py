@@ -67,7 +67,7 @@ def _named_tensors(state: Any, path: Path) -> dict[str, Tensor]:
             f"{path}: holds several models ({', '.join(encoders)}); save the one that is meant as a file of its own"
         )
     if not found:
-        raise WeightsError(f"{path}: not a SAM checkpoint; it holds no named tensors")
+        raise WeightsError(f"{path}: not a checkpoint; it holds no named tensors")
     return next(iter((encoders or found).values()))
 
 
@@ -119,7 +119,7 @@ def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: Trunk) -> dict
     if other is not None and other.variant != variant:
         raise WeightsError(f'these are weights of {other.variant}, not of {variant}; use the encoder "{other.variant}"')
     if match is None:
-        raise WeightsError(f"not a SAM checkpoint: no tensor in it is the first layer of {variant}")
+        raise WeightsError(f"not a checkpoint of {variant}: no tensor in it is that network's first layer")
     if match.layout.lacks:
         raise WeightsError(
             f"{match.layout.publisher}'s file of {variant} lacks its {match.layout.lacks}; "
@@ -162,7 +162,7 @@ def contents(state: Mapping[str, Tensor]) -> Contents:
     match = _recognised(state)
     if match is None:
         if all(_match(state, name) is None for name in ROWS):
-            raise WeightsError("not a SAM checkpoint: no tensor in it is the first layer of SAM's image encoder")
+            raise WeightsError("not a checkpoint of an encoder of samseg's: no tensor in it is the first layer of one")
         raise WeightsError(f"its image encoder is none of {', '.join(ROWS)}")
     return Contents(match.variant, match.layout.publisher, any("mask_decoder." in key for key in state))
 
@@ -206,7 +206,7 @@ def _match(state: Mapping[str, Tensor], variant: str) -> _Match | None:
             continue
         prefix = prefixes.pop()
         if any(key.startswith(f"{prefix.removesuffix('trunk.')}pyramid.") for key in state):
-            raise WeightsError("a trained samseg model, not a SAM checkpoint; load it with its run, or load_state_dict")
+            raise WeightsError("a trained samseg model, not an encoder's checkpoint; load it with its run, or load_state_dict")
         named = layout.read({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
         tensors = row.outline.at_own_size({k: v for k, v in named.items() if k not in row.outline.unused_tensors})
         there = sum(name == first or expected.get(name) == value.shape for name, value in tensors.items())

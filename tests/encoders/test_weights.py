@@ -202,8 +202,8 @@ def test_refuses_what_is_no_checkpoint(reference, tmp_path):
     assert "truncated, or not a torch checkpoint" in refusal(tmp_path / "text.pth")
     (tmp_path / "text.safetensors").write_text("not weights")
     assert "truncated, or not a safetensors file" in refusal(tmp_path / "text.safetensors")
-    assert "not a SAM checkpoint" in refusal(saved({"epoch": 3}, tmp_path / "numbers.pth"))
-    assert "not a SAM checkpoint" in refusal(saved({"fc.weight": torch.zeros(2)}, tmp_path / "resnet.pth"))
+    assert "not a checkpoint; it holds no named tensors" in refusal(saved({"epoch": 3}, tmp_path / "numbers.pth"))
+    assert "not a checkpoint of sam-vit_small" in refusal(saved({"fc.weight": torch.zeros(2)}, tmp_path / "resnet.pth"))
 
 
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
