@@ -206,7 +206,9 @@ def _match(state: Mapping[str, Tensor], variant: str) -> _Match | None:
             continue
         prefix = prefixes.pop()
         if any(key.startswith(f"{prefix.removesuffix('trunk.')}pyramid.") for key in state):
-            raise WeightsError("a trained samseg model, not an encoder's checkpoint; load it with its run, or load_state_dict")
+            raise WeightsError(
+                "a trained samseg model, not an encoder's checkpoint; load it with its run, or load_state_dict"
+            )
         named = layout.read({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
         tensors = row.outline.at_own_size({k: v for k, v in named.items() if k not in row.outline.unused_tensors})
         there = sum(name == first or expected.get(name) == value.shape for name, value in tensors.items())
