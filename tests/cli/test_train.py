@@ -128,7 +128,9 @@ def train_in_a_group(arguments: list[str]) -> None:
     main(["train", *arguments])
 
 
-@pytest.mark.parametrize("sent, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "sent, code", [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_what_is_sent_to_run_and_readers_alike_is_no_failure(tiny_config, tmp_path, sent, code):
     """Ctrl-C, and what a cluster sends to all processes of a job: the readers go on until the state is saved."""
     given = [str(tiny_config), "train.epochs=10000", "train.workers=1"]

@@ -177,7 +177,7 @@ def test_compile_fullgraph(encoder):
         pytest.param(SMALL_SAM3, 2, marks=pytest.mark.slow),
         pytest.param(SMALL_DINOV3, 2, marks=pytest.mark.slow),
         (SMALL_DINOV2, 2),
-        (FOREIGN, 2),
+        pytest.param(FOREIGN, 2, marks=pytest.mark.slow),
     ],
 )  # of the example
 @pytest.mark.filterwarnings("ignore")

@@ -14,7 +14,7 @@ from samseg.models.trainable import checkpoint_gradients, count_parameters, para
 from samseg.runs.export import export
 from samseg.runs.load import load_run
 from tests.conftest import TINY
-from tests.encoders.conftest import SMALL_DINOV3, SMALL_HIERA, SMALL_PE, SMALL_SAM3
+from tests.encoders.conftest import SMALL, SMALL_DINOV3, SMALL_HIERA, SMALL_PE, SMALL_SAM3
 from tests.encoders.foreign import FOREIGN
 
 EVERY = pytest.mark.parametrize("encoder", [FOREIGN, SMALL_HIERA, SMALL_SAM3, SMALL_DINOV3, SMALL_PE])
@@ -109,8 +109,8 @@ def test_its_file_is_recognised_and_loads_strictly(encoder, prefix, tmp_path):
     torch.save({"state_dict": state}, tmp_path / "its.pth")
     model = samseg.create_model("fpn", encoder, tmp_path / "its.pth", classes=2)
     assert all(torch.equal(value, trunk.state_dict()[name]) for name, value in model.encoder.trunk.state_dict().items())
-    with pytest.raises(WeightsError, match=f"these are weights of {encoder}, not of sam-vit_b"):
-        samseg.create_model("fpn", "sam-vit_b", tmp_path / "its.pth", classes=2)
+    with pytest.raises(WeightsError, match=f"these are weights of {encoder}, not of {SMALL}"):
+        samseg.create_model("fpn", SMALL, tmp_path / "its.pth", classes=2)
     last = list(trunk.state_dict())[-1]
     state.pop(f"{prefix}{last}")
     torch.save(state, tmp_path / "its.pth")
