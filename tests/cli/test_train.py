@@ -146,7 +146,7 @@ def test_what_is_sent_to_run_and_readers_alike_is_no_failure(tiny_config, tmp_pa
 NO_BATCH_STATISTICS = ["model.freeze_encoder=true", "model.decoder.decoder_use_norm=false"]
 
 
-@pytest.mark.parametrize("command", [main, sharded_main], ids=["ddp", "fsdp2"])
+@pytest.mark.parametrize("command", [main, pytest.param(sharded_main, marks=pytest.mark.slow)], ids=["ddp", "fsdp2"])
 def test_two_processes_train_as_one_with_twice_the_batch(tiny_config, tmp_path, command):
     """The same losses, weights and figures, although the six images make a short last step and val has three."""
     # Not the one through timm, which is a container of layers, and those the first versions of FSDP2 do not shard.

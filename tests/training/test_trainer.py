@@ -188,7 +188,11 @@ RANDOM += ["model.decoder={encoder_depth: 3, decoder_channels: [16, 8, 8], drop_
 
 
 @pytest.mark.parametrize(
-    "settings", [["train.batch_size=2", "train.workers=1"], ["train.batch_size=1", "train.accumulate=2"]]
+    "settings",
+    [
+        ["train.batch_size=2", "train.workers=1"],
+        pytest.param(["train.batch_size=1", "train.accumulate=2"], marks=pytest.mark.slow),
+    ],
 )
 def test_sigterm_in_an_epoch_and_resumed_is_as_never_stopped(trained, settings):
     """Three steps an epoch; stopped after steps 1, 3 (before validation) and 5, with drop-path and augmentation."""
@@ -244,7 +248,7 @@ class Clock:
         return self.seconds
 
 
-@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("cut", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_run_ends_within_its_minutes(trained, monkeypatch, cut):
     """Within an epoch, which is validated, its learning rate near zero; also where it goes on after a stop."""
     monkeypatch.setattr(trainer, "time", Clock())
