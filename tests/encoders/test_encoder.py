@@ -165,6 +165,7 @@ def test_export(encoder):
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_compile_fullgraph(encoder):
+    torch.compiler.reset()  # it compiles the code that all encoders share a limited number of times
     model = model_of("fpn", encoder).eval()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     x = torch.randn(1, 3, 128, 96)
@@ -308,6 +309,7 @@ def test_a_frozen_trunk_compiles_and_exports():
     model.trunk.requires_grad_(False)
     x = torch.randn(2, 3, 64, 64)
     expected = model(x)
+    torch.compiler.reset()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     program = torch.export.export(model, (x,))
     for other in (compiled, program.module()):
