@@ -7,11 +7,9 @@ that fill up windows need no product.
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from timm.models.hieradet_sam2 import HieraDet, MultiScaleBlock
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders import ops
 from samseg.encoders.linear import Linear
@@ -105,9 +103,6 @@ class Sam2Hiera(Trunk):
         windows: side of the windows in each stage, in tokens.
         positions: side of the table of positions that is resampled to the image; a second one is tiled, a window long.
         embedding: channels of the neck.
-
-    Attributes:
-        gradient_checkpointing: as `Trunk` says; left to torch.compile's own judgement in compiled code.
     """
 
     multiple = 32
@@ -149,10 +144,7 @@ class Sam2Hiera(Trunk):
         x = self.trunk._pos_embed(self.trunk.patch_embed(x))
         maps: list[Tensor] = []
         for i, block in enumerate(self.trunk.blocks):
-            if self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            x = self.run(block, x)
             if i in self.trunk.stage_ends:
                 maps.append(channels_first(x))
         return [*maps[:3], self.neck(*maps[2:])]

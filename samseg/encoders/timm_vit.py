@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from samseg.common.errors import ConfigError
 from samseg.encoders.ops.layout import channels_first
@@ -74,10 +73,7 @@ class TimmViT(Trunk):
             given = () if rope is None else (rope[i] if self.net.rope_mixed else rope,)
             if isinstance(block, SequenceBlock):
                 given = (size, *given)
-            if self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
-                x = checkpoint(block, x, *given, use_reentrant=False)
-            else:
-                x = block(x, *given)
+            x = self.run(block, x, *given)
             if i in self.tapped:
                 maps.append(channels_first(self.net.norm(x)[:, prefix:].unflatten(1, size)))
         return maps

@@ -34,9 +34,6 @@ class TinyViT(Trunk):
         window_sizes: side of the attention windows per stage, in tokens (the first is not used).
         out_channels: channels of the neck's output.
         in_channels: channels of the image.
-
-    Attributes:
-        gradient_checkpointing: as `Trunk` says; left to torch.compile's own judgement in compiled code.
     """
 
     multiple = 16
@@ -93,7 +90,7 @@ class TinyViT(Trunk):
         taps = [x]
         x = stem[2](x)
         for stage in self.layers:
-            if self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
+            if self.recomputes:
                 x = _checkpointed(stage.blocks, x)
             else:
                 x = stage.blocks(x)

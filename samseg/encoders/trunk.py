@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Trunk(nn.Module):
         multiple: what H and W of the image must be multiples of; the encoder pads and crops.
         top_layer: the number of the top layer as `layer_of` counts; 0: layer-wise learning rates are not for it.
         gradient_checkpointing: when training, compute the blocks again in the backward pass instead of keeping their
-            activations: less memory, the same results; None: it cannot.
+            activations: less memory, the same results; left to torch.compile's own judgement in compiled code. None: it
+            cannot.
         sam_decoders: those of SAM's mask decoders that it serves, "sam", "sam-hq" and "sam2": then its last map is
             their image embedding, 256 channels at stride 16. For "sam-hq" its first one is the early features, for
             "sam2" its first two are at strides 4 and 8, and its `neck.fine` makes 256 channels of them.
@@ -53,6 +56,15 @@ class Trunk(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Image (B, C, H, W), H and W multiples of `multiple` -> maps (B, C_i, H / strides[i], W / strides[i])."""
         raise NotImplementedError
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether blocks are now to be computed again in the backward pass."""
+        return bool(self.gradient_checkpointing) and self.training and not torch.compiler.is_compiling()
+
+    def run(self, block: nn.Module, *inputs: Any) -> Tensor:
+        """The output of a block, which is computed again in the backward pass where the trunk `recomputes`."""
+        return checkpoint(block, *inputs, use_reentrant=False) if self.recomputes else block(*inputs)
 
     def first_convolution(self) -> nn.Conv2d:
         """The convolution that reads the image: its filters follow the number of the image's channels."""

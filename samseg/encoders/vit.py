@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders import ops
 from samseg.encoders.attention import Attention, RelativeAttention
@@ -112,7 +111,6 @@ class WindowedViT(Trunk):
         embedding: channels of that.
 
     Attributes:
-        gradient_checkpointing: as `Trunk` says; left to torch.compile's own judgement in compiled code.
         adapter: None, or a module that is given the image and its embedded patches, and whose `addition` goes to the
             input of each block.
     """
@@ -146,10 +144,7 @@ class WindowedViT(Trunk):
             if self.adapter is not None:
                 addition = self.adapter.addition(i, features)
                 x = x if addition is None else x + addition
-            if self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            x = self.run(block, x)
             if i in self.global_blocks:
                 taps.append(channels_first(x))
         taps.append(self.neck(channels_first(x)))

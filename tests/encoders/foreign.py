@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders import Row, ops, register
 from samseg.encoders.linear import Linear, is_tokenwise
@@ -105,10 +104,7 @@ class GrowingViT(Trunk):
         x = torch.cat([self.prefix.to(x.dtype).expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
         maps = []
         for block in self.blocks:
-            if self.gradient_checkpointing and self.training and not torch.compiler.is_compiling():
-                x = checkpoint(block, x, size, use_reentrant=False)
-            else:
-                x = block(x, size)
+            x = self.run(block, x, size)
             maps.append(x)
         maps.append(self.norm(x))
         return [one[:, PREFIX:].unflatten(1, size).permute(0, 3, 1, 2) for one in maps]
