@@ -5,7 +5,7 @@ DINO            blocks.0.attn.qkv.weight                beside mask_token, stora
 transformers    layer.0.attention.q_proj.weight, ...    queries, keys and values apart
 """
 
-from samseg.encoders.layouts import Layout, Tensors
+from samseg.encoders.layouts import Layout, Tensors, apart
 
 
 def split_biases(tensors: Tensors) -> Tensors:
@@ -45,9 +45,7 @@ DINOV3_IN_TRANSFORMERS = (
     (r"^(?:model\.)?layer\.(\d+)\.", r"blocks.\1."),
     (r"\.attention\.o_proj\.", ".attn.proj."),
     (r"\.attention\.([qv])_proj\.bias$", r".attn.\1_bias"),
-    (r"\.attention\.q_proj\.weight$", ".attn.qkv.weight@0"),
-    (r"\.attention\.k_proj\.weight$", ".attn.qkv.weight@1"),
-    (r"\.attention\.v_proj\.weight$", ".attn.qkv.weight@2"),
+    *apart("attention.q_proj", "attention.k_proj", "attention.v_proj"),
     (r"\.layer_scale([12])\.lambda1$", r".gamma_\1"),
     (r"\.mlp\.down_proj\.", ".mlp.fc2."),
     (r"\.mlp\.gate_proj\.", ".mlp.fc1_g."),
@@ -95,9 +93,7 @@ DINOV2 = (
             (r"^embeddings\.", ""),
             (r"^encoder\.layer\.(\d+)\.", r"blocks.\1."),
             (r"\.attention\.output\.dense\.", ".attn.proj."),
-            (r"\.attention\.attention\.query\.(.*)$", r".attn.qkv.\1@0"),
-            (r"\.attention\.attention\.key\.(.*)$", r".attn.qkv.\1@1"),
-            (r"\.attention\.attention\.value\.(.*)$", r".attn.qkv.\1@2"),
+            *apart("attention.attention.query", "attention.attention.key", "attention.attention.value"),
             (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
             (r"\.mlp\.weights_in\.", ".mlp.fc1."),
             (r"\.mlp\.weights_out\.", ".mlp.fc2."),

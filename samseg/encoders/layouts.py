@@ -55,6 +55,11 @@ class Layout:
         return self.convert(found | joined)
 
 
+def apart(*layers: str) -> tuple[tuple[str, str], ...]:
+    """Renames of queries', keys' and values' layers that are ``layers`` of their own; here they are one, `qkv`."""
+    return tuple((rf"\.{re.escape(layer)}\.(.*)", rf".attn.qkv.\1@{i}") for i, layer in enumerate(layers))
+
+
 OWN = Layout("its own")
 MOBILE_SAM = (Layout("MobileSAM"),)
 SAM = (
@@ -117,9 +122,7 @@ SAM3 = (
             (r"^backbone\.layers\.", "blocks."),
             (r"\.layer_norm([12])\.", r".norm\1."),
             (r"\.attention\.o_proj\.", ".attn.proj."),
-            (r"\.attention\.q_proj\.(.*)", r".attn.qkv.\1@0"),
-            (r"\.attention\.k_proj\.(.*)", r".attn.qkv.\1@1"),
-            (r"\.attention\.v_proj\.(.*)", r".attn.qkv.\1@2"),
+            *apart("attention.q_proj", "attention.k_proj", "attention.v_proj"),
             (r"\.mlp\.fc([12])\.", r".mlp.lin\1."),
             (r"^neck\.fpn_layers\.", "neck.levels."),
             (r"\.scale_layers\.0\.", ".up1."),

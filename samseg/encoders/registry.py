@@ -139,6 +139,11 @@ def timm_row(name: str) -> Row:
     )
 
 
+def _sam2(size: str, megabytes: int, **arguments: Any) -> Row:
+    places = f"facebook/sam2.1-hiera-{size}", f"{META_SAM2}{size.replace('-', '_')}.pt"
+    return Row(Sam2Hiera, tuple(WeightsFile(place, megabytes, tag="sa-v") for place in places), arguments, SAM2)
+
+
 def _dinov3(name: str, megabytes: int, meta: str, *tags: str) -> Row:
     """Of timm's copies and then of Meta's own repositories, which want the licence accepted."""
     sources = []
@@ -218,41 +223,13 @@ ROWS: dict[str, Row] = {
         ),
         layouts=MOBILE_SAM,
     ),
-    "sam2-hiera_t": Row(
-        Sam2Hiera,
-        (
-            WeightsFile("facebook/sam2.1-hiera-tiny", 156, tag="sa-v"),
-            WeightsFile(META_SAM2 + "tiny.pt", 156, tag="sa-v"),
-        ),
-        dict(width=96, heads=1, stages=(1, 2, 7, 2), global_blocks=(5, 7, 9)),
-        SAM2,
+    "sam2-hiera_t": _sam2("tiny", 156, width=96, heads=1, stages=(1, 2, 7, 2), global_blocks=(5, 7, 9)),
+    "sam2-hiera_s": _sam2("small", 184, width=96, heads=1, stages=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
+    "sam2-hiera_b+": _sam2(
+        "base-plus", 324, width=112, heads=2, stages=(2, 3, 16, 3), global_blocks=(12, 16, 20), positions=14
     ),
-    "sam2-hiera_s": Row(
-        Sam2Hiera,
-        (
-            WeightsFile("facebook/sam2.1-hiera-small", 184, tag="sa-v"),
-            WeightsFile(META_SAM2 + "small.pt", 184, tag="sa-v"),
-        ),
-        dict(width=96, heads=1, stages=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
-        SAM2,
-    ),
-    "sam2-hiera_b+": Row(
-        Sam2Hiera,
-        (
-            WeightsFile("facebook/sam2.1-hiera-base-plus", 324, tag="sa-v"),
-            WeightsFile(META_SAM2 + "base_plus.pt", 324, tag="sa-v"),
-        ),
-        dict(width=112, heads=2, stages=(2, 3, 16, 3), global_blocks=(12, 16, 20), positions=14),
-        SAM2,
-    ),
-    "sam2-hiera_l": Row(
-        Sam2Hiera,
-        (
-            WeightsFile("facebook/sam2.1-hiera-large", 898, tag="sa-v"),
-            WeightsFile(META_SAM2 + "large.pt", 898, tag="sa-v"),
-        ),
-        dict(width=144, heads=2, stages=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)),
-        SAM2,
+    "sam2-hiera_l": _sam2(
+        "large", 898, width=144, heads=2, stages=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)
     ),
     "sam3-vit_l": Row(
         Sam3ViT,
