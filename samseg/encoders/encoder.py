@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.encoders._base import EncoderMixin
+from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from torch import Tensor, nn
 
 from samseg.encoders.pyramid import LEVEL_CHANNELS, Pyramid
@@ -42,6 +43,12 @@ class TrunkEncoder(nn.Module):
         self.kept = list(range(len(self.trunk.channels)))
         self.tap_channels = list(self.trunk.channels)
         self.tap_strides = list(self.trunk.strides)
+
+    def read_bands(self, count: int) -> None:
+        """Read images of ``count`` bands from here on; other than 3, the first filters are random."""
+        if count != 3:
+            patch_first_conv(self, new_in_channels=count, pretrained=False)
+            self._in_channels = count
 
     def keep_taps(self, indices: Sequence[int]) -> None:
         """Give only these of the trunk's taps from here on, by index from the finest."""

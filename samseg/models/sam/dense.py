@@ -11,7 +11,6 @@ from pathlib import Path
 
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from segmentation_models_pytorch.base import SegmentationModel
-from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from torch import Tensor, nn
 
 from samseg.common.errors import ConfigError
@@ -21,7 +20,7 @@ from samseg.encoders.fetch import load_sam_weights
 from samseg.encoders.norm import LayerNorm2d
 from samseg.models.sam.class_tokens import ClassTokens, class_logits
 from samseg.models.sam.files import NoMaskDecoder, SamState, sam_state
-from samseg.models.sam.hq import Detail
+from samseg.models.sam.hq import Detail, early_tap
 from samseg.models.sam.sam2 import upscaled
 from samseg.models.sam.steps import EMBEDDING, FINE, enlarged, grid_positions, product, two_way_transformer
 
@@ -60,9 +59,7 @@ class SamSegmenter(SegmentationModel):
             raise ConfigError(f"high_resolution is SAM-HQ's; {encoder_name} has finer features anyway: leave it out")
         early = (0, 1) if own else (early_tap(self.encoder.tap_strides),) if high_resolution else ()
         self.encoder.keep_taps((*early, -1))
-        if in_channels != 3:
-            patch_first_conv(self.encoder, new_in_channels=in_channels, pretrained=False)
-            self.encoder._in_channels = in_channels
+        self.encoder.read_bands(in_channels)
         detail = (self.encoder.tap_channels[0], self.encoder.tap_strides[0]) if high_resolution else None
         self.decoder = DenseDecoder(classes, detail, self.encoder.tap_channels[:2] if own else None)
         self.segmentation_head = nn.Identity()
@@ -154,8 +151,3 @@ def need_sams(encoder_name: str) -> None:
             f"model.arch=sam is SAM's mask decoder and needs SAM's encoder, not {encoder_name}: take one of {able}, or "
             "another model.arch, such as unet"
         )
-
-
-def early_tap(strides: list[int]) -> int:
-    """Which of a trunk's taps is SAM-HQ's early one: at the masks' stride 4, or else the first of the ViT."""
-    return strides.index(4) if 4 in strides else 0

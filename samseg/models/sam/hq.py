@@ -16,6 +16,11 @@ from samseg.encoders.norm import LayerNorm2d
 from samseg.models.sam.steps import EMBEDDING, FINE, STRIDE, best_of_three, filters, product, shown
 
 
+def early_tap(strides: list[int]) -> int:
+    """Which of a trunk's taps is SAM-HQ's early one: at the masks' stride 4, or else the first of the ViT."""
+    return strides.index(4) if 4 in strides else 0
+
+
 class Detail(nn.Module):
     """Finer features to draw masks on: the upscaled embedding, mixed, with the image embedding and early features of
     the encoder, all at stride 4.

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam
-from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from torch import Tensor
 
 from samseg.common.errors import InputError, WeightsError
 from samseg.common.files import written_whole
 from samseg.encoders.encoder import TrunkEncoder
 from samseg.models.sam.contract import Answers, Features, PromptableSam
-from samseg.models.sam.hq import MaskDecoderHQ
-from samseg.models.sam.names import POSITIONS, SHARED_POSITIONS, transformers_name
-from samseg.models.sam.save import save_json, tensors
+from samseg.models.sam.hq import MaskDecoderHQ, early_tap
+from samseg.models.sam.names import transformers_name
+from samseg.models.sam.save import save_for_transformers, tensors
 from samseg.models.sam.steps import EMBEDDING, STRIDE, two_way_transformer
 from samseg.models.sam.transform import Padded
 
@@ -37,8 +35,7 @@ class ImageEncoder(TrunkEncoder):
 
     def __init__(self, variant: str, early: bool = False, in_channels: int = 3):
         super().__init__(variant)
-        if in_channels != 3:
-            patch_first_conv(self, new_in_channels=in_channels, pretrained=False)
+        self.read_bands(in_channels)
         self.keep_taps((early_tap(self.tap_strides), -1) if early else (-1,))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,11 +108,15 @@ class Sam1(PromptableSam, Sam):
             what = "SAM-HQ's tensors" if hq else self.encoder.variant
             raise InputError(f"transformers' SamModel has no place for {what}: write segment-anything's format")
         state = {transformers_name(name): tensor for name, tensor in tensors(self).items()}
-        state[SHARED_POSITIONS] = state[transformers_name(POSITIONS)].clone()
-        with written_whole(folder / "model.safetensors") as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, {"format": "pt"})
-        save_json(folder / "config.json", _config(vision))
-        save_json(folder / "preprocessor_config.json", _preprocessing(self))
+        size = self.image_size
+        layout = {
+            "size": {"longest_edge": size},
+            "mask_size": {"longest_edge": size // 4},
+            "do_pad": True,
+            "pad_size": {"height": size, "width": size},
+            "mask_pad_size": {"height": size // 4, "width": size // 4},
+        }
+        save_for_transformers(self, folder, state, "Sam", vision, vision["image_size"], layout)
 
     def _of_pixels(self, values: tuple[float, ...]) -> Tensor:
         return torch.tensor([255 * value for value in values], device=self.device).view(-1, 1, 1)
@@ -134,41 +135,3 @@ def prompt_and_mask_decoder(
     if early_channels is None:
         return prompt_encoder, MaskDecoder(**arguments)
     return prompt_encoder, MaskDecoderHQ(early_channels=early_channels, **arguments)
-
-
-def early_tap(strides: list[int]) -> int:
-    """Which of a trunk's taps is SAM-HQ's early one: at the masks' stride 4, or else the first of the ViT."""
-    return strides.index(4) if 4 in strides else 0
-
-
-def _config(vision: dict[str, Any]) -> dict[str, Any]:
-    """The `config.json` of transformers' `SamModel`: what differs from variant to variant."""
-    return {
-        "architectures": ["SamModel"],
-        "model_type": "sam",
-        "vision_config": vision,
-        "prompt_encoder_config": {"model_type": "sam_prompt_encoder", "image_size": vision["image_size"]},
-        "mask_decoder_config": {"model_type": "sam_mask_decoder"},
-    }
-
-
-def _preprocessing(sam: Sam1) -> dict[str, Any]:
-    """The `preprocessor_config.json` of transformers' `SamImageProcessor`."""
-    size = sam.image_size
-    return {
-        "image_processor_type": "SamImageProcessor",
-        "processor_class": "SamProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"longest_edge": size},
-        "mask_size": {"longest_edge": size // 4},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": sam.image_transform.mean,
-        "image_std": sam.image_transform.std,
-        "do_pad": True,
-        "pad_size": {"height": size, "width": size},
-        "mask_pad_size": {"height": size // 4, "width": size // 4},
-        "resample": 2,
-    }

@@ -5,21 +5,18 @@ facebookresearch/sam2, and transformers' `Sam2Model`.
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from segment_anything.modeling import MaskDecoder, PromptEncoder
 from segment_anything.modeling.mask_decoder import MLP
-from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from torch import Tensor, nn
 
 from samseg.common.errors import ConfigError
 from samseg.common.files import written_whole
 from samseg.encoders.encoder import TrunkEncoder
 from samseg.models.sam.contract import Answers, Features, PromptableSam
-from samseg.models.sam.names import SHARED_POSITIONS, sam2_name, sam2_transformers_name
-from samseg.models.sam.save import save_json, tensors
+from samseg.models.sam.names import sam2_name, sam2_transformers_name
+from samseg.models.sam.save import save_for_transformers, tensors
 from samseg.models.sam.steps import EMBEDDING, FINE, STRIDE, best_of_three, filters, product, shown, two_way_transformer
 from samseg.models.sam.transform import Squashed
 from samseg.models.sam.video import video_tensors
@@ -103,8 +100,7 @@ class Sam2(PromptableSam):
                 "high-resolution features: leave it out"
             )
         encoder = TrunkEncoder(variant)
-        if in_channels != 3:
-            patch_first_conv(encoder, new_in_channels=in_channels, pretrained=False)
+        encoder.read_bands(in_channels)
         return cls(encoder, PromptEncoder2(image_size), MaskDecoder2())
 
     def features(self, taps: list[Tensor]) -> Features:
@@ -138,39 +134,12 @@ class Sam2(PromptableSam):
         """For `Sam2Model` and `Sam2Processor`."""
         state = {sam2_transformers_name(name): tensor for name, tensor in tensors(self).items()}
         state[f"{POINTS}.weight"] = torch.cat([state.pop(f"{POINTS}.{label}.weight") for label in range(4)])
-        state[SHARED_POSITIONS] = state["prompt_encoder.shared_embedding.positional_embedding"].clone()
-        with written_whole(folder / "model.safetensors") as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, {"format": "pt"})
-        save_json(folder / "config.json", self._config())
-        save_json(folder / "preprocessor_config.json", self._preprocessing())
-
-    def _config(self) -> dict[str, Any]:
-        """The `config.json` of transformers' `Sam2Model`: what differs from variant to variant."""
-        vision = self.encoder.trunk.transformers_config(self.image_size)
-        return {
-            "architectures": ["Sam2Model"],
-            "model_type": "sam2",
-            "vision_config": vision,
-            "prompt_encoder_config": {"model_type": "sam2_prompt_encoder", "image_size": self.image_size},
-            "mask_decoder_config": {"model_type": "sam2_mask_decoder"},
+        size = self.image_size
+        layout = {
+            "size": {"height": size, "width": size},
+            "mask_size": {"height": size // 4, "width": size // 4},
         }
-
-    def _preprocessing(self) -> dict[str, Any]:
-        """The `preprocessor_config.json` of transformers' `Sam2ImageProcessor`."""
-        return {
-            "image_processor_type": "Sam2ImageProcessor",
-            "processor_class": "Sam2Processor",
-            "do_convert_rgb": True,
-            "do_resize": True,
-            "size": {"height": self.image_size, "width": self.image_size},
-            "mask_size": {"height": self.image_size // 4, "width": self.image_size // 4},
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "image_mean": self.image_transform.mean,
-            "image_std": self.image_transform.std,
-            "resample": 2,
-        }
+        save_for_transformers(self, folder, state, "Sam2", self.encoder.trunk.transformers_config(size), size, layout)
 
 
 def upscaled(upscaling: nn.Sequential, pixels: Tensor, features: Features) -> Tensor:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from samseg.common.errors import InputError
@@ -12,6 +13,7 @@ from samseg.common.files import written_whole
 from samseg.encoders.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.decoder_lora import merge_attention
+from samseg.models.sam.names import POSITIONS, SHARED_POSITIONS, transformers_name
 
 
 def save_sam(model: PromptableSam, path: str | Path) -> None:
@@ -55,6 +57,49 @@ def tensors(sam: PromptableSam) -> dict[str, Tensor]:
     }
 
 
-def save_json(path: Path, content: dict[str, Any]) -> None:
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def save_for_transformers(
+    sam: PromptableSam,
+    folder: Path,
+    state: dict[str, Tensor],
+    name: str,
+    vision: dict[str, Any],
+    image_size: int,
+    layout: dict[str, Any],
+) -> None:
+    """Write the files of a folder that transformers' model of a SAM and its processor take.
+
+    Args:
+        sam: whose they are.
+        folder: an existing one.
+        state: tensors under transformers' names.
+        name: of the SAM there, such as "Sam2" of `Sam2Model`.
+        vision: the `vision_config` of its encoder.
+        image_size: of the prompt encoder, in pixels.
+        layout: how images become squares: what of the processor's settings differs from SAM to SAM.
+    """
+    state = state | {SHARED_POSITIONS: state[transformers_name(POSITIONS)].clone()}
+    with written_whole(folder / "model.safetensors") as temporary:
+        save_file({key: tensor.contiguous() for key, tensor in state.items()}, temporary, {"format": "pt"})
+    kind = name.lower()
+    config = {
+        "architectures": [f"{name}Model"],
+        "model_type": kind,
+        "vision_config": vision,
+        "prompt_encoder_config": {"model_type": f"{kind}_prompt_encoder", "image_size": image_size},
+        "mask_decoder_config": {"model_type": f"{kind}_mask_decoder"},
+    }
+    processor = {
+        "image_processor_type": f"{name}ImageProcessor",
+        "processor_class": f"{name}Processor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": sam.image_transform.mean,
+        "image_std": sam.image_transform.std,
+        "resample": 2,
+    }
+    for file, content in (("config.json", config), ("preprocessor_config.json", processor | layout)):
+        with written_whole(folder / file) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
