@@ -6,6 +6,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import timm
 import torch
@@ -128,17 +129,6 @@ def _mobile_sam(arguments: dict, size: int, ours: TinyViT, dtype: torch.dtype) -
     return network
 
 
-class _OneMap(nn.Module):
-    """A network, and which of what it gives is the image embedding."""
-
-    def __init__(self, network: nn.Module, embedding: Callable[..., Tensor]):
-        super().__init__()
-        self.network, self.embedding = network, embedding
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.embedding(self.network(x))
-
-
 class _Wrapped(nn.Module):
     """A network, and another way to call it."""
 
@@ -160,8 +150,8 @@ def _renamed(ours: nn.Module, names: dict[str, str]) -> dict[str, Tensor]:
     return state
 
 
-def _sam2(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype) -> nn.Module:
-    _need("sam2", "facebookresearch/sam2")
+def sam2_encoder(arguments: dict) -> nn.Module:
+    """facebookresearch/sam2's `ImageEncoder` with random weights, of a row's arguments."""
     from sam2.modeling.backbones.hieradet import Hiera
     from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
     from sam2.modeling.position_encoding import PositionEmbeddingSine
@@ -177,11 +167,34 @@ def _sam2(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype) -> nn
     neck = FpnNeck(
         PositionEmbeddingSine(256), 256, trunk.channel_list, fpn_interp_model="nearest", fpn_top_down_levels=[2, 3]
     )
-    network = ImageEncoder(trunk, neck, scalp=1)
+    return ImageEncoder(trunk, neck, scalp=1)
+
+
+def sam2_vision_config(arguments: dict) -> Any:
+    """transformers' `Sam2VisionConfig` of a row's arguments."""
+    from transformers import Sam2HieraDetConfig, Sam2VisionConfig
+
+    widths = [arguments["width"] * 2**i for i in range(4)]
+    backbone = Sam2HieraDetConfig(
+        hidden_size=arguments["width"],
+        num_attention_heads=arguments["heads"],
+        blocks_per_stage=list(arguments["stages"]),
+        embed_dim_per_stage=widths,
+        num_attention_heads_per_stage=[arguments["heads"] * 2**i for i in range(4)],
+        window_size_per_stage=list(arguments.get("windows", (8, 4, 14, 7))),
+        global_attention_blocks=list(arguments["global_blocks"]),
+        window_positional_embedding_background_size=[arguments.get("positions", 7)] * 2,
+    )
+    return Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1])
+
+
+def _sam2(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype) -> nn.Module:
+    _need("sam2", "facebookresearch/sam2")
+    network = sam2_encoder(arguments)
     names = {"mlp.fc1": "mlp.layers.0", "mlp.fc2": "mlp.layers.1"}
     names |= {f"neck.convs.{i}": f"neck.convs.{i}.conv" for i in range(4)}
     network.load_state_dict(_renamed(ours, names))
-    return _OneMap(network, lambda output: output["vision_features"].to(dtype))
+    return _Wrapped(network, lambda x: network(x)["vision_features"].to(dtype))
 
 
 def _timm_hiera(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype) -> nn.Module:
@@ -204,24 +217,13 @@ def _timm_hiera(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype)
 
 def _transformers_hiera(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype) -> nn.Module:
     _need("transformers", "transformers")
-    from transformers import Sam2HieraDetConfig, Sam2VisionConfig, Sam2VisionModel
+    from transformers import Sam2VisionModel
 
-    widths = [arguments["width"] * 2**i for i in range(4)]
-    backbone = Sam2HieraDetConfig(
-        hidden_size=arguments["width"],
-        num_attention_heads=arguments["heads"],
-        blocks_per_stage=list(arguments["stages"]),
-        embed_dim_per_stage=widths,
-        num_attention_heads_per_stage=[arguments["heads"] * 2**i for i in range(4)],
-        window_size_per_stage=list(arguments.get("windows", (8, 4, 14, 7))),
-        global_attention_blocks=list(arguments["global_blocks"]),
-        window_positional_embedding_background_size=[arguments.get("positions", 7)] * 2,
-    )
-    network = Sam2VisionModel(Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1]))
+    network = Sam2VisionModel(sam2_vision_config(arguments))
     names = {"trunk.": "backbone.", "patch_embed.proj": "patch_embed.projection", ".norm": ".layer_norm"}
     names |= {"mlp.fc1": "mlp.proj_in", "mlp.fc2": "mlp.proj_out"}
     network.load_state_dict(_renamed(ours, names))
-    return _OneMap(network, lambda output: output.fpn_hidden_states[-1])
+    return _Wrapped(network, lambda x: network(x).fpn_hidden_states[-1])
 
 
 def _transformers_sam3(arguments: dict, size: int, ours: Sam3ViT, dtype: torch.dtype) -> nn.Module:
@@ -250,7 +252,7 @@ def _transformers_sam3(arguments: dict, size: int, ours: Sam3ViT, dtype: torch.d
         else:
             state[name] = value.flatten(1, 2) if name.endswith("position_embeddings") else value
     network.load_state_dict(state)
-    return _OneMap(network, lambda output: output.fpn_hidden_states[-1])
+    return _Wrapped(network, lambda x: network(x).fpn_hidden_states[-1])
 
 
 def _timm_vit(arguments: dict, size: int, ours: TimmViT, dtype: torch.dtype) -> nn.Module:

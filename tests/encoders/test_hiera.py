@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import nn
 
+from benchmarks import peers
 from samseg.common.errors import WeightsError
 from samseg.encoders.hiera import Sam2Hiera
 from samseg.encoders.registry import ROWS
@@ -21,46 +22,15 @@ SHORT = {name: arguments | dict(stages=(1, 1, 2, 1), global_blocks=(3,)) for nam
 
 def sam2_encoder(arguments: dict) -> nn.Module:
     pytest.importorskip("iopath")
-    hieradet = pytest.importorskip("sam2.modeling.backbones.hieradet")
-    from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
-    from sam2.modeling.position_encoding import PositionEmbeddingSine
-
-    trunk = hieradet.Hiera(
-        embed_dim=arguments["width"],
-        num_heads=arguments["heads"],
-        stages=arguments["stages"],
-        global_att_blocks=arguments["global_blocks"],
-        window_spec=arguments.get("windows", (8, 4, 14, 7)),
-        window_pos_embed_bkg_spatial_size=(arguments.get("positions", 7),) * 2,
-    )
-    neck = FpnNeck(
-        PositionEmbeddingSine(256), 256, trunk.channel_list, fpn_interp_model="nearest", fpn_top_down_levels=[2, 3]
-    )
-    encoder = ImageEncoder(trunk, neck, scalp=1).eval()
+    pytest.importorskip("sam2.modeling.backbones.hieradet")
+    encoder = peers.sam2_encoder(arguments).eval()
     randomise(encoder)
     return encoder
 
 
-def transformers_config(arguments: dict):
-    transformers = pytest.importorskip("transformers")
-    widths = [arguments["width"] * 2**i for i in range(4)]
-    backbone = transformers.Sam2HieraDetConfig(
-        hidden_size=arguments["width"],
-        num_attention_heads=arguments["heads"],
-        blocks_per_stage=list(arguments["stages"]),
-        embed_dim_per_stage=widths,
-        num_attention_heads_per_stage=[arguments["heads"] * 2**i for i in range(4)],
-        window_size_per_stage=list(arguments.get("windows", (8, 4, 14, 7))),
-        global_attention_blocks=list(arguments["global_blocks"]),
-        window_positional_embedding_background_size=[arguments.get("positions", 7)] * 2,
-    )
-    return transformers.Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1])
-
-
 def transformers_encoder(arguments: dict) -> nn.Module:
-    from transformers import Sam2VisionModel
-
-    encoder = Sam2VisionModel(transformers_config(arguments)).eval()
+    transformers = pytest.importorskip("transformers")
+    encoder = transformers.Sam2VisionModel(peers.sam2_vision_config(arguments)).eval()
     randomise(encoder)
     return encoder
 
@@ -118,7 +88,7 @@ def test_files_are_recognised_and_a_file_of_another_size_is_named(name):
     """Of transformers' `Sam2Model` and of Meta's, without memory for their tensors."""
     transformers = pytest.importorskip("transformers")
     with torch.device("meta"):
-        whole = transformers.Sam2Model(transformers.Sam2Config(vision_config=transformers_config(SAM2[name])))
+        whole = transformers.Sam2Model(transformers.Sam2Config(vision_config=peers.sam2_vision_config(SAM2[name])))
     state = {key: torch.empty_like(value, device="meta") for key, value in whole.state_dict().items()}
     assert contents(state) == Contents(name, "transformers", whole=True)
     others = [other for other in SAM2 if other != name]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import samseg
+from benchmarks.peers import sam2_encoder
 from samseg.common.errors import ConfigError, WeightsError
 from samseg.encoders.registry import ROWS
 from samseg.inference.objects.find import by_generator
@@ -145,25 +146,11 @@ def meta(variant: str, size: int) -> nn.Module:
     """facebookresearch/sam2's own model; without its package the test is skipped."""
     pytest.importorskip("iopath")
     base = pytest.importorskip("sam2.modeling.sam2_base")
-    from sam2.modeling.backbones.hieradet import Hiera
-    from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
     from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
     from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
     from sam2.modeling.position_encoding import PositionEmbeddingSine
     from sam2.modeling.sam.transformer import RoPEAttention
 
-    arguments = ROWS[variant].arguments
-    trunk = Hiera(
-        embed_dim=arguments["width"],
-        num_heads=arguments["heads"],
-        stages=arguments["stages"],
-        global_att_blocks=arguments["global_blocks"],
-        window_spec=arguments.get("windows", (8, 4, 14, 7)),
-        window_pos_embed_bkg_spatial_size=(arguments.get("positions", 7),) * 2,
-    )
-    neck = FpnNeck(
-        PositionEmbeddingSine(256), 256, trunk.channel_list, fpn_interp_model="nearest", fpn_top_down_levels=[2, 3]
-    )
     heads = dict(
         rope_theta=10000.0, feat_sizes=[64, 64], embedding_dim=256, num_heads=1, downsample_rate=1, dropout=0.1
     )
@@ -185,7 +172,7 @@ def meta(variant: str, size: int) -> nn.Module:
         PositionEmbeddingSine(64),
     )
     model = base.SAM2Base(
-        ImageEncoder(trunk, neck, scalp=1),
+        sam2_encoder(ROWS[variant].arguments),
         MemoryAttention(256, True, layer, 4),
         memory,
         image_size=size,
