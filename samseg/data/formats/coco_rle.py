@@ -30,6 +30,16 @@ def as_rle(segmentation: Any, shape: tuple[int, int], where: str) -> dict[str, A
     return rle.merge(rle.frPyObjects(polygons, *shape))
 
 
+def mask_rle(mask: np.ndarray) -> dict[str, Any]:
+    """The compressed RLE of a mask (H, W) of booleans, as COCO's files have it."""
+    return as_json(rle.encode(np.asfortranarray(mask, dtype=np.uint8)))
+
+
+def as_json(encoded: dict[str, Any]) -> dict[str, Any]:
+    """pycocotools' RLE as COCO's files have it: its counts are text."""
+    return encoded | {"counts": encoded["counts"].decode()}
+
+
 def is_stray(part: Any) -> bool:
     """Whether a part of a polygon, [x, y, x, y ...], has fewer than three points."""
     return isinstance(part, list) and len(part) < 6

@@ -8,10 +8,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as rle
 
 from samseg.common.errors import ConfigError, InputError, first_line, suggestion
-from samseg.data.formats.coco_rle import as_rle
+from samseg.data.formats.coco_rle import as_json, as_rle, mask_rle
 from samseg.data.formats.images import image_shape, read_label
 from samseg.data.raster import Window
 from samseg.data.sources.coco import CocoSource
@@ -46,11 +45,12 @@ class FiftyOneSource(CocoSource):
     def __init__(self, root: str | Path, split: str, settings: FiftyOneConfig | None = None):
         FileSource.__init__(self, root, split, settings)
         self._where = f"{settings.dataset}.{settings.field}"
-        samples, names = _samples(split, settings), _mask_targets(settings)
+        dataset = _dataset(settings)
+        samples, names = _samples(dataset, split, settings), _mask_targets(dataset, settings)
         paths = [(str(sample.id), Path(sample.filepath), sample[settings.field]) for sample in samples]
         stems = Counter(path.stem for _, path, _ in paths)
         self.files, self._sizes, self._objects = {}, {}, defaultdict(list)
-        numbers = {called: number for number, called in enumerate(_classes(settings, names), start=1)}
+        numbers = {called: number for number, called in enumerate(_classes(dataset, settings, names), start=1)}
         self._told_apart = True
         for key, path, label in paths:
             name = path.stem if stems[path.stem] == 1 else f"{path.stem}-{key}"
@@ -92,7 +92,7 @@ class FiftyOneSource(CocoSource):
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: FiftyOneConfig | None = None) -> list[Path]:
-        return sorted(Path(sample.filepath) for sample in _samples(split, settings))
+        return sorted(Path(sample.filepath) for sample in _samples(_dataset(settings), split, settings))
 
     def instances(self, name: str, window: Window | None = None) -> np.ndarray | None:
         return super().instances(name, window) if self._told_apart else None
@@ -128,14 +128,14 @@ def objects_of(
             sizes = " pixels, its image of ".join(f"{width} x {height}" for height, width in (mask.shape, shape))
             raise InputError(f"{where} is of {sizes}")
         for value in np.unique(mask[mask != 0]).tolist():
-            yield names.get(int(value), str(int(value))), _encoded(mask == value)
+            yield names.get(int(value), str(int(value))), mask_rle(mask == value)
         return
     if kind not in ("Detections", "Detection", "Polylines", "Polyline"):
         raise InputError(f"{where} is of {kind}; samseg reads Detections with masks, Polylines and Segmentation")
     for one in label[kind.lower()] if kind.endswith("s") else [label]:
         if not one.label:
             raise InputError(f"{where} has a {kind.removesuffix('s')} without a label; give it one")
-        drawn = _polygon(one, shape, where) if hasattr(one, "points") else _encoded(_instance(one, shape, where))
+        drawn = _polygon(one, shape, where) if hasattr(one, "points") else mask_rle(_instance(one, shape, where))
         yield one.label, drawn
 
 
@@ -161,16 +161,11 @@ def _instance(one: Any, shape: tuple[int, int], where: str) -> np.ndarray:
 
 def _polygon(one: Any, shape: tuple[int, int], where: str) -> dict[str, Any]:
     """A polyline's shapes as COCO draws them."""
-    found = as_rle([(np.array(points) * shape[::-1]).ravel().tolist() for points in one.points], shape, where)
-    return found | {"counts": found["counts"].decode()}
-
-
-def _encoded(mask: np.ndarray) -> dict[str, Any]:
-    found = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return found | {"counts": found["counts"].decode()}
+    return as_json(as_rle([(np.array(points) * shape[::-1]).ravel().tolist() for points in one.points], shape, where))
 
 
 def _dataset(settings: FiftyOneConfig) -> Any:
+    """The dataset, asked of FiftyOne's database; InputError where there is none."""
     try:
         import fiftyone
     except ImportError as error:
@@ -187,9 +182,8 @@ def _dataset(settings: FiftyOneConfig) -> Any:
     return fiftyone.load_dataset(settings.dataset)
 
 
-def _samples(split: str, settings: FiftyOneConfig) -> Any:
+def _samples(dataset: Any, split: str, settings: FiftyOneConfig) -> Any:
     """The samples of a split; InputError for a field or a tag that there is not."""
-    dataset = _dataset(settings)
     fields = dataset.get_field_schema()
     if settings.field not in fields:
         raise InputError(f"{settings.dataset} has no field {settings.field!r}{suggestion(settings.field, fields)}")
@@ -203,16 +197,14 @@ def _samples(split: str, settings: FiftyOneConfig) -> Any:
     return samples
 
 
-def _classes(settings: FiftyOneConfig, names: Mapping[int, str]) -> list[str]:
+def _classes(dataset: Any, settings: FiftyOneConfig, names: Mapping[int, str]) -> list[str]:
     """What objects of the field are called in all of the dataset, so that the splits agree."""
-    dataset = _dataset(settings)
     kind = getattr(dataset.get_field_schema()[settings.field], "document_type", type(None)).__name__
     path = {"Detections": ".detections.label", "Polylines": ".polylines.label"}.get(kind, ".label")
     return list(names.values()) if kind == "Segmentation" else dataset.distinct(settings.field + path)
 
 
-def _mask_targets(settings: FiftyOneConfig) -> dict[int, str]:
+def _mask_targets(dataset: Any, settings: FiftyOneConfig) -> dict[int, str]:
     """What a segmentation's values are called, the field's own names or else the dataset's."""
-    dataset = _dataset(settings)
     targets = dataset.mask_targets.get(settings.field) or dataset.default_mask_targets or {}
     return {value: str(name) for value, name in targets.items() if isinstance(value, int)}

@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
-from pycocotools import mask as rle
 
 from samseg.common.errors import InputError
 from samseg.data.formats import brush_rle
+from samseg.data.formats.coco_rle import mask_rle
 from samseg.data.sources.coco import CocoSource
 from samseg.data.sources.files import read_json, some
 from samseg.data.sources.places import annotation_files, check_places, folder_of_images, place
@@ -170,8 +170,7 @@ def region_outline(value: dict[str, Any]) -> Any:
     width, height = value["original_width"], value["original_height"]
     if "rle" in value:  # of the pixels' four channels, of which the last says what was painted
         painted = brush_rle.decode(value["rle"], 4 * width * height).reshape(height, width, 4)[..., 3] > 0
-        found = rle.encode(np.asfortranarray(painted, dtype=np.uint8))
-        return found | {"counts": found["counts"].decode()}
+        return mask_rle(painted)
     scale = np.array([width, height]) / 100
     if "points" in value:
         return [(np.array(value["points"], dtype=np.float64) * scale).ravel().tolist()]
