@@ -58,15 +58,6 @@ def table(results: Sequence[Result], task: Task, notes: Sequence[str] = ()) -> T
     return Table("Results", head, rows, ". ".join(known) + ".")
 
 
-def as_text(section: Table) -> str:
-    """A table for the terminal: the first column left, numbers right."""
-    lines = [section.head, *section.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    sides = [str.ljust, *[str.rjust] * (len(widths) - 1)]
-    padded = ([side(cell, width) for side, cell, width in zip(sides, line, widths, strict=True)] for line in lines)
-    return "\n".join("  ".join(cells).rstrip() for cells in padded)
-
-
 def write_csv(results: Sequence[Result], file: Path) -> None:
     """A row a candidate, with plain numbers and the folder of its best run."""
     rows = []
@@ -83,16 +74,15 @@ def write_csv(results: Sequence[Result], file: Path) -> None:
 
 
 def write_comparison_page(
-    results: Sequence[Result], failed: dict[str, str], task: Task, lead: str, notes: Sequence[str], out: Path
+    shown: Table, results: Sequence[Result], failed: dict[str, str], task: Task, lead: str, out: Path
 ) -> Path:
     """Write `compare.html` into ``out`` and return it; ``lead`` says what follows from it.
 
-    ``failed``: why, by the name of the run's folder. ``notes`` stand under the table.
-
-    The best runs' models are loaded for their pictures.
+    ``shown``: what `table` gives for the ``results``. ``failed``: why, by the name of the run's folder. The best runs'
+    models are loaded for their pictures.
     """
     whole = [result for result in results if result.candidate.fraction == results[0].candidate.fraction]
-    groups: list[tuple[str, list[Section]]] = [("Results", [table(results, task, notes)])]
+    groups: list[tuple[str, list[Section]]] = [("Results", [shown])]
     if len(whole) > 1:
         groups.append(("Score against cost", list(_costs(whole, task))))
     if len(whole) < len(results):

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from samseg.common.errors import InputError
-from samseg.compare.page import CSV, as_text, table, write_comparison_page, write_csv
+from samseg.common.text_table import text_table
+from samseg.compare.page import CSV, table, write_comparison_page, write_csv
 from samseg.compare.plan import Plan, Trial
 from samseg.compare.results import Result, results_of, verdict
 from samseg.compare.trial import LOG, in_processes, is_done
@@ -45,8 +46,9 @@ def compare(plan: Plan, out: Path, shard: tuple[int, int] | None = None, engine:
     tested = _test_winner(results[0], task)
     write_csv(results, out / CSV)
     sentence = f"{verdict(results, task)} {tested}."
-    page = write_comparison_page(results, failed, task, sentence, plan.notes, out)
-    print(f"\n{as_text(table(results, task))}\n\nopen {page}; {out / CSV}\n{sentence}")
+    found = table(results, task, plan.notes)
+    page = write_comparison_page(found, results, failed, task, sentence, out)
+    print(f"\n{text_table([found.head, *found.rows])}\n\nopen {page}; {out / CSV}\n{sentence}")
     return len(failed)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from samseg.common.errors import InputError
+from samseg.common.text_table import text_table
 from samseg.tasks.sections import Table
 
 IOU = 0.5  # at least, of a found and a true object that are one: as SpaceNet scores buildings, and COCO's AP50
@@ -114,6 +115,4 @@ def section(scores: dict[str, Any]) -> Table:
 def table(scores: dict[str, Any]) -> str:
     """`section` as text."""
     shown = section(scores)
-    rows = [[shown.title[0].lower() + shown.title[1:], *shown.head[1:]], *shown.rows]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
+    return text_table([[shown.title[0].lower() + shown.title[1:], *shown.head[1:]], *shown.rows])

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from samseg.common.text_table import text_table
+
 Size = tuple[int, int]  # (H, W) in pixels
 
 
@@ -51,13 +53,8 @@ class Report:
         warnings = [f"warning: {warning}" for warning in dict.fromkeys(self.warnings)]  # splits may share a file
         if not self.splits:
             return "\n".join(warnings)
-        rows = [["share of pixels (in images)", *self.splits], *self.rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-            for row in rows
-        ]
-        return "\n".join([*lines, *warnings])
+        shares = text_table([["share of pixels (in images)", *self.splits], *self.rows()])
+        return "\n".join([shares, *warnings])
 
 
 def _share(part: int, whole: int) -> str:
