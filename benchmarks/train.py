@@ -16,9 +16,9 @@ from samseg.encoders.adapters.insert import add_adapter, is_adapter_tensor
 from samseg.encoders.adapters.methods import METHODS
 from samseg.models.cached import TapModel
 from samseg.models.smp import create_model
-from samseg.models.trainable import checkpoint_gradients, freeze_encoder, parameter_groups
+from samseg.models.trainable import checkpoint_gradients, freeze_encoder
 from samseg.runs.config.schema import TrainConfig
-from samseg.training.trainer import group_settings
+from samseg.training.optimizer import optimizer_for
 
 CLASSES, STEPS = 4, 3
 
@@ -88,7 +88,7 @@ def _stored(model: nn.Module, image: Tensor) -> list[Tensor]:
 
 def _step_seconds(network: nn.Module, given: Tensor | list[Tensor], mask: Tensor) -> list[float]:
     settings = TrainConfig(encoder_lr=1e-5, pyramid_lr=1e-4)
-    optimizer = torch.optim.AdamW(parameter_groups(network, **group_settings(settings)), lr=settings.lr)
+    optimizer = optimizer_for(network, settings)
     seconds = []
     for _ in range(STEPS):
         start = time.perf_counter()

@@ -8,10 +8,10 @@ import torch
 from accelerate import Accelerator
 
 from samseg.common.errors import ConfigError, InputError
-from samseg.models.trainable import checkpoint_gradients, parameter_groups
+from samseg.models.trainable import checkpoint_gradients
 from samseg.runs.config.schema import TrainConfig
 from samseg.tasks import Task
-from samseg.training.trainer import group_settings
+from samseg.training.optimizer import optimizer_for
 
 AUTO = "auto"
 HEADROOM = 0.92  # of the memory: a long run needs some for what a few steps do not show, such as fragmentation
@@ -32,10 +32,8 @@ def find_batch_size(task: Task, settings: TrainConfig, accelerator: Accelerator,
     torch.cuda.set_per_process_memory_fraction(HEADROOM)  # of the current device: accelerate's may have no number
     try:
         with torch.random.fork_rng():
-            found = largest(
-                lambda size: _fits(task, settings, accelerator, report, size),
-                max(1, images // accelerator.num_processes),
-            )
+            most = max(1, images // accelerator.num_processes)
+            found = largest(lambda size: _fits(task, settings, accelerator, report, size), most)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     found = int(accelerator.gather(torch.tensor([found], device=device)).min())
@@ -62,10 +60,9 @@ def largest(fits: Callable[[int], bool], limit: int) -> int:
 def _fits(task: Task, settings: TrainConfig, accelerator: Accelerator, report: Any, size: int) -> bool:
     try:
         _train_steps(task, settings, accelerator, report, size)
+        fits = True
     except torch.OutOfMemoryError:
         fits = False
-    else:
-        fits = True
     gc.collect()  # only here is what the failed step held let go
     torch.cuda.empty_cache()
     return fits
@@ -78,7 +75,7 @@ def _train_steps(task: Task, settings: TrainConfig, accelerator: Accelerator, re
     if settings.gradient_checkpointing:
         checkpoint_gradients(model)
     objective = task.objective(report).to(device)
-    optimizer = torch.optim.AdamW(parameter_groups(model, **group_settings(settings)), lr=settings.lr)
+    optimizer = optimizer_for(model, settings)
     batch = task.random_batch(size, device)
     for _ in range(2):
         with accelerator.autocast():

@@ -20,7 +20,7 @@ from samseg.encoders.adapters.auxiliary import auxiliary_losses
 from samseg.features.fill import with_features
 from samseg.features.store import cache_folder
 from samseg.models.pretrained import load_trained, trained_part
-from samseg.models.trainable import checkpoint_gradients, count_parameters, learns_statistics, parameter_groups
+from samseg.models.trainable import checkpoint_gradients, count_parameters, learns_statistics
 from samseg.predict.draw import save_picture
 from samseg.runs.config.schema import TrainConfig
 from samseg.runs.facts import save_split
@@ -31,10 +31,9 @@ from samseg.tasks.evaluate import evaluate
 from samseg.tasks.task import Details, Figures, Metrics, Task
 from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.failures import check_finite, mendable_errors
+from samseg.training.optimizer import optimizer_for, warmup_cosine
 from samseg.training.processes import any_process, most, whole_on_each
-from samseg.training.progress import Progress
-from samseg.training.report import draw_curves, epoch_line
-from samseg.training.schedule import warmup_cosine
+from samseg.training.report import Progress, draw_curves, epoch_line
 from samseg.training.stopping import StopRequest
 from samseg.training.tracking import Tracking
 
@@ -83,7 +82,7 @@ class Trainer:
             checkpoint_gradients(self.model)
         self.parameters = count_parameters(self.model)
         self.objective = task.objective(report).to(accelerator.device)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, **group_settings(settings)), lr=settings.lr)
+        self.optimizer = optimizer_for(self.model, settings)
         factor = warmup_cosine(self.warmup, self.total_steps)
         # Of the steps or of train.max_minutes, whichever is further on.
         self.scheduler = LambdaLR(self.optimizer, lambda step: factor(max(step, self.spent() * self.total_steps)))
@@ -292,9 +291,3 @@ class Trainer:
         state.scaler = None if scaler is None else scaler.state_dict()
         if self.accelerator.is_main_process:
             state.save(folder)
-
-
-def group_settings(settings: TrainConfig) -> dict[str, float]:
-    """The settings that `parameter_groups` takes."""
-    names = ("lr", "encoder_lr", "pyramid_lr", "weight_decay", "layer_decay")
-    return {name: getattr(settings, name) for name in names}

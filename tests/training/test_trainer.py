@@ -26,7 +26,6 @@ from samseg.runs.state import load_state
 from samseg.training import trainer
 from samseg.training.failures import check_finite
 from samseg.training.run import train
-from samseg.training.schedule import warmup_cosine
 from tests.encoders.conftest import SMALL
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
@@ -147,10 +146,10 @@ def test_patience_ends_a_run_that_gets_no_better(trained, capsys):
 
 
 def test_the_learning_rate_rises_and_falls_by_the_step(trained):
-    factor = warmup_cosine(4, 24)
+    factor = trainer.warmup_cosine(4, 24)
     assert [factor(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert [factor(step) for step in (9, 14, 24)] == pytest.approx([(1 + math.sqrt(0.5)) / 2, 0.5, 0.0])
-    assert warmup_cosine(0, 0)(0) == 1
+    assert trainer.warmup_cosine(0, 0)(0) == 1
     # 6 images in steps of 2 x 2: two steps an epoch, of which the second is short.
     rows = history(trained("train.accumulate=2", "train.warmup=0", "train.epochs=2"))
     assert [float(row["lr"]) for row in rows] == pytest.approx([0.001, 0.0])
