@@ -30,9 +30,9 @@ def _fits_one(value: Any, kind: Any) -> bool:
     origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
     if not isinstance(value, origin):
         return False
-    if origin is list:
+    if origin is list and args:
         return all(fits(item, args[0]) for item in value)
-    if origin is dict:
+    if origin is dict and args:
         return all(fits(key, args[0]) and fits(item, args[1]) for key, item in value.items())
     return True
 

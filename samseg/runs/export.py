@@ -17,11 +17,10 @@ from samseg.common.files import refusals_named, write_bytes, written_whole
 from samseg.encoders.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.decoder_lora import merge_attention
-from samseg.runs.config.load import task_of
+from samseg.runs.config.load import portable_yaml, task_of
 from samseg.runs.config.schema import RunConfig
 from samseg.runs.hub.pull import outputs_folder
 from samseg.runs.load import load_run
-from samseg.runs.portable import portable_yaml
 from samseg.runs.sam import tuned_sam
 from samseg.runs.tensors import CONFIG_ENTRY, save_weights
 

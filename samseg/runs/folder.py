@@ -1,10 +1,10 @@
 """A run's folder: its files' names, which folder a run is written to, and whether an earlier run is resumed."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,8 @@ EVENTS = "events.out.tfevents.*"  # TensorBoard's names
 PREDICTIONS = "predictions"  # a folder
 OBJECTS = "objects"  # a folder
 # These may differ on resuming: they do not change the result.
-FREE_KEYS = {"run_dir", "train.resume", "train.workers", "train.cache_dir", "train.accept_changed_data"} | {
-    "train.trackers",
-    "train.track_weights",
+FREE_KEYS = {"run_dir"} | {
+    f"train.{key}" for key in ("resume", "workers", "cache_dir", "accept_changed_data", "trackers", "track_weights")
 }
 MOVABLE_KEYS = FREE_KEYS | {"data.root", "model.weights"}  # may be edited in a run's config.yaml: the files may move
 
@@ -120,7 +119,8 @@ def earlier_run(config: RunConfig, name: str, root: Path = ROOT) -> Path | None:
                     f"{folder} already holds a run: resume it with train.resume=true, or name another run_dir"
                 )
         else:
-            begun = [earlier for earlier in _names(root, name) if _has_begun(earlier)] if config.train.resume else []
+            there = takewhile(Path.exists, _numbered(root, name)) if config.train.resume else []
+            begun = [earlier for earlier in there if _has_begun(earlier)]
         if not begun:
             _check_place(folder, config.data.root)
             return None
@@ -188,19 +188,14 @@ def _check_place(folder: Path, root: str) -> None:
         )
 
 
-def _names(root: Path, name: str):
-    """The existing of root/name, root/name-2, root/name-3 ..., up to the first gap."""
-    for number in count(1):
-        folder = root / (name if number == 1 else f"{name}-{number}")
-        if not folder.exists():
-            return
-        yield folder
+def _numbered(root: Path, name: str) -> Iterator[Path]:
+    """root/name, root/name-2, root/name-3 ..."""
+    return (root / (name if number == 1 else f"{name}-{number}") for number in count(1))
 
 
 def _claim(root: Path, name: str, lock: ExitStack) -> Path:
     """Make and hold the first free of root/name, root/name-2 ...; runs that start at the same moment get one each."""
-    for number in count(1):
-        folder = root / (name if number == 1 else f"{name}-{number}")
+    for folder in _numbered(root, name):
         try:
             folder.mkdir(parents=True)
         except FileExistsError:

@@ -58,15 +58,11 @@ def rebuild(task: Task, metadata: Mapping[str, str], source: object) -> Built:
 
 
 def run_config_of(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration of what `load_run` takes; with ``overrides``; no weights are fetched from the hub for it."""
+    """The configuration of what `load_run` takes, with ``overrides``; no weights are fetched from the hub for it."""
     path = local_run(path, (CONFIG,))
-    if path.is_file():
-        return _config_in(path, overrides)
-    return read_run_config(path, overrides)
-
-
-def _config_in(file: Path, overrides: Sequence[str]) -> RunConfig:
-    text = read_metadata(file).get(CONFIG_ENTRY)
+    if not path.is_file():
+        return read_run_config(path, overrides)
+    text = read_metadata(path).get(CONFIG_ENTRY)
     if text is None:
-        raise InputError(f"{file} is not an exported model: name a run folder, or a file that samseg export made")
-    return run_config(text, file, overrides)
+        raise InputError(f"{path} is not an exported model: name a run folder, or a file that samseg export made")
+    return run_config(text, path, overrides)

@@ -4,20 +4,19 @@ import csv
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import UnionType
-from typing import get_args, get_origin
 
 import torch
 from torch import Tensor
 
 from samseg.common.errors import ConfigError, InputError, WeightsError
 from samseg.common.files import written_whole
+from samseg.common.value_types import fits
 from samseg.encoders.weights import not_finite, read_torch
 from samseg.runs.folder import HISTORY, METRICS, STATE, WEIGHTS, check_config
 from samseg.runs.seal import broken, sealed
 from samseg.runs.tensors import CONFIG_ENTRY, save_weights
 
-NAMED = 3  # so many images are named in an error
+NAMED = 3  # images that an error names
 START = {"images": 0, "steps": 0, "loss": 0.0, "seconds": 0.0}  # in an epoch; the loss is the sum of its steps'
 
 
@@ -149,21 +148,16 @@ def _misfit(content: object) -> str | None:
     if not isinstance(content, dict) or not content.keys() <= kinds.keys():
         return "it holds something else"
     for name, value in content.items():
-        if not isinstance(value, _types(kinds[name])):
+        if not fits(value, kinds[name]):
             return f"{name} is a {type(value).__name__}"
     state = RunState(**content)
     if state.part.keys() != START.keys() or not all(isinstance(value, (int, float)) for value in state.part.values()):
         return "its part of an epoch is not counted"
     if not all(isinstance(value, Tensor) for value in state.model.values()):
         return "its model holds other things than tensors"
-    if not all(isinstance(row, dict) for row in state.history) or len(state.history) != state.epoch:
+    if len(state.history) != state.epoch:
         return "its history is not that of its epochs"
     return None
-
-
-def _types(kind: type) -> tuple[type, ...]:
-    """``dict | None`` -> (dict, NoneType), ``list[dict]`` -> (list,)."""
-    return get_args(kind) if isinstance(kind, UnionType) else (get_origin(kind) or kind,)
 
 
 def write_json(content: dict, path: Path) -> None:

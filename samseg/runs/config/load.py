@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,20 @@ def save_config(config: RunConfig, path: str | Path) -> None:
 def to_yaml(config: RunConfig) -> str:
     """All of ``config`` as YAML text."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def portable_yaml(config: RunConfig) -> str:
+    """``config`` as YAML to be published: of each absolute path the last name alone, no folder of run and cache."""
+
+    def without_folders(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: without_folders(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [without_folders(item) for item in value]
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    config = replace(config, run_dir=None, train=replace(config.train, cache_dir=None))
+    return OmegaConf.to_yaml(without_folders(OmegaConf.to_container(OmegaConf.structured(config))))
 
 
 def _task_section(config: RunConfig) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samseg.common.errors import ConfigError, first_line, nearest
@@ -22,20 +22,19 @@ from samseg.common.value_types import alternatives, fits, named
 
 T = TypeVar("T")
 YAML_SUFFIXES = (".yaml", ".yml")
+defaults_of = cache(OmegaConf.structured)
 
 
 def load(schema: type[T], source: str | Path | dict[str, Any], overrides: Sequence[str]) -> T:
     """Read a file, set each ``dotted.key=value`` of ``overrides`` (replacing the old value whole), fit to ``schema``.
 
     The values may be given instead of the file.
-
     Keys and types are checked more strictly than OmegaConf does by itself, which would read ``epochs: 2.5`` as 2 and
     ``resume: 1`` as true. Raises ConfigError.
     """
-    values = deepcopy(source) if isinstance(source, dict) else read_yaml(Path(source))
-    for override in overrides:
-        _set(schema, values, override)
-    return _fitted(schema, values, "what was given" if isinstance(source, dict) else source)
+    if isinstance(source, dict):
+        return _fitted(schema, deepcopy(source), overrides, "what was given")
+    return _fitted(schema, parse_yaml(read_text(Path(source)), source), overrides, source)
 
 
 def parse(schema: type[T], text: str, source: object, overrides: Sequence[str] = ()) -> T:
@@ -43,29 +42,19 @@ def parse(schema: type[T], text: str, source: object, overrides: Sequence[str] =
     values = parse_yaml(text, source)
     if (found := re.search(r"\$\{[^}]*\}?", text)) is not None:
         raise ConfigError(f"{source} holds {found[0]}, which is not resolved in what was written before: put the value")
+    return _fitted(schema, values, overrides, source)
+
+
+def _fitted(schema: type[T], values: dict[Any, Any], overrides: Sequence[str], path: object) -> T:
     for override in overrides:
         _set(schema, values, override)
-    return _fitted(schema, values, source)
-
-
-def _fitted(schema: type[T], values: dict[Any, Any], path: object) -> T:
     try:
         values = OmegaConf.to_container(OmegaConf.create(values), resolve=True, throw_on_missing=True)
         _check_section(schema, values, "", dotted_keys(schema))
-        return OmegaConf.to_object(OmegaConf.merge(_defaults(schema), values))
+        return OmegaConf.to_object(OmegaConf.merge(defaults_of(schema), values))
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise ConfigError(f"{path}: {key}{first_line(error)}") from error
-
-
-@cache
-def _defaults(schema: type) -> DictConfig:
-    return OmegaConf.structured(schema)
-
-
-def read_yaml(path: Path) -> dict[Any, Any]:
-    """The mapping in a YAML file ({} when empty); ConfigError naming file and line if it cannot be read or is none."""
-    return parse_yaml(read_text(path), path)
 
 
 def read_text(path: Path) -> str:
@@ -83,7 +72,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_yaml(text: str, path: object) -> dict[Any, Any]:
-    """The mapping in a YAML text ({} when empty), named ``path`` in a ConfigError."""
+    """The mapping in a YAML text ({} when empty); ConfigError, naming ``path`` and line, if it is none."""
     try:
         loaded = OmegaConf.load(io.StringIO(text))
     except yaml.MarkedYAMLError as error:

@@ -10,12 +10,12 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from samseg.common.errors import InputError
 from samseg.common.hub import LOGIN, status_of
+from samseg.runs.config.load import portable_yaml
 from samseg.runs.config.schema import RunConfig
 from samseg.runs.folder import CONFIG, CURVES, HISTORY, METRICS, WEIGHTS, evaluation_file, read_run_config
 from samseg.runs.hub.card import card
 from samseg.runs.hub.pull import PREFIX, HubName, hub_name
 from samseg.runs.load import load_run
-from samseg.runs.portable import portable_yaml
 from samseg.runs.tensors import CONFIG_ENTRY, read_weights, save_weights
 
 CARD = "README.md"
