@@ -3,6 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from samseg.cli.options import add_device
+
 EPILOG = """\
 examples:
   samseg demo                                the newest run under runs/
@@ -22,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="SAM", help="click with this SAM: a variant such as sam-vit_b, or a file")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets everybody in who reaches this machine")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
-    parser.add_argument("--device", help="cuda, cuda:1, mps, cpu ...; default: a GPU if there is one")
+    add_device(parser)
 
 
 def run(args: Namespace) -> None:

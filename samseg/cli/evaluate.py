@@ -1,9 +1,8 @@
 """Print a run's figures on a split, and write them to RUN/metrics_SPLIT.json and its report."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from samseg.cli.options import add_objects, add_precision, add_tta
+from samseg.cli.options import add_objects, add_precision, add_run, add_tta
 
 EPILOG = """\
 examples:
@@ -20,9 +19,7 @@ mask generator). Those of maps are always scored, as components.
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "run", metavar="RUN", nargs="?", type=Path, help="a run folder or hub:USER/NAME; default: the newest of runs/"
-    )
+    add_run(parser)
     parser.add_argument("split", nargs="?", default="test", help="a folder of data.root; default: test")
     parser.add_argument("--data", metavar="DIR", help="other data, laid out as the run's: in place of its data.root")
     add_tta(parser)

@@ -3,6 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from samseg.cli.options import add_run
+
 EPILOG = """\
 formats:
   safetensors    model.safetensors: all weights and the configuration; samseg.load_run(FILE), Predictor.from_run(FILE)
@@ -25,9 +27,7 @@ examples:
 def add_arguments(parser: ArgumentParser) -> None:
     from samseg.runs.export import FORMATS
 
-    parser.add_argument(
-        "run", metavar="RUN", nargs="?", type=Path, help="a run folder or hub:USER/NAME; default: the newest of runs/"
-    )
+    add_run(parser)
     parser.add_argument("--to", required=True, choices=FORMATS, help="see below")
     parser.add_argument("--out", metavar="PATH", type=Path, help="what to write; default: in RUN, named as below")
 

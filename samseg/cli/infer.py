@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from samseg.cli.options import add_cluster, add_objects, add_precision, add_tta, shard
+from samseg.cli.options import add_cluster, add_device, add_objects, add_precision, add_tta, shard
 
 EPILOG = """\
 examples:
@@ -59,9 +59,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="the objects of photos as annotations that a tool opens (coco: CVAT, too), to RUN/objects/TOOL; they are "
         "components, or those of --objects",
     )  # fmt: skip
-    parser.add_argument("--device", help="cuda, cuda:1, mps, cpu ...; default: a GPU if there is one")
+    add_device(parser)
     maps = parser.add_argument_group("maps")
-    maps.add_argument("--bands", type=_numbers(int), metavar="1,2,3", help="bands to use, from 1; default: the run's")
+    maps.add_argument("--bands", type=_band_numbers, metavar="1,2,3", help="bands to use, from 1; default: the run's")
     maps.add_argument("--resolution", type=float, metavar="METRES", help="resample to this pixel size on the fly")
     place = maps.add_mutually_exclusive_group()
     place.add_argument("--area", type=Path, metavar="FILE", help="polygons outside of which all is nodata")
@@ -109,8 +109,10 @@ def run(args: Namespace) -> int:
         raise InputError(f"{maps[0]} is a map, which is seen in tiles; leave out --whole")
     if (args.min_area or args.simplify) and not args.polygons:
         raise InputError("--min-area and --simplify are for --polygons; name a format")
-    if maps and args.objects is not None:
-        _check_objects(args, maps[0])
+    if maps and args.objects not in (None, "auto", "components"):
+        raise InputError(f"{maps[0]} is a map, whose objects are connected areas; leave out {args.objects}")
+    if maps and args.objects is not None and not args.polygons:
+        raise InputError(f"{maps[0]} is a map, whose objects are polygons; name a format, as in --polygons gpkg")
     if args.to and maps:
         raise InputError(
             f"{maps[0]} is a map, and --to is for photos; name a format of polygons, as in --polygons gpkg"
@@ -157,25 +159,12 @@ def run(args: Namespace) -> int:
     return 1 if failed else 0
 
 
-def _check_objects(args: Namespace, path: Path) -> None:
-    """InputError unless ``args.objects`` can be had of a map, ``path`` for one."""
-    from samseg.common.errors import InputError
-
-    if args.objects not in ("auto", "components"):
-        raise InputError(f"{path} is a map, whose objects are connected areas; leave out {args.objects}")
-    if not args.polygons:
-        raise InputError(f"{path} is a map, whose objects are polygons; name a format, as in --polygons gpkg")
-
-
 OPTIONS = ("bands", "resolution", "area", "bounds", "cog", "skip_damaged", "overwrite")
 MAP_OPTIONS = (*OPTIONS, "shard", "polygons", "min_area", "simplify")
 
 
-def _numbers(kind: type):
-    def parse(text: str) -> tuple:
-        try:
-            return tuple(kind(part) for part in text.split(","))
-        except ValueError:
-            raise ArgumentTypeError(f"numbers with commas between them, got {text!r}") from None
-
-    return parse
+def _band_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise ArgumentTypeError(f"numbers with commas between them, got {text!r}") from None

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from samseg.cli.options import add_objects
+from samseg.cli.options import add_device, add_objects
 
 EPILOG = """\
 examples:
@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets in whoever has the token")
     parser.add_argument("--port", type=int, default=9090)
     parser.add_argument("--token", help="the password (of any user) that Label Studio gives")
-    parser.add_argument("--device", help="cuda, cuda:1, mps, cpu ...; default: a GPU if there is one")
+    add_device(parser)
 
 
 def run(args: Namespace) -> None:

@@ -3,6 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from samseg.cli.options import add_device
+
 EPILOG = """\
 examples:
   samseg oneshot cat.jpg cat_mask.png photos/ --out cats              with SAM's published weights (sam-vit_b)
@@ -30,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="learn how to mix SAM's three masks from the examples, in seconds (PerSAM-F)")  # fmt: skip
     parser.add_argument("--objects", metavar="N", type=int, default=1, help="the most to find per class and image; 1")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("oneshot"), help="where to write; ./oneshot")
-    parser.add_argument("--device", help="cuda, cuda:1, mps, cpu ...; default: a GPU if there is one")
+    add_device(parser)
 
 
 def run(args: Namespace) -> int:

@@ -1,6 +1,7 @@
 """Options that several commands take."""
 
 from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
 from typing import Any
 
 
@@ -10,6 +11,16 @@ def add_settings(parser: ArgumentParser) -> None:
         "overrides", metavar="key=value", nargs="*", default=[], help="settings that go before the file's"
     )
     parser.set_defaults(intermixed=True)
+
+
+def add_run(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "run", metavar="RUN", nargs="?", type=Path, help="a run folder or hub:USER/NAME; default: the newest of runs/"
+    )
+
+
+def add_device(parser: ArgumentParser) -> None:
+    parser.add_argument("--device", help="cuda, cuda:1, mps, cpu ...; default: a GPU if there is one")
 
 
 def add_tta(parser: ArgumentParser) -> None:

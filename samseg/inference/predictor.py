@@ -58,9 +58,7 @@ class Predictor:
         self.model = model.to(self.device)
         self.precision = precision
         self.config, self.preprocessing = config, config.data.preprocessing
-        self.tile = tile
-        self.overlap = overlap
-        self.tta = tta
+        self.tile, self.overlap, self.tta = tile, overlap, tta
 
     @classmethod
     def from_run(

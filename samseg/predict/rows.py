@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,19 +17,9 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 STRIPE_PX = 2**20  # pixels handed out at a time by `predict_rows` for a whole image
 
 
-def predict_logits(
-    model: nn.Module,
-    image: Raster | np.ndarray,
-    preprocessing: Preprocessing,
-    *,
-    tile: bool | None = None,
-    tta: str | None = None,
-    device: str | torch.device | None = None,
-    autocast: torch.dtype | None = None,
-) -> Tensor:
-    """Logits (C, H, W) float32 for an image at its own size, on ``device``. See `predict_rows`."""
-    rows = predict_rows(model, image, preprocessing, tile=tile, tta=tta, device=device, autocast=autocast)
-    return torch.cat([logits for _, logits in rows], dim=1)
+def predict_logits(model: nn.Module, image: Raster | np.ndarray, preprocessing: Preprocessing, **how: Any) -> Tensor:
+    """Logits (C, H, W) float32 for an image at its own size; ``how`` as `predict_rows` says."""
+    return torch.cat([logits for _, logits in predict_rows(model, image, preprocessing, **how)], dim=1)
 
 
 def predict_rows(

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import quote
 
 import numpy as np
@@ -20,7 +19,7 @@ MADE_BY = "samseg infer"  # stands at the beginning of what is written: anything
 BEGINNING = 100  # bytes
 
 
-class AnnotationFiles(Protocol):
+class AnnotationFiles:
     """The objects of images, in files of one tool.
 
     Args:
@@ -33,15 +32,17 @@ class AnnotationFiles(Protocol):
         InputError: what is in ``out`` would be lost, and no earlier call has written it.
     """
 
-    def __init__(self, out: Path, images: list[Path], names: list[str], background: int): ...
+    def __init__(self, out: Path, images: list[Path], names: list[str], background: int):
+        raise NotImplementedError
 
-    def add(self, image: Path, objects: Objects) -> None: ...
+    def add(self, image: Path, objects: Objects) -> None:
+        raise NotImplementedError
 
     def finish(self) -> None:
-        """Write what holds all images."""
+        """Write what holds all images, if something does."""
 
 
-class CocoFile:
+class CocoFile(AnnotationFiles):
     """``annotations.json``: masks as RLE, boxes (x, y, width, height), areas and scores; ids count from 1."""
 
     def __init__(self, out: Path, images: list[Path], names: list[str], background: int):
@@ -77,7 +78,7 @@ class CocoFile:
         _write(self._file, json.dumps(self.content))
 
 
-class YoloFolder:
+class YoloFolder(AnnotationFiles):
     """``data.yaml`` and ``labels/STEM.txt``: ``class x1 y1 x2 y2 ...``, a line for each part of an object.
 
     Outlines go along the edges of pixels, in shares of the image's sides. There is no place for scores and holes.
@@ -101,11 +102,8 @@ class YoloFolder:
                 lines.append(" ".join([str(self._numbers[label]), *(f"{value:.9g}" for value in points)]) + "\n")
         _write(self._labels / f"{image.stem}.txt", "".join(lines))
 
-    def finish(self) -> None:
-        """Nothing is left to write."""
 
-
-class LabelStudioFile:
+class LabelStudioFile(AnnotationFiles):
     """``tasks.json``: tasks with predictions of brush strokes, and ``labeling_config.xml``, the interface for them.
 
     An image is called by its folder and name, as Label Studio serves local files below the folder that holds both.
@@ -137,14 +135,13 @@ TOOLS: dict[str, type[AnnotationFiles]] = {"coco": CocoFile, "yolo": YoloFolder,
 
 def _check_ours(file: Path, others: Iterable[Path] = ()) -> None:
     """InputError where ``file`` or ``others`` are there, unless ``file`` says that an earlier call wrote it."""
-    there = next((one for one in (file, *others) if one.exists()), None)
-    if there is None:
-        return
-    if file.exists():
+    there = [one for one in (file, *others) if one.exists()]
+    if file in there:
         with open(file, "rb") as content:
             if MADE_BY.encode() in content.read(BEGINNING):
                 return
-    raise InputError(f"{there} exists, and samseg infer has not written it; name another folder with --out")
+    if there:
+        raise InputError(f"{there[0]} exists, and samseg infer has not written it; name another folder with --out")
 
 
 def _write(path: Path, text: str) -> None:

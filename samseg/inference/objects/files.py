@@ -133,11 +133,7 @@ def find_in_images(finder: ObjectFinder, images: list[Path], out: Path) -> int:
 def annotate_images(finder: ObjectFinder, images: list[Path], out: Path, tool: str) -> int:
     """Write the objects of ``images`` into the folder ``out`` as the files of a tool; returns how many were skipped.
 
-    Args:
-        finder: what finds the objects.
-        images: no two of one stem, for annotations and files are found by it.
-        out: the folder.
-        tool: one of `TOOLS`.
+    ``tool`` is one of `TOOLS`. InputError for two images of one stem, for annotations and files are found by it.
     """
     stems: dict[str, Path] = {}
     for image in images:
@@ -176,12 +172,11 @@ def _find_in_each(
 
 def save_instances(stem: Path, numbers: np.ndarray) -> Path:
     """Write an object map (H, W): ``stem``.png of 16 bits, or ``stem``.tif of 32 if it has over 65535 objects."""
-    if numbers.max(initial=0) < 2**16:
-        file = stem.with_name(f"{stem.name}.png")
-        with written_whole(file) as temporary:
+    small = numbers.max(initial=0) < 2**16
+    file = stem.with_name(f"{stem.name}{'.png' if small else '.tif'}")
+    with written_whole(file) as temporary:
+        if small:
             temporary.write_bytes(cv2.imencode(".png", numbers.astype(np.uint16))[1].tobytes())
-    else:
-        file = stem.with_name(f"{stem.name}.tif")
-        with written_whole(file) as temporary:
+        else:
             tifffile.imwrite(temporary, numbers.astype(np.uint32), compression="zlib")
     return file

@@ -15,11 +15,11 @@ from samseg.models.sam.predictor import SamPredictor, check_image
 from samseg.models.sam.steps import STRIDE
 
 MASK_STRIDE = 4  # of SAM's own masks in its padded square
-LEAST = 0.8  # a further object resembles its class at least this share of what the first one does
+LEAST = 0.8  # a further object is kept if its similarity is at least this share of the first one's
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundObject:
     """An object in an image.
 
     Attributes:
@@ -58,7 +58,7 @@ class OneShot:
             targets of several pairs are averaged.
         fine_tune: learn how to mix SAM's three masks (PerSAM-F), in seconds; False: PerSAM, which learns nothing.
         objects: the most to find of a class in an image.
-        least: another object counts if its similarity is at least this share of the first one's.
+        least: a further object is kept if its similarity is at least this share of the first one's.
 
     Raises:
         InputError: a mask is empty or of another size than its image, there is none, or SAM-HQ is to be fine-tuned.
@@ -80,9 +80,7 @@ class OneShot:
         if fine_tune and isinstance(sam.mask_decoder, MaskDecoderHQ):
             raise InputError("fine_tune learns how to mix SAM's three masks, but SAM-HQ answers with one: leave it out")
         self.predictor = SamPredictor(sam)
-        self.fine_tune = fine_tune
-        self.objects = objects
-        self.least = least
+        self.fine_tune, self.objects, self.least = fine_tune, objects, least
         for number, (image, mask) in enumerate(references, start=1):
             _check_pair(image, mask, f"reference {number}")
         with torch.no_grad():
@@ -93,12 +91,12 @@ class OneShot:
         return self.classes(self.find(image), image.shape[:2])
 
     @torch.no_grad()
-    def find(self, image: np.ndarray) -> list[Found]:
+    def find(self, image: np.ndarray) -> list[FoundObject]:
         """The objects in an image (H, W, 3) uint8, class by class, the most similar first."""
         self.predictor.set_image(image)
         return [found for label in sorted(self.targets) for found in self._find(label, self.targets[label])]
 
-    def classes(self, found: Sequence[Found], shape: tuple[int, int]) -> np.ndarray:
+    def classes(self, found: Sequence[FoundObject], shape: tuple[int, int]) -> np.ndarray:
         """The class map (H, W) of what `find` gave: a pixel in several masks goes to the highest score."""
         classes = np.zeros(shape, np.uint8 if max(self.targets) < 256 else np.uint16)
         for one in sorted(found, key=lambda one: one.score):
@@ -107,15 +105,14 @@ class OneShot:
 
     def _learn(self, references: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[int, Reference]:
         """Each class's target, from all the references that show it."""
-        make_target = persam.peak_target if self.fine_tune else persam.mean_target
         targets: dict[int, list[Tensor]] = {}
         answers: dict[int, list[tuple[Tensor, Tensor]]] = {}
         for image, mask in references:
             self.predictor.set_image(image)
             for label in np.unique(mask[mask > 0]).tolist():
                 marked = torch.as_tensor(mask == label, device=self.predictor.device)
-                features = persam.target_features(self._embedding(), persam.coverage(marked, self.predictor.transform))
-                target = make_target(features)
+                covered = persam.coverage(marked, self.predictor.transform)
+                target = persam.target_of(self._embedding(), covered, self.fine_tune)
                 targets.setdefault(label, []).append(target)
                 if self.fine_tune:
                     answers.setdefault(label, []).append(self._answer_and_truth(target, marked))
@@ -150,9 +147,9 @@ class OneShot:
         logits = torch.as_tensor(logits[:, :height, :width], device=truth.device)
         return logits.flatten(1), truth.flatten().float()
 
-    def _find(self, label: int, target: Reference) -> list[Found]:
+    def _find(self, label: int, target: Reference) -> list[FoundObject]:
         similarity = self._similarity(target.features)
-        found: list[Found] = []
+        found: list[FoundObject] = []
         taken = torch.zeros_like(similarity, dtype=torch.bool)
         for _ in range(self.objects):
             peak = similarity.max().item()
@@ -163,7 +160,7 @@ class OneShot:
             fresh = torch.as_tensor(mask, device=taken.device) & ~taken
             x, y = points[0].tolist()
             if fresh.any():
-                found.append(Found(label, fresh.cpu().numpy(), score, peak, (x, y)))
+                found.append(FoundObject(label, fresh.cpu().numpy(), score, peak, (x, y)))
             taken |= fresh
             taken[self._around(x, y)] = True  # a mask beside its own point must not bring it back
             similarity = similarity.masked_fill(taken, 0.0)

@@ -25,25 +25,18 @@ def coverage(mask: Tensor, transform: ImageTransform, stride: int = STRIDE) -> T
     return F.avg_pool2d(F.pad(resized, [0, size - width, 0, size - height]), stride)[0, 0]
 
 
-def target_features(embedding: Tensor, covered: Tensor) -> Tensor:
-    """The embedding (C, h, w) where an object covers more than half of a cell, as (N, C).
+def target_of(embedding: Tensor, covered: Tensor, fine_tune: bool) -> Tensor:
+    """What an example says of its class (C,): the mean of the embedding (C, h, w) where the object ``covered`` (h, w)
+    more than half of a cell, or for PerSAM-F halfway between the mean and the maximum.
 
     An object smaller than that has the cells it covers most of.
     """
     inside = covered > 0.5
     if not inside.any():
         inside = covered == covered.max()
-    return embedding[:, inside].T
-
-
-def mean_target(features: Tensor) -> Tensor:
-    """PerSAM's target (C,) of an object's features (N, C)."""
-    return features.mean(dim=0)
-
-
-def peak_target(features: Tensor) -> Tensor:
-    """PerSAM-F's target (C,): halfway between the mean and the maximum."""
-    return (features.mean(dim=0) + features.amax(dim=0)) / 2
+    features = embedding[:, inside].T
+    mean = features.mean(dim=0)
+    return (mean + features.amax(dim=0)) / 2 if fine_tune else mean
 
 
 def similarity_map(embedding: Tensor, target: Tensor, transform: ImageTransform, shape: tuple[int, int]) -> Tensor:

@@ -9,7 +9,7 @@ from segment_anything import SamPredictor
 import samseg
 from samseg.common.errors import InputError
 from samseg.inference.oneshot import persam
-from samseg.inference.oneshot.oneshot import Found
+from samseg.inference.oneshot.oneshot import FoundObject
 from samseg.models.sam.files import empty_sam
 from samseg.models.sam.names import transformers_name
 from tests.encoders.conftest import SMALL
@@ -91,11 +91,9 @@ def test_target_and_similarity_by_loops(sam, shape):
             assert covered[row, column].item() == pytest.approx(hits, abs=0.1)
             if covered[row, column] > 0.5:
                 inside.append(embedding[:, row, column].numpy())
-    features = persam.target_features(embedding, covered).numpy()
-    np.testing.assert_array_equal(features, np.stack(inside))
-    target = persam.mean_target(torch.as_tensor(features))
+    target = persam.target_of(embedding, covered, fine_tune=False)
     np.testing.assert_allclose(target, np.mean(inside, axis=0), atol=1e-5)
-    peak = persam.peak_target(torch.as_tensor(features))
+    peak = persam.target_of(embedding, covered, fine_tune=True)
     np.testing.assert_allclose(peak, (np.mean(inside, axis=0) + np.max(inside, axis=0)) / 2, atol=1e-5)
 
     cosine = np.zeros((8, 8), np.float32)
@@ -243,7 +241,7 @@ def test_a_pixel_goes_to_the_highest_score(sam):
     oneshot = samseg.OneShot(sam, [(picture(), square_mask((90, 120)))])
     left, right = np.zeros((2, 4), bool), np.zeros((2, 4), bool)
     left[:, :3], right[:, 1:] = True, True
-    found = [Found(1, left, 0.9, 1.0, (0, 0)), Found(3, right, 0.4, 1.0, (3, 0))]
+    found = [FoundObject(1, left, 0.9, 1.0, (0, 0)), FoundObject(3, right, 0.4, 1.0, (3, 0))]
     assert oneshot.classes(found, (2, 4)).tolist() == [[1, 1, 1, 3]] * 2
 
 
@@ -251,7 +249,7 @@ def test_an_object_smaller_than_a_cell(sam):
     predictor = SamPredictor(sam)
     predictor.set_image(picture(128, 128))
     covered = persam.coverage(torch.as_tensor(square_mask((128, 128), 33, 65, 3) > 0), sam.image_transform)
-    assert torch.equal(persam.target_features(predictor.features[0], covered), predictor.features[0][None, :, 2, 4])
+    assert torch.equal(persam.target_of(predictor.features[0], covered, False), predictor.features[0][:, 2, 4])
 
 
 @pytest.mark.parametrize(
