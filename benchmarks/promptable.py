@@ -20,7 +20,7 @@ from samseg.runs.state import RunState
 from samseg.sample.scene import CLASSES
 from samseg.sample.write import write_sample
 from samseg.training.processes import accelerator_for, prepare_process
-from samseg.training.progress import Progress
+from samseg.training.report import Progress
 from samseg.training.stopping import StopRequest
 from samseg.training.trainer import Trainer
 
