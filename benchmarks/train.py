@@ -87,7 +87,7 @@ def _stored(model: nn.Module, image: Tensor) -> list[Tensor]:
 
 
 def _step_seconds(network: nn.Module, given: Tensor | list[Tensor], mask: Tensor) -> list[float]:
-    settings = TrainConfig(encoder_lr=1e-5, pyramid_lr=1e-4)
+    settings = TrainConfig(encoder_lr=1e-5, pyramid_lr=1e-4, layer_decay=1.0)
     optimizer = optimizer_for(network, settings)
     seconds = []
     for _ in range(STEPS):

@@ -9,12 +9,12 @@ import nbformat
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.util import run_sync
 
-from tests.notebooks import NOTEBOOKS, OFFLINE, PICTURES, executed, needs_sam
+from tests.notebooks import FAMILY, NOTEBOOKS, OFFLINE, PICTURES, executed, needs_sam
 
 SMALLER = {
     "maps": OFFLINE | {"SIDE": "224", "TILE": "64", "EPOCHS": "1"},
     "prompts": OFFLINE | {"IMAGES": "2", "SIZE": "64", "EPOCHS": "1"},
-    "smp": OFFLINE | {"SCENES": "2", "SIZE": "128", "STEPS": "2"},
+    "smp": FAMILY | {"SCENES": "2", "SIZE": "128", "STEPS": "2"},
     "your_data": OFFLINE | {"SAMPLE": '"--train 2 --val 2 --test 2 --size 64"', "SIZE": "64", "EPOCHS": "1"},
 }
 
@@ -40,6 +40,7 @@ def test_its_pictures_are_saved_and_small(notebook):
     assert pictures(content) >= 2
     assert notebook.stat().st_size < 300_000
     assert "find_spec" in content.cells[1].source, "the first code installs samseg where it is missing"
+    assert '"/tmp' not in notebook.read_text(), "the folder that it ran in is nobody's business"
 
 
 def pictures(content: nbformat.NotebookNode) -> int:

@@ -67,6 +67,8 @@ class Row:
         image_size: pixels a side of the images that it was trained on.
         mean, std: of the same, RGB in 0..1.
         colours_of_tag: mean and std of a tag whose images had others.
+        layer_decay: of learning rates from layer to layer, by which its authors, or others who publish their settings,
+            fine-tune all of it; 1: nobody says one. `docs/encoders.md` has the sources.
         extra: the extra of samseg-smp that brings what the network is built with; None: nothing more is needed.
     """
 
@@ -79,6 +81,7 @@ class Row:
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
     colours_of_tag: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    layer_decay: float = 1.0
     extra: str | None = None
 
     def build(self) -> Trunk:
@@ -141,7 +144,8 @@ def timm_row(name: str) -> Row:
 
 def _sam2(size: str, megabytes: int, **arguments: Any) -> Row:
     places = f"facebook/sam2.1-hiera-{size}", f"{META_SAM2}{size.replace('-', '_')}.pt"
-    return Row(Sam2Hiera, tuple(WeightsFile(place, megabytes, tag="sa-v") for place in places), arguments, SAM2)
+    sources = tuple(WeightsFile(place, megabytes, tag="sa-v") for place in places)
+    return Row(Sam2Hiera, sources, arguments, SAM2, layer_decay=0.9)
 
 
 def _dinov3(name: str, megabytes: int, meta: str, *tags: str) -> Row:
@@ -151,14 +155,14 @@ def _dinov3(name: str, megabytes: int, meta: str, *tags: str) -> Row:
         places = f"timm/{name}.{tag.replace('-', '')}", f"facebook/dinov3-{meta}-pretrain-{tag.replace('-', '')}"
         sources += [WeightsFile(place, megabytes, False, tag=tag, gated=place == places[1]) for place in places]
     colours = {"sat-493m": ((0.43, 0.411, 0.296), (0.213, 0.156, 0.143))}
-    arguments, license = dict(name=name), "DINOv3 License"
-    return Row(TimmViT, tuple(sources), arguments, DINOV3, license, image_size=512, colours_of_tag=colours)
+    row = Row(TimmViT, tuple(sources), dict(name=name), DINOV3, "DINOv3 License", image_size=512, layer_decay=0.8)
+    return replace(row, colours_of_tag=colours)
 
 
 def _dinov2(name: str, megabytes: int, meta: str) -> Row:
     places = f"timm/{name}.lvd142m", f"facebook/dinov2-with-registers-{meta}"
     sources = tuple(WeightsFile(place, megabytes, False, tag="lvd-142m") for place in places)
-    return Row(TimmViT, sources, dict(name=name), DINOV2, image_size=512)
+    return Row(TimmViT, sources, dict(name=name), DINOV2, image_size=512, layer_decay=0.8)
 
 
 def _pe(name: str, megabytes: int) -> Row:
@@ -182,6 +186,7 @@ ROWS: dict[str, Row] = {
         ),
         dict(width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11)),
         SAM,
+        layer_decay=0.7,
     ),
     "sam-vit_l": Row(
         SamViT,
@@ -196,6 +201,7 @@ ROWS: dict[str, Row] = {
         ),
         dict(width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
         SAM,
+        layer_decay=0.8,
     ),
     "sam-vit_h": Row(
         SamViT,
@@ -210,6 +216,7 @@ ROWS: dict[str, Row] = {
         ),
         dict(width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
         SAM,
+        layer_decay=0.9,
     ),
     "sam-vit_t": Row(
         TinyViT,
@@ -240,6 +247,7 @@ ROWS: dict[str, Row] = {
         image_size=1008,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
+        layer_decay=0.9,
     ),
     "dinov3-vit_s": _dinov3("vit_small_patch16_dinov3_qkvb", 86, "vits16"),
     "dinov3-vit_s+": _dinov3("vit_small_plus_patch16_dinov3_qkvb", 115, "vits16plus"),

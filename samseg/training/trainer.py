@@ -22,6 +22,7 @@ from samseg.features.store import cache_folder
 from samseg.models.pretrained import load_trained, trained_part
 from samseg.models.trainable import checkpoint_gradients, count_parameters, learns_statistics
 from samseg.predict.draw import save_picture
+from samseg.runs.config.load import MOST
 from samseg.runs.config.schema import TrainConfig
 from samseg.runs.facts import save_split
 from samseg.runs.folder import CURVES, PICTURES, STATE
@@ -120,13 +121,17 @@ class Trainer:
     def summary(self) -> str:
         """What trains, on what, and for how long."""
         processes = f" on each of {self.processes} processes" if self.processes > 1 else ""
-        minutes = self.settings.max_minutes
-        limit = "" if minutes is None else f"{minutes:g} minutes, at most "
+        minutes, epochs = self.settings.max_minutes, f"{self.settings.epochs} epochs"
+        if minutes is not None:
+            epochs = f"{minutes:g} minutes, {'epochs' if self.settings.epochs == MOST else f'at most {epochs}'}"
         lines = [
             self.parameters,
-            f"{limit}{self.settings.epochs} epochs of {self.steps} steps, the first {100 * self.settings.warmup:.3g} % "
+            f"{epochs} of {self.steps} steps, the first {100 * self.settings.warmup:.3g} % "
             f"to warm up; {self.settings.precision} on {self.accelerator.device}{processes}",
         ]
+        if self.settings.layer_decay != 1:
+            rate, share = self.settings.encoder_lr, self.settings.layer_decay
+            lines.append(f"the encoder's top learns at {rate:.2g}, each layer below at {share:g} of the rate above it")
         if self.task.model.weights is None and self.task.model.freeze_encoder:
             lines.append(
                 "WARNING: the encoder's weights are random and frozen, so it will never see anything: give "

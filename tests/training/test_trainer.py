@@ -248,13 +248,14 @@ class Clock:
 
 
 @pytest.mark.parametrize("cut", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_a_run_ends_within_its_minutes(trained, monkeypatch, cut):
+def test_a_run_ends_within_its_minutes(trained, monkeypatch, capsys, cut):
     """Within an epoch, which is validated, its learning rate near zero; also where it goes on after a stop."""
     monkeypatch.setattr(trainer, "time", Clock())
-    settings = ["train.epochs=100", "train.max_minutes=0.28", "run_dir=timed", "train.resume=true"]
+    settings = ["train.epochs=1000000", "train.max_minutes=0.28", "run_dir=timed", "train.resume=true"]
     if cut:
         stopped_in(2, 1, trained, settings)
     folder = trained(*settings)
+    assert "\n0.28 minutes, epochs of 3 steps, the first 5 %" in capsys.readouterr().out
     state, rates = load_state(folder), [float(row["lr"]) for row in history(folder)]
     assert 17 <= state.seconds() <= 20 and state.epoch == len(rates) == 4
     assert state.scheduler["last_epoch"] < 4 * 3, "the last epoch went on to its end"

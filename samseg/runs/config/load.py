@@ -123,6 +123,10 @@ def _complete_train(config: RunConfig) -> None:
     require("train.clip_norm", train.clip_norm, "above 0", lambda value: value > 0)
     require("train.warmup", train.warmup, "a share of all steps, from 0 to below 1", lambda value: 0 <= value < 1)
     require("train.layer_decay", train.layer_decay, "above 0 and at most 1", lambda value: 0 < value <= 1)
+    if train.layer_decay is None:
+        row = ROWS.get(config.model.encoder)
+        learns = row is not None and config.model.weights is not None and not config.model.freeze_encoder
+        train.layer_decay = row.layer_decay if learns else 1.0
     if train.layer_decay != 1 and config.model.freeze_encoder:
         raise ConfigError(
             f"train.layer_decay={train.layer_decay} does nothing while model.freeze_encoder is true: set one of them "

@@ -20,9 +20,10 @@ class TrainConfig:
     lr: float = 3e-4  # of everything born random: adapter, pyramid, decoder, head
     encoder_lr: float | None = None  # of what is pretrained; null: lr / 10 with pretrained weights, lr without
     pyramid_lr: float | None = None  # of the pyramid that SAM's encoders get; null: lr
-    # Full fine-tuning of SAM's ViTs: encoder_lr holds for the neck, and each block below it learns at this share of the
-    # rate of the one above, the patches' and positions' embedding last. 1: all at encoder_lr. 0.65 to 0.9 are usual.
-    layer_decay: float = 1.0
+    # Where the whole encoder learns: encoder_lr holds for its top, and each layer below learns at this share of the
+    # rate of the one above, the embedding of patches last. 1: all at encoder_lr. null: with pretrained weights what is
+    # usual for the encoder (docs/encoders.md), such as 0.8 for DINOv3; else 1.
+    layer_decay: float | None = None
     weight_decay: float = 0.01  # of matrices and filters; norms, biases and positions have none
     loss: LossConfig = field(default_factory=LossConfig)
     warmup: float = 0.05  # share of all steps over which the learning rate rises; cosine to zero after it

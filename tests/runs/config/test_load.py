@@ -88,6 +88,18 @@ def test_encoder_lr_follows_from_lr_and_weights(load):
     assert load(CLASSES, "train.lr=0.01", "train.encoder_lr=0.5").train.encoder_lr == 0.5
 
 
+def test_layer_decay_is_the_encoders_where_what_it_learnt_is_fine_tuned(load):
+    def decay(*overrides: str) -> float:
+        return load(CLASSES, *overrides).train.layer_decay
+
+    free = "model.freeze_encoder=false"
+    assert decay(free) == 0.7 and decay(free, "model.encoder=sam2-hiera_t") == 0.9
+    assert decay(free, "train.layer_decay=1") == 1 and decay(free, "train.layer_decay=0.65") == 0.65
+    for nothing_to_keep in (["model.weights=null"], ["model.encoder=pe-vit_s"], ["model.encoder=resnet18"]):
+        assert decay(free, *nothing_to_keep) == 1
+    assert decay() == 1
+
+
 def test_class_weights_left_out_are_one(load):
     weights = load(CLASSES, "train.loss.class_weights={building: 3}").train.loss.class_weights
     assert weights == {"background": 1.0, "building": 3.0}
@@ -324,6 +336,7 @@ def test_the_defaults_only_lack_classes(load):
     expected.data.image_size = 1024
     expected.data.mean, expected.data.std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     expected.train.encoder_lr, expected.train.pyramid_lr = expected.train.lr / 10, expected.train.lr
+    expected.train.layer_decay = 1.0
     loss = expected.train.loss
     loss.ce, loss.dice, loss.focal, loss.lovasz = 1.0, 0.0, 0.0, 0.0
     assert load() == expected
