@@ -48,7 +48,7 @@ def scatter(chart: Scatter) -> Markup:
     y_scale = _Scale(bounds, (HEIGHT - BOTTOM, TOP), False)
     colours, parts = _groups(chart), [*_grid(chart, x_scale, y_scale)]
     placed = [(y_scale(point.y), x_scale(point.x), point) for point in sorted(chart.points, key=lambda point: -point.y)]
-    taken: list[tuple[float, float, float]] = []  # left, right and base of each label
+    taken = [(x - LETTER, x + LETTER, y + 4) for y, x, _ in placed]  # left, right and base of each point and label
     for y, x, point in placed:
         colour, name = colours[point.group], escape(point.name)
         if point.bounds:
@@ -60,7 +60,7 @@ def scatter(chart: Scatter) -> Markup:
         while any(left < other and begin < left + width and abs(base - at) < LINE for begin, other, at in taken):
             base += 1
         taken.append((left, left + width, base))
-        parts.append(f"<text x='{left}' y='{base}'>{name}</text>")
+        parts.append(f"<text style='fill: {colour}' x='{left}' y='{base}'>{name}</text>")
     return _element(chart, parts)
 
 
@@ -91,7 +91,7 @@ def _mark(number: int) -> str:
 
 
 class _Scale:
-    """Values onto pixels, with round ticks; ``unit``: the scale is 0 to 1 whatever the values are."""
+    """Values onto pixels, with round ticks, whole ones for numbers; ``unit``: 0 to 1 whatever the values are."""
 
     def __init__(self, values: list[float], pixels: tuple[float, float], unit: bool):
         low, high = (0.0, 1.0) if unit else (min(values), max(values))
@@ -99,6 +99,8 @@ class _Scale:
             low, high = low - abs(low) / 2 - 1e-9, high + abs(high) / 2 + 1e-9
         step = 10 ** math.floor(math.log10((high - low) / TICKS))
         step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= TICKS)
+        if not unit and all(value == round(value) for value in values):
+            step = max(step, 1)
         self.low = low if unit else math.floor(low / step) * step
         self.high = high if unit else math.ceil(high / step) * step
         count = round((self.high - self.low) / step)

@@ -2,8 +2,8 @@
 
 import re
 
-from samseg.report.charts import scatter
-from samseg.tasks.sections import Point, Scatter
+from samseg.report.charts import scatter, svg
+from samseg.tasks.sections import Chart, Point, Scatter
 
 
 def test_labels_of_points_at_one_place_stand_under_each_other():
@@ -14,6 +14,19 @@ def test_labels_of_points_at_one_place_stand_under_each_other():
     assert (
         drawn.count("<circle") == 4 == drawn.count("stroke-opacity") and len(set(re.findall("fill='#.{6}", drawn))) == 2
     )
+
+
+def test_a_label_covers_no_other_point():
+    drawn = scatter(Scatter("Cost", "seconds", "IoU", [Point("frozen", "a", x, 0.5) for x in (2.0, 2.1, 9.0)]))
+    [first, second, _] = re.findall(r"circle cx='([\d.]+)' cy='([\d.]+)'", drawn)
+    label = re.search(r"x='([\d.]+)' y='([\d.]+)'>frozen", drawn)
+    assert float(label[1]) < float(second[0]) < float(label[1]) + 36, "beside its point it would"
+    assert float(label[2]) - float(first[1]) > 13
+
+
+def test_epochs_are_whole_numbers():
+    drawn = svg(Chart("Loss", "epoch", "loss", {"loss": [(1, 0.9), (2, 0.5), (3, 0.4)]}))
+    assert re.findall(r"text-anchor='middle'>([\d.]+)<", drawn) == ["1", "2", "3"]
 
 
 def test_costs_stand_by_their_logarithm():
