@@ -36,7 +36,7 @@ def drop_class_position(tensors: Tensors) -> Tensors:
 # Of training, or reckoned anew: they become no name.
 UNUSED = (r"^(.*\.)?(mask_token|rope_embed\..*|.*\.bias_mask|local_cls_norm\..*)$", "")
 NET = (r"^(?=.)", "net.")
-TIMM = (Layout("timm", (NET,)),)
+TIMM = (Layout("timm", (UNUSED, NET)),)
 DINOV3_IN_TRANSFORMERS = (
     UNUSED,
     (r"^embeddings\.patch_embeddings\.", "patch_embed.proj."),

@@ -116,7 +116,7 @@ def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: Trunk) -> dict
     """
     match = _match(state, variant)
     other = _recognised(state) if match is None or match.share < 1 else match
-    if other is not None and other.variant != variant:
+    if other is not None and other.variant != variant and (other.layout.lacks or not other.missing):
         raise WeightsError(f'these are weights of {other.variant}, not of {variant}; use the encoder "{other.variant}"')
     if match is None:
         raise WeightsError(f"not a checkpoint of {variant}: no tensor in it is that network's first layer")
@@ -173,12 +173,14 @@ class _Match:
 
     Attributes:
         tensors: under the trunk's names.
+        missing: number of the variant's tensors that it has not, or of another shape.
         share: of the tensors that the variant or the checkpoint has, those that both have, of the same shape.
     """
 
     variant: str
     layout: Layout
     tensors: dict[str, Tensor]
+    missing: int
     share: float
 
 
@@ -212,7 +214,7 @@ def _match(state: Mapping[str, Tensor], variant: str) -> _Match | None:
         named = layout.read({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
         tensors = row.outline.at_own_size({k: v for k, v in named.items() if k not in row.outline.unused_tensors})
         there = sum(name == first or expected.get(name) == value.shape for name, value in tensors.items())
-        match = _Match(variant, layout, tensors, there / max(len(expected), len(tensors)))
+        match = _Match(variant, layout, tensors, len(expected) - there, there / max(len(expected), len(tensors)))
         if best is None or match.share > best.share:
             best = match
     return best

@@ -5,7 +5,8 @@ from typing import NamedTuple
 from torch import nn
 
 from samseg.common.errors import ConfigError
-from samseg.encoders.adapters.insert import adaptable_encoders, add_adapter
+from samseg.encoders import find_row
+from samseg.encoders.adapters.insert import add_adapter, check_places
 from samseg.models.config import ModelConfig
 from samseg.models.pretrained import Base, base_of, pretrained_tensors
 from samseg.models.smp import create_model
@@ -38,9 +39,9 @@ def build_model(config: ModelConfig, classes: int, pretrained: bool = True, in_c
 
 def check_adapter(config: ModelConfig) -> None:
     """ConfigError for an adapter that the encoder does not take: to be asked before a large network is built."""
-    if config.adapter is not None and config.encoder not in adaptable_encoders():
-        able = ", ".join(adaptable_encoders())
-        raise ConfigError(f"model.adapter.name={config.adapter['name']}: {config.encoder} takes no adapter; {able} do")
+    if config.adapter is not None:
+        row = find_row(config.encoder)
+        check_places(config.adapter["name"], config.encoder, None if row is None else row.outline)
 
 
 def freeze_and_adapt(model: nn.Module, config: ModelConfig, weights: str | None) -> Built:

@@ -99,7 +99,8 @@ def network_class(arch: str, encoder_name: str) -> type[nn.Module]:
     universal = encoder_name.startswith(("tu-", "timm-")) and timm.is_model(encoder_name.split("-", 1)[1].split(".")[0])
     if encoder_name not in encoders and not universal:
         names = [*ROWS, *(name for name in encoders if name not in ROWS)]
-        hint = did_you_mean(encoder_name, encoders) or f"; there are {', '.join(names)}, and tu-<timm model>"
+        known = [*encoders, *timm.list_models("vit_*")]
+        hint = did_you_mean(encoder_name, known) or f"; there are {', '.join(names)}, and tu-<timm model>"
         raise ConfigError(f"unknown encoder '{encoder_name}'{hint}")
     return ARCHITECTURES[arch.lower()]
 

@@ -10,6 +10,8 @@ from samseg.encoders import ROWS
 from samseg.encoders.adapters.insert import adapter_parameters
 from samseg.encoders.adapters.methods import METHODS
 from samseg.encoders.weights import contents, variant_of
+from samseg.models.build import check_adapter
+from samseg.models.config import ModelConfig
 from samseg.models.trainable import checkpoint_gradients, count_parameters, parameter_groups
 from samseg.runs.export import export
 from samseg.runs.load import load_run
@@ -59,8 +61,12 @@ def test_an_adapter_starts_as_the_identity_learns_everywhere_and_comes_out(encod
 
 @pytest.mark.parametrize("encoder", [FOREIGN, SMALL_HIERA])
 def test_a_place_that_it_has_not_is_said(encoder):
-    with pytest.raises(ConfigError, match="SamAdapter goes to input, a place that this encoder has not"):
+    """By the network, and before one is built."""
+    message = rf"{encoder} has no place for sam_adapter \(input\); sam-vit_b, sam-vit_l, sam-vit_h, sam3-vit_l, dinov3"
+    with pytest.raises(ConfigError, match=message):
         samseg.add_adapter(small_model(encoder), "sam_adapter")
+    with pytest.raises(ConfigError, match=message):
+        check_adapter(ModelConfig(encoder=encoder, adapter={"name": "sam_adapter"}))
 
 
 @pytest.mark.parametrize("encoder", [FOREIGN, SMALL_SAM3])

@@ -16,8 +16,9 @@ from samseg.common.errors import ConfigError, WeightsError
 from samseg.encoders import ROWS, register
 from samseg.encoders.encoder import TrunkEncoder
 from samseg.encoders.fetch import load_sam_weights
+from samseg.encoders.registry import timm_row
 from samseg.encoders.timm_vit import TimmViT
-from samseg.encoders.weights import contents
+from samseg.encoders.weights import contents, trunk_state
 from tests.encoders.reference import randomise, relative_error
 
 SMALL_ARGUMENTS = dict(embed_dim=32, depth=4, num_heads=2)
@@ -192,9 +193,24 @@ def test_files_of_timm_are_told_apart_from_each_other_and_from_sams():
         assert contents(state).variant == name
         other = "dinov2-vit_b" if name != "dinov2-vit_b" else "sam-vit_b"
         with pytest.raises(WeightsError, match=f"these are weights of .*{name[:6]}.*, not of {other}"):
-            samseg.encoders.weights.trunk_state(state, other, ROWS[other].outline)
+            trunk_state(state, other, ROWS[other].outline)
     without = timm.create_model("vit_base_patch16_dinov3", num_classes=0, device="meta").state_dict()
     assert (contents(without).variant, contents(without).layout) == ("dinov3-vit_b", "timm")
+
+
+def test_a_vit_of_nobody_known_is_taken_for_none(monkeypatch):
+    """Although nine tenths of its tensors are somebody's; DINOv2's without registers is one by timm's name."""
+    for stranger, lacks in (("vit_small_patch14_dinov2", "reg_token"), ("vit_small_patch16_224", "")):
+        state = timm.create_model(stranger, num_classes=0, device="meta").state_dict()
+        for name in ("dinov2-vit_s", "dinov3-vit_s", "pe-vit_s", "sam-vit_b"):
+            message = f"not a checkpoint of {name}: its image encoder lacks " + (f"net.{lacks}" if "v2" in name else "")
+            with pytest.raises(WeightsError, match=message):
+                trunk_state(state, name, ROWS[name].outline)
+    name = "vit_small_patch14_dinov2"
+    monkeypatch.setitem(ROWS, name, timm_row(name))
+    state = timm.create_model(name, num_classes=0, device="meta").state_dict()
+    metas = state | {"mask_token": torch.zeros(1, 384)}
+    assert trunk_state(metas, name, ROWS[name].outline).keys() == ROWS[name].outline.state_dict().keys()
 
 
 def test_any_plain_vit_of_timms_is_an_encoder_by_its_name(monkeypatch):

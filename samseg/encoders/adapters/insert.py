@@ -15,7 +15,7 @@ from samseg.encoders import ROWS
 from samseg.encoders.adapters.adapter import Adapter, InputAdapter
 from samseg.encoders.adapters.methods import METHODS, complete_arguments, known_method
 from samseg.encoders.encoder import trunk_of
-from samseg.encoders.trunk import Site, Trunk
+from samseg.encoders.trunk import Trunk
 
 
 def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None, **arguments: Any) -> nn.Module:
@@ -24,7 +24,7 @@ def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None,
     Nothing changes at first: each adapter adds zero until it is trained. Load SAM's weights before.
 
     Args:
-        model: an SMP model with one of `adaptable_encoders`, or such an encoder itself.
+        model: an SMP model with an encoder that has places for adapters, or such an encoder itself.
         name: a row of `samseg.encoders.adapters.methods`, such as "lora".
         blocks: indices of the transformer blocks that get one; None: all.
         arguments: the method's own, such as LoRA's rank and alpha.
@@ -36,16 +36,17 @@ def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None,
         ConfigError: the encoder has no place for adapters or has one already, or an argument is unknown or unfit.
     """
     arguments = complete_arguments(known_method(name), {"blocks": blocks} | arguments, f"{name}: ")
-    sites = _sites(model)
+    trunk, encoder = trunk_of(model), getattr(model, "encoder", model)
+    check_places(name, getattr(encoder, "variant", type(encoder).__name__), trunk)
     if (found := adapter_name(model)) is not None:
         raise ConfigError(f"the encoder has an adapter already ({found}); take it out first: samseg.remove_adapter")
-    depth = 1 + max(site.block for site in sites)
+    depth = 1 + max(site.block for site in trunk.adapter_sites())
     blocks = arguments.pop("blocks")
     blocks = list(range(depth)) if blocks is None else sorted(set(blocks))
     if max(blocks) >= depth:
         raise ConfigError(f"an adapter's blocks must be some of 0 to {depth - 1}, got {blocks}")
-    adapters = _built(METHODS[name], trunk_of(model), blocks, arguments)
-    trunk_of(model).requires_grad_(False)
+    adapters = _built(METHODS[name], trunk, blocks, arguments)
+    trunk.requires_grad_(False)
     for module, adapter in adapters:
         like = next(module.parameters())
         module.adapter = adapter.to(like.device, like.dtype)
@@ -86,8 +87,7 @@ def remove_adapter(model: nn.Module) -> nn.Module:
     Raises:
         ConfigError: there is none.
     """
-    _sites(model)
-    merged = [module for module in trunk_of(model).modules() if hasattr(module, "unmerged_weight")]
+    merged = [module for module in model.modules() if hasattr(module, "unmerged_weight")]
     if not merged and adapter_name(model) is None:
         raise ConfigError("there is no adapter to remove")
     for module in _adapted(model):
@@ -98,9 +98,18 @@ def remove_adapter(model: nn.Module) -> nn.Module:
     return _in_its_mode(model)
 
 
-def adaptable_encoders() -> list[str]:
-    """The names of the encoders that take adapters."""
-    return [name for name, row in ROWS.items() if row.outline.adapter_sites()]
+def check_places(name: str, encoder: str, trunk: Trunk | None) -> None:
+    """ConfigError unless the ``trunk`` of an ``encoder`` has all places that a method goes to; None has none."""
+    wanted = _places(METHODS[name]).keys()
+
+    def kinds(trunk: Trunk) -> set[str]:
+        return {site.kind for site in trunk.adapter_sites()}
+
+    found = set() if trunk is None else kinds(trunk)
+    if not wanted <= found:
+        lack = f"has no place for {name} ({', '.join(sorted(wanted - found))})" if found else "takes no adapter"
+        able = ", ".join(other for other, row in ROWS.items() if wanted <= kinds(row.outline))
+        raise ConfigError(f"{encoder} {lack}; {able} do")
 
 
 def adapter_name(model: nn.Module) -> str | None:
@@ -125,17 +134,16 @@ def adapter_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
     return (parameter for name, parameter in model.named_parameters() if is_adapter_tensor(name))
 
 
+def _places(method: type[Adapter] | type[InputAdapter]) -> dict[str, dict[str, Any]]:
+    return {"input": {}} if issubclass(method, InputAdapter) else method.places
+
+
 def _built(
     method: type[Adapter] | type[InputAdapter], trunk: Trunk, blocks: list[int], arguments: dict[str, Any]
 ) -> list[tuple[nn.Module, nn.Module]]:
-    """The adapters of a method, each with the module that it goes to.
-
-    Raises ConfigError where the trunk has no place for the method.
-    """
-    sites, places = trunk.adapter_sites(), {"input": {}} if issubclass(method, InputAdapter) else method.places
-    chosen = [site for site in sites if site.kind in places and site.block in (*blocks, -1)]
-    if missing := set(places) - {site.kind for site in chosen}:
-        raise ConfigError(f"{method.__name__} goes to {', '.join(sorted(missing))}, a place that this encoder has not")
+    """The adapters of a method, each with the module that it goes to."""
+    places = _places(method)
+    chosen = [site for site in trunk.adapter_sites() if site.kind in places and site.block in (*blocks, -1)]
     if issubclass(method, InputAdapter):
         [site], first = chosen, trunk.first_convolution()
         return [(site.module, method(site.width, first.in_channels, first.kernel_size[0], blocks, **arguments))]
@@ -144,16 +152,6 @@ def _built(
         out = {} if site.out is None else {"out": site.out}
         found.append((site.module, method(site.width, **out, **places[site.kind], **arguments)))
     return found
-
-
-def _sites(model: nn.Module) -> list[Site]:
-    trunk = trunk_of(model)
-    sites = [] if trunk is None else trunk.adapter_sites()
-    if not sites:
-        encoder = getattr(model, "encoder", model)
-        found = getattr(encoder, "variant", type(encoder).__name__)
-        raise ConfigError(f"{found} takes no adapter; {', '.join(adaptable_encoders())} do")
-    return sites
 
 
 def _adapted(model: nn.Module) -> list[nn.Module]:
