@@ -8,7 +8,7 @@ from samseg.cli.options import add_cluster, add_settings, shard
 
 EPILOG = """\
 examples:
-  samseg compare my.yaml --encoders sam-vit_b resnet34 --methods frozen lora free --budget 30m
+  samseg compare my.yaml --encoders sam-vit_b dinov3-vit_s resnet34 --methods frozen lora free --budget 30m
   samseg compare my.yaml train.lr=0.001 --encoders sam-vit_t resnet18 --methods free --budget 5e --repeats 3
   samseg compare my.yaml --encoders sam-vit_b sam-vit_b:medsam.pth --methods frozen --budget 10m --fractions 0.1 0.3 1
 

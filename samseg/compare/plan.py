@@ -111,6 +111,8 @@ def plan(
     if views and base.data.augment:
         tree["data"] |= {"views": max(views, base.data.views), "augment": []}
         notes.append(f"data.augment is data.views={tree['data']['views']} for all, which the feature cache can keep")
+    if base.model.weights is None and methods != ["free"]:
+        notes.append("model.weights=null: what is frozen is random, and says nothing of an encoder")
     trials: list[Trial] = []
     refused: dict[str, str] = {}  # why, by encoder and by method
     order = (sorted(set(fractions), reverse=True), dict.fromkeys(encoders), dict.fromkeys(methods))
@@ -122,7 +124,7 @@ def plan(
             trials += [Trial(candidate, config) for config in configs]
         except ConfigError as error:
             refused = {encoder: str(error), method: str(error)} | refused
-            notes.append(f"left out: {method} with {encoder}, which takes no adapter")
+            notes.append(f"left out: {method}, as {str(error).partition(';')[0]}")
     taken = {name for trial in trials for name in (trial.candidate.encoder, trial.candidate.method)}
     for name in refused.keys() - taken:
         raise InputError(f"nothing is left to train with {name}: {refused[name]}")

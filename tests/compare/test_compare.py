@@ -99,7 +99,8 @@ def test_what_is_planned(tiny_config, tmp_path, monkeypatch):
         fractions=[0.1, 1], repeats=2,
     )  # fmt: skip
     configs = {trial.folder.name: trial.config for trial in found.trials}
-    assert len(configs) == 5 * 2 * 2 and "left out: lora with resnet34, which takes no adapter" in found.notes
+    assert "model.weights=null: what is frozen is random, and says nothing of an encoder" in found.notes
+    assert len(configs) == 5 * 2 * 2 and "left out: lora, as resnet34 takes no adapter" in found.notes
     frozen, free, lora = (configs[f"sam-vit_b-{method}-0.1-2"] for method in ("frozen", "free", "lora"))
     assert (
         {config.seed for config in (frozen, free, lora)} == {1} == {config.data.fraction_seed for config in (frozen,)}
@@ -117,9 +118,10 @@ def test_what_is_planned(tiny_config, tmp_path, monkeypatch):
     "asked, message",
     [
         ({"encoders": ["resnet35"]}, "unknown encoder 'resnet35'; did you mean 'resnet"),
+        ({"encoders": ["vit_base_patch16_siglip"]}, "did you mean 'vit_base_patch16_siglip_"),
         ({"encoders": ["train.lr=1"]}, "train.lr=1 is a setting: settings stand before the options"),
         ({"methods": ["lorra"]}, "no such method: lorra; did you mean 'lora'"),
-        ({"methods": ["free", "lora"]}, "nothing is left to train with lora: .* tu-resnet18 takes no adapter"),
+        ({"methods": ["free", "lora"]}, "nothing is left to train with lora: tu-resnet18 takes no adapter"),
         ({"budget": "5 hours"}, "--budget is minutes or epochs of each run, as in 30m or 5e; got 5 hours"),
         ({"budget": "0m"}, "--budget is minutes or epochs"),
         ({"fractions": [0.0]}, "data.fraction must be above 0 and at most 1"),
