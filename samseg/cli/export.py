@@ -13,7 +13,8 @@ formats:
   smp            smp/: a folder for smp.from_pretrained(FOLDER), after import samseg
   sam            sam.pth, of task: promptable: segment-anything's checkpoint, for labelling tools and others
   sam2           sam2.pt, of task: promptable on SAM 2.1: sam2's checkpoint
-  transformers   transformers/, of task: promptable: transformers' SamModel or Sam2Model.from_pretrained(FOLDER)
+  sam3           sam3.pt, of task: promptable on SAM 3: the tracker by the names of sam3's checkpoint
+  transformers   transformers/, of task: promptable: from_pretrained(FOLDER) of SamModel, Sam2Model, Sam3TrackerModel
 
 onnx and torch-export take normalised images (B, 3, S, S) of data.image_size and give logits (B, classes, S, S). Class
 names, mean, std and size lie in every one of them.

@@ -107,6 +107,7 @@ class Sam2Hiera(Trunk):
 
     multiple = 32
     sam_decoders = frozenset({"sam2"})
+    fine_maps = (0, 1)
 
     def __init__(
         self,

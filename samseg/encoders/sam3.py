@@ -5,6 +5,7 @@ any size divisible by 14 is taken, and that the outputs of the global blocks are
 """
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,8 @@ class Neck(nn.Module):
     """Levels of 256 channels at 4, 2 and 1 times the resolution of the tokens.
 
     The last one is the image embedding. The others are for SAM 3's mask decoder alone, so their convolutions are frozen
-    until a model with that decoder trains them. The detector and the tracker of SAM 3 have each a neck of their own.
+    until a model with that decoder trains them. The detector and the tracker of SAM 3 have each a neck of their own:
+    an encoder takes the detector's, a whole SAM the tracker's.
     """
 
     def __init__(self, width: int, embedding: int):
@@ -52,6 +54,9 @@ class Sam3ViT(WindowedViT):
         positions: side of the table of absolute positions, in tokens, which is tiled over the image.
         embedding: channels of the neck.
     """
+
+    sam_decoders = frozenset({"sam3"})
+    fine_maps = (-2,)
 
     def __init__(
         self,
@@ -88,6 +93,27 @@ class Sam3ViT(WindowedViT):
         if table is None or table.ndim != 3 or table.shape[1] not in (h * w, h * w + 1):
             return tensors
         return tensors | {"pos_embed": table[:, -h * w :].unflatten(1, (h, w))}
+
+    def transformers_config(self, image_size: int = 1008) -> dict[str, Any]:
+        tokens, block = image_size // PATCH, self.blocks[0]
+        return {
+            "model_type": "sam3_vision_model",
+            "backbone_feature_sizes": [[times * tokens] * 2 for times in (4, 2, 1)],
+            "scale_factors": [4.0, 2.0, 1.0],
+            "fpn_hidden_size": self.channels[-1],
+            "backbone_config": {
+                "model_type": "sam3_vit_model",
+                "image_size": image_size,
+                "hidden_size": self.channels[0],
+                "intermediate_size": block.mlp.lin1.out_features,
+                "num_hidden_layers": len(self.blocks),
+                "num_attention_heads": block.attn.heads,
+                "layer_norm_eps": EPS,
+                "window_size": block.attn.span,
+                "global_attn_indexes": self.global_blocks,
+                "pretrain_image_size": self.pos_embed.shape[1] * PATCH,
+            },
+        }
 
 
 def _level(widths: tuple[int, ...], embedding: int) -> nn.Sequential:

@@ -39,9 +39,10 @@ class Trunk(nn.Module):
         gradient_checkpointing: when training, compute the blocks again in the backward pass instead of keeping their
             activations: less memory, the same results; left to torch.compile's own judgement in compiled code. None: it
             cannot.
-        sam_decoders: those of SAM's mask decoders that it serves, "sam", "sam-hq" and "sam2": then its last map is
-            their image embedding, 256 channels at stride 16. For "sam-hq" its first one is the early features, for
-            "sam2" its first two are at strides 4 and 8, and its `neck.fine` makes 256 channels of them.
+        sam_decoders: those of SAM's mask decoders that it serves, "sam", "sam-hq", "sam2" and "sam3": then its last map
+            is their image embedding of 256 channels. For "sam-hq" its first one is the early features.
+        fine_maps: indices of the maps of which, for "sam2" and "sam3", its `neck.fine` makes features of 256 channels
+            at 4 and 2 times the embedding's resolution.
         unused_tensors: names and shapes of published tensors that nobody runs: dropped on loading, zeros on saving.
     """
 
@@ -51,6 +52,7 @@ class Trunk(nn.Module):
     top_layer: int = 0
     gradient_checkpointing: bool | None = None
     sam_decoders: frozenset[str] = frozenset()
+    fine_maps: tuple[int, ...] = ()
     unused_tensors: dict[str, tuple[int, ...]] = {}
 
     def forward(self, x: Tensor) -> list[Tensor]:

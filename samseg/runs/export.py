@@ -152,6 +152,9 @@ class Export:
     def sam2(self, out: Path) -> None:
         self.sam(out, "sam2")
 
+    def sam3(self, out: Path) -> None:
+        self.sam(out, "sam3")
+
     def transformers(self, out: Path) -> None:
         sam = self._whole()
         with _made_whole(out) as folder:
@@ -162,7 +165,7 @@ class Export:
         if sam is None:
             raise InputError(
                 "this run has no SAM with prompt encoder and mask decoder: only a run of task=promptable can be "
-                "exported to sam, sam2 and transformers"
+                f"exported to {', '.join(WHOLE)}"
             )
         return sam
 
@@ -211,6 +214,7 @@ FORMATS: dict[str, tuple[str, Callable[[Export, Path], None]]] = {
     "smp": ("smp", Export.smp),
     "sam": ("sam.pth", Export.sam),
     "sam2": ("sam2.pt", Export.sam2),
+    "sam3": ("sam3.pt", Export.sam3),
     "transformers": ("transformers", Export.transformers),
 }
-WHOLE = ("sam", "sam2", "transformers")  # formats of a whole SAM
+WHOLE = ("sam", "sam2", "sam3", "transformers")  # formats of a whole SAM

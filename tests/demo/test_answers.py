@@ -18,7 +18,7 @@ from samseg.demo.uploads import read_upload
 from samseg.inference.predictor import Predictor
 from samseg.models.build import build_model
 from samseg.runs.config.load import load_config
-from tests.encoders.conftest import SMALL, SMALL_HIERA
+from tests.encoders.conftest import SMALL, SMALL_HIERA, SMALL_SAM3
 
 
 @pytest.fixture
@@ -92,12 +92,12 @@ def test_maps_are_previewed(tmp_path):
     assert as_picture(preview).shape == (1024, 2048, 3)
 
 
-@pytest.mark.parametrize("variant", [SMALL, SMALL_HIERA])
+@pytest.mark.parametrize("variant", [SMALL, SMALL_HIERA, SMALL_SAM3])
 def test_clicks_embed_once_and_can_be_taken_back(variant):
     from samseg.models.sam.files import empty_sam
 
     torch.manual_seed(0)
-    sam = empty_sam(variant, image_size=64)
+    sam = empty_sam(variant, image_size=56 if variant == SMALL_SAM3 else 64)
     calls = []
     sam.encoder.trunk.register_forward_hook(lambda *_: calls.append(1))
     clicks = Clicks.on(sam, np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))

@@ -1,5 +1,6 @@
 """Segment what one example shows, without training: PerSAM, and PerSAM-F with two learnt numbers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,7 @@ from samseg.inference.oneshot import persam
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.hq import MaskDecoderHQ
 from samseg.models.sam.predictor import SamPredictor, check_image
-from samseg.models.sam.steps import STRIDE
 
-MASK_STRIDE = 4  # of SAM's own masks in its padded square
 LEAST = 0.8  # a further object is kept if its similarity is at least this share of the first one's
 
 
@@ -80,6 +79,7 @@ class OneShot:
         if fine_tune and isinstance(sam.mask_decoder, MaskDecoderHQ):
             raise InputError("fine_tune learns how to mix SAM's three masks, but SAM-HQ answers with one: leave it out")
         self.predictor = SamPredictor(sam)
+        self.stride = sam.encoder.tap_strides[-1]  # of the embedding; that of masks is a quarter of it
         self.fine_tune, self.objects, self.least = fine_tune, objects, least
         for number, (image, mask) in enumerate(references, start=1):
             _check_pair(image, mask, f"reference {number}")
@@ -111,7 +111,7 @@ class OneShot:
             self.predictor.set_image(image)
             for label in np.unique(mask[mask > 0]).tolist():
                 marked = torch.as_tensor(mask == label, device=self.predictor.device)
-                covered = persam.coverage(marked, self.predictor.transform)
+                covered = persam.coverage(marked, self.predictor.transform, self.stride)
                 target = persam.target_of(self._embedding(), covered, self.fine_tune)
                 targets.setdefault(label, []).append(target)
                 if self.fine_tune:
@@ -132,18 +132,19 @@ class OneShot:
         """The rows and columns of the set image within a cell of its embedding around a point."""
         shape = self.predictor.shapes[0]
         inner = self.predictor.transform.inner(shape)
-        rows, columns = (max(1, round(STRIDE * side / own)) for side, own in zip(shape, inner, strict=True))
+        rows, columns = (max(1, round(self.stride * side / own)) for side, own in zip(shape, inner, strict=True))
         return slice(max(0, y - rows), y + rows + 1), slice(max(0, x - columns), x + columns + 1)
 
     def _answer_and_truth(self, target: Tensor, marked: Tensor) -> tuple[Tensor, Tensor]:
-        """SAM's three masks (3, N) for the most similar point of the set reference, and its own mask (N,), at stride 4.
+        """SAM's three masks (3, N) for the most similar point of the set reference, and its own mask (N,), both small.
 
         The reference code compares them at the image's size, in which SAM's masks are these, enlarged.
         """
         similarity = self._similarity(target)
         _, _, logits = self._predict(*_points(similarity, negative=False), multimask_output=True)
-        height, width = (-(-length // MASK_STRIDE) for length in self.predictor.transform.inner(marked.shape))
-        truth = persam.coverage(marked, self.predictor.transform, MASK_STRIDE)[:height, :width] > 0.5
+        transform, stride = self.predictor.transform, self.stride / 4
+        height, width = (math.ceil(length / stride) for length in transform.inner(marked.shape))
+        truth = persam.coverage(marked, transform, stride)[:height, :width] > 0.5
         logits = torch.as_tensor(logits[:, :height, :width], device=truth.device)
         return logits.flatten(1), truth.flatten().float()
 
@@ -173,7 +174,7 @@ class OneShot:
     ) -> tuple[np.ndarray, float]:
         """The mask (H, W) bool of the object at the points, and its score: a first answer and two refinements."""
         if target.weights is None:
-            attention = persam.attention_map(similarity, self.predictor.transform)
+            attention = persam.attention_map(similarity, self.predictor.transform, self.stride)
             with persam.guided(self.predictor.model.mask_decoder, attention, target.features):
                 _, _, logits = self._predict(points, labels, multimask_output=False)
             masks, scores, logits = self._predict(points, labels, mask_input=logits, multimask_output=True)

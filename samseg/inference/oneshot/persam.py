@@ -18,11 +18,12 @@ from samseg.models.sam.transform import ImageTransform
 from samseg.tasks.promptable.losses import FOCAL_ALPHA, FOCAL_GAMMA, dice_loss
 
 
-def coverage(mask: Tensor, transform: ImageTransform, stride: int = STRIDE) -> Tensor:
+def coverage(mask: Tensor, transform: ImageTransform, stride: float = STRIDE) -> Tensor:
     """How much of each cell of SAM's square, `stride` px wide, an image's mask (H, W) bool covers."""
     size, (height, width) = transform.size, transform.inner(mask.shape)
     resized = F.interpolate(mask[None, None].float(), (height, width), mode="nearest-exact")
-    return F.avg_pool2d(F.pad(resized, [0, size - width, 0, size - height]), stride)[0, 0]
+    square = F.pad(resized, [0, size - width, 0, size - height])
+    return F.adaptive_avg_pool2d(square, round(size / stride))[0, 0]
 
 
 def target_of(embedding: Tensor, covered: Tensor, fine_tune: bool) -> Tensor:
@@ -46,13 +47,13 @@ def similarity_map(embedding: Tensor, target: Tensor, transform: ImageTransform,
     return transform.restore(quarter, shape)[0, 0]
 
 
-def attention_map(similarity: Tensor, transform: ImageTransform) -> Tensor:
+def attention_map(similarity: Tensor, transform: ImageTransform, stride: int = STRIDE) -> Tensor:
     """A similarity (H, W) as a bias of attention (h, w), each 0 to 1: the sigmoid of the z-score, 0 in the padding.
 
     The reference code stretches the map over the padding as well, which moves it off an image that is not square.
     """
-    side = transform.size // STRIDE
-    height, width = (-(-length // STRIDE) for length in transform.inner(similarity.shape))
+    side = transform.size // stride
+    height, width = (-(-length // stride) for length in transform.inner(similarity.shape))
     z = (similarity - similarity.mean()) / similarity.std().clamp(min=1e-6)
     guidance = F.interpolate(z[None, None], (height, width), mode="bilinear").sigmoid()
     return F.pad(guidance, [0, side - width, 0, side - height])[0, 0]

@@ -162,7 +162,7 @@ class PromptableSam(nn.Module):
             source,
             grid_positions(self.prompt_encoder.pe_layer, source),
         )
-        return enlarged(product(filters, fine), shape)
+        return enlarged(product(filters, fine), shape, self.encoder.tap_strides[-1] / 4)
 
     def unfreeze_encoder(self) -> None:
         """As SMP's models have it."""

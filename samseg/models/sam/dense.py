@@ -5,7 +5,7 @@ of them at once, and each draws its own mask on the upscaled embedding.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from samseg.models.sam.class_tokens import ClassTokens, class_logits
 from samseg.models.sam.files import NoMaskDecoder, SamState, sam_state
 from samseg.models.sam.hq import Detail, early_tap
 from samseg.models.sam.sam2 import upscaled
-from samseg.models.sam.steps import EMBEDDING, FINE, enlarged, grid_positions, product, two_way_transformer
+from samseg.models.sam.steps import EMBEDDING, FINE, STRIDE, enlarged, grid_positions, product, two_way_transformer
 
 
 class SamSegmenter(SegmentationModel):
@@ -38,7 +38,7 @@ class SamSegmenter(SegmentationModel):
         high_resolution: add early features to those that masks are drawn on, as SAM-HQ does: finer borders.
 
     Raises:
-        ConfigError: the encoder is not SAM's.
+        ConfigError: the encoder is not SAM's or SAM 2's.
     """
 
     requires_divisible_input_shape = False
@@ -52,9 +52,9 @@ class SamSegmenter(SegmentationModel):
         high_resolution: bool = False,
     ):
         super().__init__()
-        need_sams(encoder_name)
+        need_sams(encoder_name, besides={"sam3"})  # whose neck has more than a linear layer to its finer features
         self.encoder = TrunkEncoder(encoder_name)
-        own = "sam2" in self.encoder.trunk.sam_decoders
+        own = bool(self.encoder.trunk.fine_maps)
         if own and high_resolution:
             raise ConfigError(f"high_resolution is SAM-HQ's; {encoder_name} has finer features anyway: leave it out")
         early = (0, 1) if own else (early_tap(self.encoder.tap_strides),) if high_resolution else ()
@@ -121,7 +121,7 @@ class DenseDecoder(nn.Module):
         )
         if self.detail is not None:
             fine = self.detail(fine, embedding, features[1])
-        return enlarged(product(filters, fine), features[0].shape[2:])
+        return enlarged(product(filters, fine), features[0].shape[2:], STRIDE / 4)
 
     def load_sam(self, state: SamState) -> None:
         """Take what SAM learned, and SAM-HQ for the details; the classes' tokens are SAM's with noise."""
@@ -143,10 +143,10 @@ class DenseDecoder(nn.Module):
         self.class_tokens.start_from(state.mask_decoder)
 
 
-def need_sams(encoder_name: str) -> None:
-    """ConfigError for an encoder that no SAM's mask decoder can be put on."""
-    if encoder_name not in ROWS or not ROWS[encoder_name].outline.sam_decoders:
-        able = ", ".join(name for name, row in ROWS.items() if row.outline.sam_decoders)
+def need_sams(encoder_name: str, besides: Set[str] = frozenset()) -> None:
+    """ConfigError for an encoder that no SAM's mask decoder, ``besides`` some, can be put on."""
+    if encoder_name not in ROWS or not ROWS[encoder_name].outline.sam_decoders - besides:
+        able = ", ".join(name for name, row in ROWS.items() if row.outline.sam_decoders - besides)
         raise ConfigError(
             f"model.arch=sam is SAM's mask decoder and needs SAM's encoder, not {encoder_name}: take one of {able}, or "
             "another model.arch, such as unet"

@@ -14,12 +14,14 @@ from samseg.encoders.registry import ROWS
 from samseg.encoders.weights import check_tensors, read_checkpoint, trunk_state, variant_of
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.names import POSITIONS, SHARED_POSITIONS, transformers_name
-from samseg.models.sam.sam1 import IMAGE_SIZE, Sam1
+from samseg.models.sam.sam1 import Sam1
 from samseg.models.sam.sam2 import POINTS, Sam2
+from samseg.models.sam.sam3 import Sam3, with_trackers_neck
 
 HQ_TOKEN = "hf_token.weight"
 IOU_TOKEN = re.compile(r"(.*?)(?:sam_)?mask_decoder\.iou_token\.weight")
 VIDEO = ("mem", "maskmem", "no_mem_pos", "no_obj", "mask_downsample", "obj_ptr")
+FAMILIES = {"sam": Sam1, "sam2": Sam2, "sam3": Sam3}  # by the decoder that an encoder serves
 
 
 class NoMaskDecoder(WeightsError):
@@ -41,15 +43,17 @@ class SamState(NamedTuple):
 
 
 def build_sam(
-    source: str | Path, variant: str | None = None, *, image_size: int = IMAGE_SIZE, hq_token_only: bool = False
+    source: str | Path, variant: str | None = None, *, image_size: int | None = None, hq_token_only: bool = False
 ) -> PromptableSam:
     """SAM with this package's image encoder: the numbers of its authors' own, in less time.
 
     Args:
         source: a whole model's checkpoint as segment-anything, MobileSAM, MedSAM, micro-sam, SAM-HQ or transformers
-            publish it, SAM 2's or 2.1's by sam2 or transformers, or "pretrained" for the published weights.
+            publish it, SAM 2's or 2.1's by sam2 or transformers, SAM 3's, of which the tracker is taken, by sam3 or
+            transformers, or "pretrained" for the published weights.
         variant: a row of the registry, such as "sam-vit_b"; None: the file's own. "pretrained" needs one.
-        image_size: side of the network's square in pixels, a multiple of 16, of SAM 2's 32; theirs is 1024.
+        image_size: side of the network's square in pixels, a multiple of 16, of SAM 2's 32, of SAM 3's 14; None:
+            their own, 1024 or SAM 3's 1008.
         hq_token_only: of SAM-HQ: answer with the mask of its own token alone, not with its sum with SAM's mask.
             `sam.mask_decoder.hq_token_only` may be set at any time.
 
@@ -79,18 +83,19 @@ def build_sam(
     return sam
 
 
-def empty_sam(variant: str, image_size: int = IMAGE_SIZE, hq: bool = False, in_channels: int = 3) -> PromptableSam:
+def empty_sam(variant: str, image_size: int | None = None, hq: bool = False, in_channels: int = 3) -> PromptableSam:
     """The SAM that an encoder is of, or SAM-HQ, with random weights, in evaluation mode.
 
     Raises WeightsError for an encoder of which there is none, ConfigError for a size that the encoder cannot take.
     """
-    decoders, multiple = ROWS[variant].outline.sam_decoders, ROWS[variant].outline.multiple
-    if not decoders:
-        raise WeightsError(f"{variant} has no mask decoder for prompts in samseg; SAM 1's and SAM 2's encoders have")
+    row = ROWS[variant]
+    families = [FAMILIES[name] for name in FAMILIES if name in row.outline.sam_decoders]
+    if not families:
+        raise WeightsError(f"{variant} has no mask decoder for prompts in samseg; SAM's, SAM 2's and SAM 3's have")
+    image_size, multiple = row.image_size if image_size is None else image_size, row.outline.multiple
     if image_size < multiple or image_size % multiple:
         raise ConfigError(f"image_size must be a multiple of {multiple} for {variant}, got {image_size}")
-    family = Sam2 if "sam2" in decoders else Sam1
-    return family.empty(variant, image_size, hq, in_channels).eval()
+    return families[0].empty(variant, image_size, hq, in_channels).eval()
 
 
 def load_sam(sam: PromptableSam, state: SamState) -> None:
@@ -105,8 +110,8 @@ def sam_state(path: str | Path, variant: str | None = None) -> SamState:
     """The parts of a whole SAM's checkpoint, complete.
 
     The layouts are segment-anything's (`image_encoder.`, `prompt_encoder.`, `mask_decoder.`; also MobileSAM's, MedSAM's
-    and SAM-HQ's), sam2's (`sam_prompt_encoder.` ...), both also behind a prefix (micro-sam's training states), and
-    transformers'.
+    and SAM-HQ's), sam2's (`sam_prompt_encoder.` ...), both also behind a prefix (micro-sam's training states; sam3's
+    `tracker.`), and transformers'.
 
     Args:
         path: the file.
@@ -116,19 +121,23 @@ def sam_state(path: str | Path, variant: str | None = None) -> SamState:
         WeightsError: the file is missing, damaged, no SAM checkpoint, of another variant, without a mask decoder, or
             tensors of one of the parts are missing, left over or of another shape.
     """
-    state = read_checkpoint(Path(path))
+    state = with_trackers_neck(read_checkpoint(Path(path)))
     try:
         variant = variant or variant_of(state)
         with torch.device("meta"):  # names and shapes alone
             like = empty_sam(variant, hq=any(name.endswith(f"mask_decoder.{HQ_TOKEN}") for name in state))
         prefixes = {match[1] for name in state if (match := IOU_TOKEN.fullmatch(name))}
         if len(prefixes) != 1:
-            raise NoMaskDecoder("it holds no mask decoder, only an image encoder; a whole SAM is needed here")
+            raise NoMaskDecoder(
+                "it holds no tracker, the part of SAM 3 that answers points and boxes; take the whole sam3.pt"
+                if like.format == "sam3"
+                else "it holds no mask decoder, only an image encoder; a whole SAM is needed here"
+            )
         prefix = prefixes.pop()
         trunk = trunk_state(state, variant, like.encoder.trunk)
         found = _in_our_names(state, prefix, like)
         parts = {part: _part(part, found, getattr(like, part)) for part in ("prompt_encoder", "mask_decoder")}
-        by_sam2 = f"{prefix}no_mem_embed" in state
+        by_sam2 = like.format == "sam2" and f"{prefix}no_mem_embed" in state
         video = {name: tensor for name, tensor in found.items() if by_sam2 and name.startswith(VIDEO)}
         return SamState(variant, trunk, **parts, video=video)
     except WeightsError as error:

@@ -1,4 +1,4 @@
-"""Published names of a whole SAM's tensors: sam2's and transformers'; ours are segment-anything's."""
+"""Published names of a whole SAM's tensors: sam2's, sam3's and transformers'; ours are segment-anything's."""
 
 import re
 
@@ -50,6 +50,32 @@ SAM2_TRANSFORMERS = (  # ours -> transformers'
     (re.compile(r"^prompt_encoder\.no_mem_embed"), "no_memory_embedding"),
     *RENAMES,
 )
+SAM3_VISION, SAM3_VIT = "detector.backbone.vision_backbone", "vision_encoder.backbone"
+SAM3 = (  # ours -> sam3's; what is behind "tracker." in sam3.pt is without it
+    (re.compile(r"^(image_encoder\..*\.mlp)\.lin([12])\."), r"\1.fc\2."),
+    (re.compile(r"^(image_encoder\.neck\.levels\.0)\.up([12])\."), lambda up: f"{up[1]}.dconv_2x2_{int(up[2]) - 1}."),
+    (re.compile(r"^(image_encoder\.neck\.levels\.1)\.up1\."), r"\1.dconv_2x2."),
+    (re.compile(r"^(image_encoder\.neck\..*)\.proj1\."), r"\1.conv_1x1."),
+    (re.compile(r"^(image_encoder\.neck\..*)\.proj2\."), r"\1.conv_3x3."),
+    (re.compile(r"^image_encoder\.neck\.levels\."), f"{SAM3_VISION}.sam2_convs."),
+    (re.compile(r"^image_encoder\."), f"{SAM3_VISION}.trunk."),
+    *SAM2,
+)
+SAM3_TRANSFORMERS = (  # ours -> transformers'
+    (re.compile(r"^image_encoder\.patch_embed\.proj\."), f"{SAM3_VIT}.embeddings.patch_embeddings.projection."),
+    (re.compile(r"^image_encoder\.pos_embed"), f"{SAM3_VIT}.embeddings.position_embeddings"),
+    (re.compile(r"^image_encoder\.ln_pre\."), f"{SAM3_VIT}.layer_norm."),
+    (re.compile(r"^(image_encoder\..*)\.norm([12])\."), r"\1.layer_norm\2."),
+    (re.compile(r"^(image_encoder\..*)\.attn\.proj\."), r"\1.attention.o_proj."),
+    (re.compile(r"^(image_encoder\..*)\.attn\."), r"\1.attention."),
+    (re.compile(r"^image_encoder\.blocks\."), f"{SAM3_VIT}.layers."),
+    (re.compile(r"^(image_encoder\.neck\..*)\.up1\."), r"\1.scale_layers.0."),
+    (re.compile(r"^(image_encoder\.neck\..*)\.up2\."), r"\1.scale_layers.2."),
+    (re.compile(r"^image_encoder\.neck\.levels\."), "vision_encoder.neck.fpn_layers."),
+    *SAM2_TRANSFORMERS,
+    (re.compile(r"^(vision_encoder\..*\.mlp)\.proj_in\."), r"\1.fc1."),
+    (re.compile(r"^(vision_encoder\..*\.mlp)\.proj_out\."), r"\1.fc2."),
+)
 
 
 def transformers_name(name: str) -> str:
@@ -65,6 +91,16 @@ def sam2_name(name: str) -> str:
 def sam2_transformers_name(name: str) -> str:
     """transformers' name of a tensor of `Sam2`; the labels of points, which are one tensor there, one after another."""
     return _renamed(name, SAM2_TRANSFORMERS)
+
+
+def sam3_name(name: str) -> str:
+    """sam3's name of a tensor of `Sam3`."""
+    return _renamed(name, SAM3)
+
+
+def sam3_transformers_name(name: str) -> str:
+    """transformers' name of a tensor of `Sam3`, whose queries, keys and values are apart, and points' labels one."""
+    return _renamed(name, SAM3_TRANSFORMERS)
 
 
 def _renamed(name: str, patterns: tuple[tuple[re.Pattern, str], ...]) -> str:

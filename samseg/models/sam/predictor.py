@@ -59,6 +59,7 @@ class SamPredictor:
         return_logits: bool = False,
         *,
         image: int = 0,
+        text: None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The masks of one object, or of K objects where the prompts have an axis more.
 
@@ -70,11 +71,14 @@ class SamPredictor:
             multimask_output: three masks, for a prompt that may mean several things.
             return_logits: logits in place of masks.
             image: which of the set images.
+            text: what SAM 3's detector takes, which is not here: an InputError says whose it is.
 
         Returns:
             Masks (M, H, W) bool, their predicted IoUs (M,), and logits (M, h, w) that serve as `mask_input`; each with
             an axis of K in front for K objects.
         """
+        if text is not None:
+            raise InputError("text prompts are for SAM 3's detector, which is in its own package, sam3, and not here")
         if (point_coords is None) != (point_labels is None):
             raise InputError("point_coords and point_labels belong together: give both, or neither")
         to_square, shape = self.transform.apply_coords, self._shape(image)

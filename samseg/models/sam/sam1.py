@@ -116,7 +116,7 @@ class Sam1(PromptableSam, Sam):
             "pad_size": {"height": size, "width": size},
             "mask_pad_size": {"height": size // 4, "width": size // 4},
         }
-        save_for_transformers(self, folder, state, "Sam", vision, vision["image_size"], layout)
+        save_for_transformers(self, folder, state, "sam", vision, vision["image_size"], layout)
 
     def _of_pixels(self, values: tuple[float, ...]) -> Tensor:
         return torch.tensor([255 * value for value in values], device=self.device).view(-1, 1, 1)

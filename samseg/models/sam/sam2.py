@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from samseg.common.errors import ConfigError
 from samseg.common.files import written_whole
 from samseg.encoders.encoder import TrunkEncoder
+from samseg.encoders.registry import ROWS
 from samseg.models.sam.contract import Answers, Features, PromptableSam
 from samseg.models.sam.names import sam2_name, sam2_transformers_name
 from samseg.models.sam.save import save_for_transformers, tensors
-from samseg.models.sam.steps import EMBEDDING, FINE, STRIDE, best_of_three, filters, product, shown, two_way_transformer
+from samseg.models.sam.steps import EMBEDDING, FINE, best_of_three, filters, product, shown, two_way_transformer
 from samseg.models.sam.transform import Squashed
 from samseg.models.sam.video import video_tensors
 
@@ -31,8 +32,8 @@ POINTS = "prompt_encoder.point_embed"
 class PromptEncoder2(PromptEncoder):
     """SAM's, with a point that is none beside boxes, too, and what says that there is no memory of a video."""
 
-    def __init__(self, image_size: int):
-        tokens = image_size // STRIDE
+    def __init__(self, image_size: int, stride: int):
+        tokens = image_size // stride
         super().__init__(EMBEDDING, (tokens, tokens), (image_size, image_size), mask_in_chans=16)
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, EMBEDDING))
 
@@ -87,8 +88,10 @@ class Sam2(PromptableSam):
     transformers_name = staticmethod(sam2_transformers_name)
 
     def __init__(self, encoder: TrunkEncoder, prompt_encoder: PromptEncoder2, mask_decoder: MaskDecoder2):
-        super().__init__(encoder, prompt_encoder, mask_decoder, Squashed(prompt_encoder.input_image_size[0]))
-        encoder.keep_taps((0, 1, -1))
+        row = ROWS[encoder.variant]
+        transform = Squashed(prompt_encoder.input_image_size[0], row.mean, row.std)
+        super().__init__(encoder, prompt_encoder, mask_decoder, transform)
+        encoder.keep_taps((*encoder.trunk.fine_maps, -1))
         self.video: dict[str, Tensor] = {}
 
     @classmethod
@@ -96,17 +99,17 @@ class Sam2(PromptableSam):
         """With random weights, in training mode; ConfigError for ``hq``, which is SAM-HQ's."""
         if hq:
             raise ConfigError(
-                f"model.decoder.high_resolution=true is SAM-HQ's, for a ViT of SAM's; {variant} has SAM 2's own "
-                "high-resolution features: leave it out"
+                f"model.decoder.high_resolution=true is SAM-HQ's, for a ViT of SAM's; {variant} has high-resolution "
+                "features of its own: leave it out"
             )
         encoder = TrunkEncoder(variant)
         encoder.read_bands(in_channels)
-        return cls(encoder, PromptEncoder2(image_size), MaskDecoder2())
+        return cls(encoder, PromptEncoder2(image_size, encoder.tap_strides[-1]), MaskDecoder2())
 
     def features(self, taps: list[Tensor]) -> Features:
         *stages, embedding = taps
         neck, decoder = self.encoder.trunk.neck, self.mask_decoder
-        own = neck.convs[-1].weight.dtype  # rounded, unlike all else, if the trunk is
+        own = next(neck.parameters()).dtype  # rounded, unlike all else, if the trunk is
         fine4, fine8 = (level.to(embedding.dtype) for level in neck.fine(*(stage.to(own) for stage in stages)))
         embedding = embedding + self.prompt_encoder.no_mem_embed.reshape(1, -1, 1, 1)
         return {"embedding": embedding, "fine8": decoder.conv_s1(fine8), "fine4": decoder.conv_s0(fine4)}
@@ -132,14 +135,14 @@ class Sam2(PromptableSam):
 
     def save_transformers(self, folder: Path) -> None:
         """For `Sam2Model` and `Sam2Processor`."""
-        state = {sam2_transformers_name(name): tensor for name, tensor in tensors(self).items()}
+        self._save_transformers(folder, tensors(self), "sam2")
+
+    def _save_transformers(self, folder: Path, own: dict[str, Tensor], kind: str, **processor: str) -> None:
+        state = {self.transformers_name(name): tensor for name, tensor in own.items()}
         state[f"{POINTS}.weight"] = torch.cat([state.pop(f"{POINTS}.{label}.weight") for label in range(4)])
-        size = self.image_size
-        layout = {
-            "size": {"height": size, "width": size},
-            "mask_size": {"height": size // 4, "width": size // 4},
-        }
-        save_for_transformers(self, folder, state, "Sam2", self.encoder.trunk.transformers_config(size), size, layout)
+        size, mask = self.image_size, self.prompt_encoder.mask_input_size[0]
+        layout = {"size": {"height": size, "width": size}, "mask_size": {"height": mask, "width": mask}} | processor
+        save_for_transformers(self, folder, state, kind, self.encoder.trunk.transformers_config(size), size, layout)
 
 
 def upscaled(upscaling: nn.Sequential, pixels: Tensor, features: Features) -> Tensor:

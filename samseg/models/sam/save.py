@@ -19,8 +19,9 @@ from samseg.models.sam.names import POSITIONS, SHARED_POSITIONS, transformers_na
 def save_sam(model: PromptableSam, path: str | Path) -> None:
     """Write a checkpoint that the package of the model's authors loads strictly, whole or not at all.
 
-    SAM's is for segment-anything, `sam_model_registry[...](path)`, that with sam-vit_t for MobileSAM's package, and
-    SAM-HQ's for segment-anything-hq. LoRA is merged into the weights written; `model` stays as it is.
+    SAM's is for segment-anything, `sam_model_registry[...](path)`, that with sam-vit_t for MobileSAM's package,
+    SAM-HQ's for segment-anything-hq, SAM 2's for sam2, and SAM 3's, which is the tracker, for sam3. LoRA is merged into
+    the weights written; `model` stays as it is.
 
     Raises:
         InputError: the model is no whole SAM, or has an adapter that cannot be merged.
@@ -61,7 +62,7 @@ def save_for_transformers(
     sam: PromptableSam,
     folder: Path,
     state: dict[str, Tensor],
-    name: str,
+    kind: str,
     vision: dict[str, Any],
     image_size: int,
     layout: dict[str, Any],
@@ -72,7 +73,7 @@ def save_for_transformers(
         sam: whose they are.
         folder: an existing one.
         state: tensors under transformers' names.
-        name: of the SAM there, such as "Sam2" of `Sam2Model`.
+        kind: of the SAM there, such as "sam2" for `Sam2Model`.
         vision: the `vision_config` of its encoder.
         image_size: of the prompt encoder, in pixels.
         layout: how images become squares: what of the processor's settings differs from SAM to SAM.
@@ -80,7 +81,7 @@ def save_for_transformers(
     state = state | {SHARED_POSITIONS: state[transformers_name(POSITIONS)].clone()}
     with written_whole(folder / "model.safetensors") as temporary:
         save_file({key: tensor.contiguous() for key, tensor in state.items()}, temporary, {"format": "pt"})
-    kind = name.lower()
+    name = "".join(part.capitalize() for part in kind.split("_"))
     config = {
         "architectures": [f"{name}Model"],
         "model_type": kind,

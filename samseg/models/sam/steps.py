@@ -68,7 +68,7 @@ def product(filters: Tensor, features: Tensor) -> Tensor:
     return (filters @ features.flatten(2)).unflatten(2, features.shape[2:])
 
 
-def enlarged(logits: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Logits at stride 4, (B, N, h, w), at the size of the image, (B, N, H, W); what lay in the padding is cut off."""
-    logits = F.interpolate(logits, scale_factor=4.0, mode="bilinear", align_corners=False)
+def enlarged(logits: Tensor, shape: tuple[int, int], stride: float) -> Tensor:
+    """Logits (B, N, h, w) at the size of the image, (B, N, H, W); what lay in the padding is cut off."""
+    logits = F.interpolate(logits, scale_factor=float(stride), mode="bilinear", align_corners=False)
     return logits[:, :, : shape[0], : shape[1]]

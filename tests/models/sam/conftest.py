@@ -14,10 +14,12 @@ from tests.encoders.conftest import SMALL
 SIZE = 64
 
 
-def small(classes: int | None = None, hq: bool = False, variant: str = SMALL, **prompts) -> PromptableSam:
+def small(
+    classes: int | None = None, hq: bool = False, variant: str = SMALL, size: int = SIZE, **prompts
+) -> PromptableSam:
     """The same at every call."""
     torch.manual_seed(0)
-    sam = empty_sam(variant, SIZE, hq).train()
+    sam = empty_sam(variant, size, hq).train()
     config = PromptConfig(**{"rounds": 2, "objects": 3, "none": 0.0 if classes is None else 0.3} | prompts)
     sam.rounds = Rounds(config, PromptLoss(config.loss, config.iou))
     sam.freeze_for_training()

@@ -83,7 +83,7 @@ class Theirs:
     def predict(
         self, point_coords=None, point_labels=None, box=None, mask_input=None, multimask_output=True, return_logits=True
     ):
-        scale = np.array([SIZE / self.shape[1], SIZE / self.shape[0]])
+        scale = self.image_transform.size / np.array(self.shape[::-1])
         given = dict(input_masks=None if mask_input is None else torch.as_tensor(mask_input)[None])
         if point_coords is not None:
             given["input_points"] = torch.as_tensor(point_coords * scale, dtype=torch.float)[None, None]
@@ -258,12 +258,12 @@ def test_what_is_no_sam2_is_one_line(sam, tmp_path):
     torch.save({"model": state}, tmp_path / "part.pt")
     with pytest.raises(WeightsError, match="its mask_decoder lacks conv_s0.weight"):
         sam_state(tmp_path / "part.pt")
-    with pytest.raises(ConfigError, match="has SAM 2's own high-resolution features"):
+    with pytest.raises(ConfigError, match="has high-resolution features of its own"):
         empty_sam(SMALL_HIERA, hq=True)
     with pytest.raises(ConfigError, match=f"multiple of 32 for {SMALL_HIERA}, got 144"):
         samseg.build_sam(tmp_path / "sam2.pt", image_size=144)
-    with pytest.raises(WeightsError, match="sam3-vit_l has no mask decoder for prompts"):
-        empty_sam("sam3-vit_l", 1008)
+    with pytest.raises(WeightsError, match="dinov2-vit_s has no mask decoder for prompts"):
+        empty_sam("dinov2-vit_s")
 
 
 def test_objects_by_the_grid_and_from_one_example(sam):

@@ -18,7 +18,7 @@ from samseg.runs.config.load import load_config, task_of
 from samseg.runs.export import export
 from samseg.runs.load import load_run
 from samseg.training.run import train
-from tests.encoders.conftest import SMALL, SMALL_HIERA
+from tests.encoders.conftest import SMALL, SMALL_HIERA, SMALL_SAM3
 from tests.random_run import write_run_of
 
 
@@ -206,20 +206,23 @@ def test_a_run_goes_back_to_segment_anything_and_transformers(trained, tmp_path)
     assert torch.equal(theirs.state_dict()[name], state[name])
 
 
-def test_a_run_on_sam2_from_the_cache_goes_back_to_sam2_and_transformers(trained, tmp_path):
+@pytest.mark.parametrize(
+    "variant, size, to, theirs", [(SMALL_HIERA, 64, "sam2", "Sam2Model"), (SMALL_SAM3, 56, "sam3", "Sam3TrackerModel")]
+)
+def test_a_run_on_sams_successors_from_the_cache_goes_back_to_them(variant, size, to, theirs, trained, tmp_path):
     """Trained on stored features, with class tokens; both files give the run's answers."""
     transformers = pytest.importorskip("transformers")
     stored = ("train.cache_features=true", "prompts.none=0.3", "train.epochs=1")
-    folder = trained(f"model.encoder={SMALL_HIERA}", *stored)
+    folder = trained(f"model.encoder={variant}", f"data.image_size={size}", *stored)
     assert 0 <= json.loads((folder / "metrics.json").read_text())["val"]["iou"] <= 1
     model, _ = load_run(folder)
-    pixels, boxes = torch.randn(1, 3, 64, 64), torch.tensor([[5.0, 6.0, 40.0, 50.0]])
+    pixels, boxes = torch.randn(1, 3, size, size), torch.tensor([[5.0, 6.0, 40.0, 50.0]])
     with torch.inference_mode():
         expected = model.decode(model.embed(pixels), boxes=boxes)
-        again = build_sam(export(folder, "sam2", tmp_path / "tuned.pt"), image_size=64)
+        again = build_sam(export(folder, to, tmp_path / "tuned.pt"), image_size=size)
         assert torch.equal(again.decode(again.embed(pixels), boxes=boxes).logits, expected.logits)
-        theirs = transformers.Sam2Model.from_pretrained(export(folder, "transformers", tmp_path / "hub"))
-        answer = theirs(pixel_values=pixels, input_boxes=boxes[None], multimask_output=False)
+        model = getattr(transformers, theirs).from_pretrained(export(folder, "transformers", tmp_path / "hub"))
+        answer = model(pixel_values=pixels, input_boxes=boxes[None], multimask_output=False)
     torch.testing.assert_close(answer.pred_masks[0], expected.logits, rtol=1e-4, atol=1e-4)
-    with pytest.raises(InputError, match=f"for another SAM than {SMALL_HIERA}'s: export it with --to sam2"):
+    with pytest.raises(InputError, match=f"for another SAM than {variant}'s: export it with --to {to}"):
         export(folder, "sam", tmp_path / "sam.pth")
