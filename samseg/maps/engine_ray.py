@@ -1,7 +1,7 @@
 """Maps and photos on a Ray cluster: the model is loaded once an actor, and what fails is tried again by Ray."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ except ImportError as error:
 RETRIES = 5  # of a share of the work whose worker died, and restarts of a worker
 SHARES = 4  # of each raster for a worker, so that none waits long for the last
 TOGETHER = 8  # photos
+WAIT_S = 1.0  # for a share or a worker, before looking for workers that have started since
 
 
 class Share(NamedTuple):
@@ -108,13 +109,30 @@ def start_workers(
     return [actor.remote(run.resolve(), out.resolve(), options, device, settings) for _ in range(workers)]
 
 
-def spread(workers: list[Any], shares: Iterable[Share]) -> Iterator[Done]:
+def spread(workers: list[Any], shares: list[Share]) -> Iterator[Done]:
     """Do all shares, whichever worker is free; yield each when done.
 
+    A worker gets its first share when it has a place: one that the cluster has no room for keeps none back.
     InputError for a run that a worker cannot have, and when workers die again and again.
     """
-    try:  # waits as long as the cluster is busy with others
-        yield from ActorPool(workers).map_unordered(lambda worker, share: worker.do.remote(share), list(shares))
+    pool, starting = ActorPool([]), {worker.__ray_ready__.remote(): worker for worker in workers}
+    for share in shares:
+        pool.submit(lambda worker, share: worker.do.remote(share), share)
+    left = len(shares)
+    try:
+        while left:  # as long as the cluster is busy with others, too
+            started, _ = ray.wait(list(starting), num_returns=len(starting), timeout=0) if starting else ([], [])
+            for one in started:
+                pool.push(starting.pop(one))
+            if not pool.has_next():
+                ray.wait(list(starting), timeout=WAIT_S)
+                continue
+            try:
+                done = pool.get_next_unordered(timeout=WAIT_S if starting else None)
+            except TimeoutError:
+                continue
+            left -= 1
+            yield done
     except RayActorError as error:
         raise InputError(
             f"a worker died {RETRIES + 1} times over one share ({str(error).splitlines()[0]}): is it short of memory? "
