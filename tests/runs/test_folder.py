@@ -161,8 +161,3 @@ def test_a_run_does_not_lie_among_its_data(config, scenes, tmp_path, run_dir):
     with pytest.raises(InputError, match="lies in data.root .*run_dir="):
         earlier_run(config(f"data.root={root}", "run_dir=" + run_dir.format(root=root)), "town")
     assert earlier_run(config(f"data.root={root}", f"run_dir={root}-out"), "town") is None
-
-
-def test_a_name_that_is_too_long(config):
-    with pytest.raises(InputError, match="cannot be written .File name too long"):
-        earlier_run(config(f"run_dir={'a' * 300}"), "town")

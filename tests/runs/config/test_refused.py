@@ -1,5 +1,7 @@
 """Values that would fail, do nothing or end the process later are refused before the first step, in one line."""
 
+import re
+
 import pytest
 
 from samseg.common.errors import ConfigError
@@ -58,4 +60,6 @@ def test_what_a_run_was_written_with_reads_nothing_of_this_machine(tiny_config, 
 @pytest.mark.parametrize("key", ["data.root", "model.weights", "run_dir"])
 def test_a_path_of_300_letters(tiny_config, command, key):
     code, _, errors = command("train", tiny_config, f"{key}={'x' * 300}")
-    assert code == 2 and errors.startswith("error: ") and "ame too long" in errors and errors.count("\n") == 1
+    assert code == 2 and errors.startswith("error: ") and errors.count("\n") == 1
+    # From Python 3.14 on, what cannot be is not there when it is read.
+    assert "ame too long" in errors or (key != "run_dir" and re.search("no such folder|no weights", errors))
