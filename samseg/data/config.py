@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from samseg.common.errors import ConfigError, InputError, require
-from samseg.data.preprocess import PERCENTILE, Preprocessing
+from samseg.data.preprocess import PERCENTILE, SQUASH, Preprocessing
 from samseg.data.sources import SOURCES, Source, source_class
 from samseg.data.sources.coco import CocoConfig
 from samseg.data.sources.fiftyone import FiftyOneConfig
@@ -53,7 +53,10 @@ class DataConfig:
     # The network's input, pixels a side; null: what the encoder was trained at, such as SAM's 1024. Encoders that are
     # made of patches want a multiple of 16 or 32.
     image_size: int | None = None
-    resize: bool = True  # longest side to image_size; false: random crops of image_size at native resolution
+    # true: longest side to image_size, the rest padded; squash: both sides, whatever the image's shape, as SAM 2 and 3
+    # were taught; false: random crops of image_size at native resolution. null: true, but with task: promptable squash
+    # for those that were taught so.
+    resize: bool | str | None = None
     views: int = 1  # 1, 2, 4 or 8 views of each training image, one drawn at random per step: as it is; and mirrored;
     # and both upside down (aerial images have no up); and all of these turned by a quarter. They come before augment.
     augment: list[Any] = field(default_factory=list)  # albumentations: HorizontalFlip, or {RandomScale: {p: 0.5}}
@@ -127,14 +130,22 @@ def source_settings(data: DataConfig) -> object | None:
 
 
 def complete_data(
-    data: DataConfig, image_size: int = IMAGE_SIZE, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+    data: DataConfig,
+    image_size: int = IMAGE_SIZE,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+    squash: bool = False,
 ) -> DataConfig:
     """Check the section and fill in, in place, what follows from other values; ConfigError for what cannot be.
 
-    `image_size`, `mean` and `std` (R, G, B) are those that the encoder was trained with, for what is left out.
+    `image_size`, `mean`, `std` (R, G, B) and `squash` (whether images were squashed) are those that the encoder was
+    trained with, for what is left out.
     """
     if data.image_size is None:
         data.image_size = image_size
+    if data.resize is None:
+        data.resize = SQUASH if squash else True
+    require("data.resize", data.resize, f"true, false or {SQUASH}", (True, False, SQUASH).__contains__)
     data.root = str(Path(data.root).expanduser())
     data.source = data.source or "folders"
     source_class(data.source).complete(source_settings(data))

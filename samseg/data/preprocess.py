@@ -19,7 +19,7 @@ from samseg.common.errors import ConfigError, InputError
 from samseg.data.raster import Raster
 from samseg.data.views import apply_view
 
-PERCENTILE = "percentile"
+PERCENTILE, SQUASH = "percentile", "squash"
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,15 @@ class Preprocessing:
 
     Attributes:
         size: S, pixels a side of the network's square input.
-        resize: whether whole images are fitted into it; otherwise it is trained on crops and used on tiles.
+        resize: True: whole images are fitted into it, the longest side at S; `SQUASH`: both sides at S, as SAM 2 sees
+            them; False: it is trained on crops and used on tiles.
         bands: numbers from 1; None: the first three, or the only one thrice.
         scale: the values that become 0..1, [low, high] or such a pair for each band; None: 0..255.
         mean, std: of each band, on 0..1.
     """
 
     size: int
-    resize: bool
+    resize: bool | str
     bands: list[int] | None
     scale: Any
     mean: list[float]
@@ -70,12 +71,16 @@ class Preprocessing:
     def whole_input(self, image: Raster, name: object = "image", view: int = 0) -> Tensor:
         """The whole image, raw (C, H, W), in one of `samseg.data.views.VIEWS`, as the network's input (bands, S, S).
 
-        The longest side is resized to S, and padded right and bottom with zeros, as in SAM. Pixels without data are 0.
+        It fills `inner`; right and below are zeros, as in SAM. Pixels without data are 0.
         """
         picture, valid = self.scaled(image, name)
         return self.network_input(
             apply_view(picture, view), None if valid is None else apply_view(valid, view), fit=True
         )
+
+    def inner(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """The part (h, w) of the network's square, at its upper left, that a whole image of ``shape`` (H, W) fills."""
+        return (self.size, self.size) if self.resize == SQUASH else resized_shape(*shape, self.size)
 
     def tile_input(self, window: Raster, name: object = "image") -> Tensor:
         """A window of an image, raw (C, h, w), h and w at most S, at its own resolution, as `whole_input`."""
@@ -84,10 +89,11 @@ class Preprocessing:
     def network_input(self, picture: np.ndarray, valid: np.ndarray | None, fit: bool) -> Tensor:
         """A scaled image (H, W, C), normalised and padded: (C, S, S) float32, 0 where not valid.
 
-        ``fit``: with the longest side at S; otherwise H and W are at most S, and stay.
+        ``fit``: resized to `inner`; otherwise H and W are at most S, and stay.
         """
         if fit:
-            picture, valid = fitted(picture, valid, self.size)
+            resized = squashed if self.resize == SQUASH else fitted
+            picture, valid = resized(picture, valid, self.inner(picture.shape[:2]))
         pixels = normalised(picture, self.mean, self.std)
         if valid is not None:
             pixels.mul_(torch.from_numpy(valid))
@@ -95,7 +101,7 @@ class Preprocessing:
 
     def map_input(self, values: np.ndarray, fill: float, fit: bool) -> np.ndarray:
         """A map (H, W) of an image as `network_input` lays the image out, (S, S), padded with ``fill``."""
-        values = fitted_map(values, self.size) if fit else values
+        values = fitted_map(values, self.inner(values.shape)) if fit else values
         height, width = values.shape
         return np.pad(values, ((0, self.size - height), (0, self.size - width)), constant_values=fill)
 
@@ -160,26 +166,38 @@ class Preprocessing:
         return (three.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).numpy()
 
 
-def fitted(picture: np.ndarray, valid: np.ndarray | None, size: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """An image (H, W, C) and its valid pixels with the longest side at ``size``.
+Pixels = tuple[np.ndarray, np.ndarray | None]
+
+
+def fitted(picture: np.ndarray, valid: np.ndarray | None, shape: tuple[int, int]) -> Pixels:
+    """An image (H, W, C) and its valid pixels at ``shape`` (h, w), which has its proportions.
 
     Shrinking averages over areas, because OpenCV's bilinear filter aliases there.
     """
-    height, width = resized_shape(*picture.shape[:2], size)
-    if (height, width) == picture.shape[:2]:
+    if shape == picture.shape[:2]:
         return picture, valid
-    method = cv2.INTER_AREA if size < max(picture.shape[:2]) else cv2.INTER_LINEAR
-    smaller = cv2.resize(picture, (width, height), interpolation=method)
-    smaller = smaller.reshape(height, width, picture.shape[2])  # OpenCV drops the axis of a single band
-    return smaller, None if valid is None else fitted_map(valid.astype(np.uint8), size).astype(bool)
+    method = cv2.INTER_AREA if max(shape) < max(picture.shape[:2]) else cv2.INTER_LINEAR
+    resized = cv2.resize(picture, shape[::-1], interpolation=method)
+    resized = resized.reshape(*shape, picture.shape[2])  # OpenCV drops the axis of a single band
+    return resized, None if valid is None else fitted_map(valid.astype(np.uint8), shape).astype(bool)
 
 
-def fitted_map(values: np.ndarray, size: int) -> np.ndarray:
-    """A map (H, W) with the longest side at ``size``, by nearest neighbour: its values do not blend."""
-    height, width = resized_shape(*values.shape, size)
-    if (height, width) == values.shape:
+def squashed(picture: np.ndarray, valid: np.ndarray | None, shape: tuple[int, int]) -> Pixels:
+    """As `fitted` at any ``shape``, bilinear with antialiasing on 0..1, as SAM 2's authors do it."""
+    if shape == picture.shape[:2]:
+        return picture, valid
+    values = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    values = values / 255 if picture.dtype == np.uint8 else values
+    values = F.interpolate(values, shape, mode="bilinear", align_corners=False, antialias=True)[0]
+    valid = None if valid is None else fitted_map(valid.astype(np.uint8), shape).astype(bool)
+    return values.permute(1, 2, 0).numpy(), valid
+
+
+def fitted_map(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A map (H, W) at ``shape`` (h, w), by nearest neighbour: its values do not blend."""
+    if shape == values.shape:
         return values
-    return cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return cv2.resize(values, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def normalised(picture: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -196,25 +214,28 @@ def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
-def resize_to_image(logits: Tensor, shape: tuple[int, int], rows: slice | None = None) -> Tensor:
-    """The network's logits (C, size, size) at the image's own ``shape`` (H, W): padding cut off, bilinear: (C, H, W).
+def resize_to_image(
+    logits: Tensor, inner: tuple[int, int], shape: tuple[int, int], rows: slice | None = None
+) -> Tensor:
+    """The network's logits (C, size, size), whose ``inner`` (h, w) part at the upper left is the image's, at its own
+    ``shape`` (H, W), bilinear: (C, H, W).
 
     ``rows`` (start and stop given) asks for those rows of the answer alone, (C, stop - start, W), so that a large image
     need not be held in logits.
     """
     height, width = shape
-    inner_height, inner_width = resized_shape(height, width, logits.shape[-1])
-    inner = logits[:, :inner_height, :inner_width].float()
-    if (inner_height, inner_width) == (height, width):
-        return inner if rows is None else inner[:, rows]
+    inner_height, inner_width = inner
+    logits = logits[:, :inner_height, :inner_width].float()
+    if inner == (height, width):
+        return logits if rows is None else logits[:, rows]
     if rows is None:
-        return F.interpolate(inner[None], size=shape, mode="bilinear", align_corners=False)[0]
+        return F.interpolate(logits[None], size=shape, mode="bilinear", align_corners=False)[0]
     # F.interpolate cannot answer for a part, so the rows are interpolated by hand (pixel centres, as it does) ...
     centre = torch.arange(rows.start, rows.stop, dtype=torch.float64) + 0.5  # on the CPU: Apple's GPUs have no float64
     y = (centre * (inner_height / height) - 0.5).clamp(0, inner_height - 1)
     above = y.long()
     below = (above + 1).clamp(max=inner_height - 1)
     above, below, part = (x.to(logits.device) for x in (above, below, (y - above).float()))
-    lines = torch.lerp(inner[:, above], inner[:, below], part[:, None])
+    lines = torch.lerp(logits[:, above], logits[:, below], part[:, None])
     # ... and the columns by it.
     return F.interpolate(lines[None], size=(len(y), width), mode="bilinear", align_corners=False)[0]

@@ -66,6 +66,7 @@ class Row:
         license: of the weights.
         image_size: pixels a side of the images that it was trained on.
         mean, std: of the same, RGB in 0..1.
+        squashed: whether these were squashed to squares; otherwise they were fitted or cut.
         colours_of_tag: mean and std of a tag whose images had others.
         layer_decay: of learning rates from layer to layer, by which its authors, or others who publish their settings,
             fine-tune all of it; 1: nobody says one. `docs/encoders.md` has the sources.
@@ -80,6 +81,7 @@ class Row:
     image_size: int = 1024
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
+    squashed: bool = False
     colours_of_tag: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
     layer_decay: float = 1.0
     extra: str | None = None
@@ -145,7 +147,7 @@ def timm_row(name: str) -> Row:
 def _sam2(size: str, megabytes: int, **arguments: Any) -> Row:
     places = f"facebook/sam2.1-hiera-{size}", f"{META_SAM2}{size.replace('-', '_')}.pt"
     sources = tuple(WeightsFile(place, megabytes, tag="sa-v") for place in places)
-    return Row(Sam2Hiera, sources, arguments, SAM2, layer_decay=0.9)
+    return Row(Sam2Hiera, sources, arguments, SAM2, squashed=True, layer_decay=0.9)
 
 
 def _dinov3(name: str, megabytes: int, meta: str, *tags: str) -> Row:
@@ -247,6 +249,7 @@ ROWS: dict[str, Row] = {
         image_size=1008,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
+        squashed=True,
         layer_decay=0.9,
     ),
     "dinov3-vit_s": _dinov3("vit_small_patch16_dinov3_qkvb", 86, "vits16"),

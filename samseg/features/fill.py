@@ -14,7 +14,7 @@ from samseg.common.errors import InputError
 from samseg.common.files import READERS
 from samseg.common.machine import megabytes
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.preprocess import Preprocessing
+from samseg.data.preprocess import SQUASH, Preprocessing
 from samseg.data.sources import Source
 from samseg.data.workers import in_workers
 from samseg.features.store import FeatureStore
@@ -78,6 +78,8 @@ def feature_store(
         "precision": precision,
         "dtype": dtype,
     }
+    if preprocessing.resize == SQUASH:
+        recipe["resize"] = SQUASH
     return FeatureStore(root, f"{encoder.variant}-{preprocessing.size}", recipe)
 
 

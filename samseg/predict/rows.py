@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samseg.data.preprocess import Preprocessing, resize_to_image, resized_shape
+from samseg.data.preprocess import Preprocessing, resize_to_image
 from samseg.data.raster import Raster, as_raster
 from samseg.predict.tiling import TilePlan, blended_rows
 from samseg.predict.tta import Network, averaged
@@ -63,8 +63,9 @@ def predict_rows(
         for rows, probabilities in blended_rows(plan, read, network, batch):
             yield rows, probabilities.clamp(min=torch.finfo(torch.float32).tiny).log_()
     else:
-        network = network_on(device, model, resized_shape(height, width, size), autocast, tta)
-        yield from whole_rows(network(preprocessing.whole_input(image)[None])[0], (height, width))
+        inner = preprocessing.inner((height, width))
+        network = network_on(device, model, inner, autocast, tta)
+        yield from whole_rows(network(preprocessing.whole_input(image)[None])[0], inner, (height, width))
 
 
 def network_on(
@@ -93,13 +94,16 @@ def network_on(
     return lambda inputs: network(inputs.to(device))
 
 
-def whole_rows(logits: Tensor, shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
-    """Yield (rows, logits (C, len(rows), W)) at the image's own ``shape`` (H, W) from the network's (C, size, size)."""
+def whole_rows(logits: Tensor, inner: tuple[int, int], shape: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (rows, logits (C, len(rows), W)) at the image's own ``shape`` (H, W) from the network's (C, size, size).
+
+    ``inner`` (h, w) is the part of the latter that the image fills.
+    """
     height, width = shape
     step = max(1, STRIPE_PX // width)
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
-        yield rows, resize_to_image(logits, shape, rows)
+        yield rows, resize_to_image(logits, inner, shape, rows)
 
 
 @contextmanager

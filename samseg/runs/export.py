@@ -88,7 +88,7 @@ class Export:
             "mean": json.dumps(shown.mean),  # of each band on 0..1
             "std": json.dumps(shown.std),
             "image_size": str(shown.size),
-            "resize": json.dumps(shown.resize),  # false: trained on crops at native resolution, to be used on tiles
+            "resize": json.dumps(shown.resize),  # "squash": both sides; false: trained on crops, to be used on tiles
         }
 
     def safetensors(self, out: Path) -> None:

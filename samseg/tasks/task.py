@@ -116,6 +116,7 @@ class Task(ABC):
         score_name: what a reader calls it.
         higher_is_better: the score's direction.
         columns: the figures that stand in the history, by the column's name; all are drawn as curves.
+        resizes_as_taught: images are squashed if the encoder's were, where data.resize is left out.
         labels: what a reader calls these columns in the curves' legend.
     """
 
@@ -125,6 +126,7 @@ class Task(ABC):
     higher_is_better: ClassVar[bool] = True
     columns: ClassVar[dict[str, str]]
     labels: ClassVar[dict[str, str]]
+    resizes_as_taught: ClassVar[bool] = False
 
     def __init__(self, data: DataConfig, model: ModelConfig, settings: Any = None):
         self.data, self.model, self.settings = data, model, settings

@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import albumentations as A
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from segment_anything.utils.transforms import ResizeLongestSide
+from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
 from samseg.common.errors import ConfigError, InputError
 from samseg.data.config import DataConfig, complete_data
-from samseg.data.preprocess import Preprocessing, resize_to_image, resized_shape
+from samseg.data.preprocess import SQUASH, Preprocessing, resize_to_image, resized_shape
 from samseg.data.raster import Raster, as_raster
 from tests.data.arrays import training_item
 
@@ -85,24 +88,42 @@ def test_own_size_cuts_the_padding_off(shape):
     logits = torch.full((2, 64, 64), float("nan"))
     logits[:, :height, :width] = torch.randn(2, height, width, generator=torch.Generator().manual_seed(0))
     expected = F.interpolate(logits[None, :, :height, :width], shape, mode="bilinear", align_corners=False)[0]
-    torch.testing.assert_close(resize_to_image(logits, shape), expected)
+    torch.testing.assert_close(resize_to_image(logits, (height, width), shape), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("step", [1, 50])
 def test_rows_of_own_size_are_the_whole_in_parts(shape, step):
-    logits = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(1))
+    logits, inner = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(1)), CONFIG.inner(shape)
     stops = range(0, shape[0], step)
-    parts = [resize_to_image(logits, shape, slice(start, min(start + step, shape[0]))) for start in stops]
-    torch.testing.assert_close(torch.cat(parts, dim=1), resize_to_image(logits, shape), atol=1e-4, rtol=0)
+    parts = [resize_to_image(logits, inner, shape, slice(start, min(start + step, shape[0]))) for start in stops]
+    torch.testing.assert_close(torch.cat(parts, dim=1), resize_to_image(logits, inner, shape), atol=1e-4, rtol=0)
 
 
-def test_there_and_back_nothing_moves():
+@pytest.mark.parametrize("resize", [True, SQUASH])
+def test_there_and_back_nothing_moves(resize):
     y, x = np.mgrid[0:90, 0:150]
     image = np.stack([y * 2, x, (x + y) // 2], axis=-1).astype(np.uint8)  # slopes: a shift by half a pixel shows
-    back = resize_to_image(levels(view_of(image), 64, 64), (90, 150))
+    shown = deep(resize=resize)
+    view = shown.whole_input(as_raster(image))
+    back = resize_to_image(levels(view, 64, 64), shown.inner((90, 150)), (90, 150))
     inner = (slice(None), slice(4, -4), slice(4, -4))
     torch.testing.assert_close(back[inner], torch.from_numpy(image).permute(2, 0, 1).float()[inner], atol=1.0, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (130, 77)])
+def test_squashed_images_are_what_sam2_sees_and_maps_lie_on_them(shape):
+    """sam2's `SAM2Transforms`: tensors, `Resize`, `Normalize`; in training, too, and with pixels without data."""
+    image, data = textured(*shape), replace(PHOTOS, resize=SQUASH)
+    theirs = Compose([ToTensor(), Resize((64, 64)), Normalize(MEAN, STD)])(image)
+    torch.testing.assert_close(data.preprocessing.whole_input(as_raster(image)), theirs, rtol=1e-5, atol=1e-5)
+    item = training_item(data, image, np.full(shape, 7, np.uint8))
+    torch.testing.assert_close(item["image"], theirs, rtol=1e-5, atol=1e-5)
+    assert (torch.as_tensor(item["mask"]) == 7).all()  # to the edges, for nothing is padded
+    known = np.ones(shape, bool)
+    known[: shape[0] // 2] = False
+    view = data.preprocessing.whole_input(Raster(np.moveaxis(image, -1, 0), known))
+    assert not view[:, : 64 * (shape[0] // 2) // shape[0]].any() and view[:, -1].any()
 
 
 def deep(**settings) -> Preprocessing:

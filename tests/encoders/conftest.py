@@ -25,9 +25,9 @@ NOBODY = (WeightsFile("nobody/nothing", 1, whole=False),)
 
 register(SMALL, Row(SamViT, NOBODY, SMALL_ARGUMENTS, SAM))
 register(SMALL_TINY, Row(TinyViT, NOBODY, SMALL_TINY_ARGUMENTS))
-register(SMALL_HIERA, Row(Sam2Hiera, NOBODY, SMALL_HIERA_ARGUMENTS, SAM2))
-HALF = (0.5, 0.5, 0.5)
-register(SMALL_SAM3, Row(Sam3ViT, NOBODY, SMALL_SAM3_ARGUMENTS, SAM3, image_size=112, mean=HALF, std=HALF))
+register(SMALL_HIERA, Row(Sam2Hiera, NOBODY, SMALL_HIERA_ARGUMENTS, SAM2, squashed=True))
+HALF = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+register(SMALL_SAM3, Row(Sam3ViT, NOBODY, SMALL_SAM3_ARGUMENTS, SAM3, image_size=112, squashed=True, **HALF))
 
 SMALL_DINOV3, SMALL_DINOV2, SMALL_PE = "dinov3-vit_small", "dinov2-vit_small", "pe-vit_small"
 SMALL_VIT = dict(embed_dim=40, depth=4, num_heads=2)

@@ -12,7 +12,7 @@ from samseg.models.sam.dense import need_sams
 from samseg.models.sam.files import empty_sam, load_sam, sam_state
 from samseg.models.sam.prompts import PromptConfig
 from samseg.models.sam.rounds import Criterion, Rounds
-from samseg.models.sam.transform import Padded
+from samseg.models.sam.transform import ImageTransform
 
 HIGH_RESOLUTION = "high_resolution"
 
@@ -22,7 +22,7 @@ def build_promptable(
     prompts: PromptConfig,
     criterion: Criterion,
     *,
-    image_size: int,
+    image_transform: ImageTransform,
     classes: int,
     in_channels: int = 3,
     pretrained: bool = True,
@@ -33,7 +33,7 @@ def build_promptable(
         config: the section `model`.
         prompts: the section `prompts`; with `none` above 0 there are class tokens.
         criterion: see `Rounds`.
-        image_size: side of the square images, in pixels.
+        image_transform: how the images of the run become squares.
         classes: of the class tokens.
         in_channels: bands of the images.
         pretrained: False leaves all weights random, as a whole checkpoint follows.
@@ -63,8 +63,8 @@ def build_promptable(
                 f"{weights}: model.decoder.{HIGH_RESOLUTION}=true is for weights of SAM-HQ, but these are plain SAM's: "
                 "they hold no hf_token"
             )
-    sam = empty_sam(config.encoder, image_size, hq, in_channels).train()
-    sam.image_transform = Padded(image_size)  # as the images of runs are laid out, of whatever SAM
+    sam = empty_sam(config.encoder, image_transform.size, hq, in_channels).train()
+    sam.image_transform = image_transform
     sam.rounds = Rounds(prompts, criterion)
     sam.freeze_for_training()
     if prompts.none > 0:

@@ -47,11 +47,12 @@ def run_config(text: str, source: object, overrides: Sequence[str] = ()) -> RunC
 
 
 def _completed(config: RunConfig) -> RunConfig:
-    row = find_row(config.model.encoder)
-    complete_data(config.data, *([] if row is None else [row.image_size, *row.colours(config.model.weights)]))
+    row, task = find_row(config.model.encoder), task_class(config.task)
+    taught = [] if row is None else [row.image_size, *row.colours(config.model.weights)]
+    complete_data(config.data, *taught, squash=row is not None and row.squashed and task.resizes_as_taught)
     complete_model(config.model)
-    task_class(config.task).complete(config.data, config.model, _task_section(config))
-    mine = task_class(config.task).section
+    task.complete(config.data, config.model, _task_section(config))
+    mine = task.section
     for name, other in TASKS.items():  # whose settings would do nothing: an error, not a silence
         section = other.section
         if section not in (None, mine) and attrgetter(section)(config) != attrgetter(section)(RunConfig()):

@@ -5,12 +5,14 @@ Guidance", 2021): the first in the object's middle, each further one in the midd
 answer before it as a mask prompt, as SAM was evaluated.
 """
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from samseg.data.preprocess import resize_to_image, resized_shape
+from samseg.data.preprocess import resize_to_image
 from samseg.models.sam.contract import Features, PromptableSam
 from samseg.models.sam.simulate import NEGATIVE, NO_POINT, POSITIVE, boxes_of
 
@@ -40,9 +42,10 @@ def object_scores(model: PromptableSam, features: Features, objects: Tensor, val
 
 def box_answers(model: PromptableSam, features: Features, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of the answers to the boxes of objects (K, H, W) bool at the image's own size, and predicted IoUs (K,)."""
-    boxes = boxes_of(truth) * _scale(truth.shape[1:], model.image_size).repeat(2)
+    shape = tuple(truth.shape[1:])
+    boxes = boxes_of(truth) * _scale(model, shape).repeat(2)
     logits, ious, _ = model.decode(features, boxes=boxes.to(model.device))
-    return resize_to_image(logits[:, 0], tuple(truth.shape[1:])), ious[:, 0]
+    return _at_size(model, logits[:, 0], shape), ious[:, 0]
 
 
 def point_answers(model: PromptableSam, features: Features, points: Tensor, labels: Tensor, masks: Tensor | None):
@@ -61,7 +64,7 @@ def _some_scores(model: PromptableSam, features: Features, truth: Tensor, valid:
     logits, predicted = box_answers(model, features, truth)
     ious = [_iou(logits.cpu() > 0, truth, valid)]
     errors = [(predicted.cpu() - ious[0]).abs()]
-    scale = _scale(shape, model.image_size)
+    scale = _scale(model, shape)
     points, labels, masks, answer = [], [], None, torch.zeros_like(truth)
     for _ in range(CLICKS):
         clicks = [next_click(*pair, valid.numpy()) for pair in zip(truth.numpy(), answer.numpy(), strict=True)]
@@ -71,7 +74,7 @@ def _some_scores(model: PromptableSam, features: Features, truth: Tensor, valid:
         masks, predicted = point_answers(
             model, features, torch.stack(points, 1).to(device), torch.stack(labels, 1).to(device), masks
         )
-        answer = resize_to_image(masks[:, 0], shape).cpu() > 0
+        answer = _at_size(model, masks[:, 0], shape).cpu() > 0
         ious.append(_iou(answer, truth, valid))
         errors.append((predicted.cpu() - ious[-1]).abs())
     after = torch.stack(ious[1:], dim=1)
@@ -111,9 +114,15 @@ def shape_scores(truth: Tensor) -> Tensor:
     return torch.tensor(scores).reshape(-1, 2)
 
 
-def _scale(shape: tuple[int, int], size: int) -> Tensor:
-    """(2,) the network's pixels a pixel of the image, along x and y."""
-    height, width = resized_shape(*shape, size)
+def _at_size(model: PromptableSam, logits: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Logits (K, 4h, 4w) of the network's square at the size of the image, (K, H, W)."""
+    inner = replace(model.image_transform, size=logits.shape[-1]).inner(shape)
+    return resize_to_image(logits, inner, shape)
+
+
+def _scale(model: PromptableSam, shape: tuple[int, int]) -> Tensor:
+    """(2,) the network's pixels a pixel of an image of ``shape`` (H, W), along x and y."""
+    height, width = model.image_transform.inner(shape)
     return torch.tensor([width / shape[1], height / shape[0]])
 
 

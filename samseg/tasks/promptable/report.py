@@ -13,7 +13,7 @@ from samseg.data.check.problems import DataProblems, Problem, look_at_all
 from samseg.data.check.report import Report
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
-from samseg.data.preprocess import fitted_map
+from samseg.data.preprocess import Preprocessing
 from samseg.data.sources import Source
 from samseg.models.sam.simulate import large_enough
 from samseg.tasks.promptable.target import ObjectTarget, known_objects, object_target
@@ -75,7 +75,7 @@ def check_objects(data: DataConfig, splits: Iterable[str], class_names: list[str
     def look(source: Source, name: str) -> int:
         maps = targets[source.split](source, name)
         contents[f"{source.split}/{name}"] = _digest(source.digest(name), **maps)
-        return countable(maps["objects"], data.preprocessing.size, least, source, name)
+        return countable(maps["objects"], data.preprocessing, least, source, name)
 
     found, problems, remarks = look_at_all(data, splits, prepare, look)
     report = ObjectReport(classes, found, contents, notes + remarks if classes is None else [])
@@ -97,13 +97,13 @@ def _digest(image: str, objects: np.ndarray, classes: np.ndarray | int = 0) -> s
     return hashlib.sha256(image.encode() + label.tobytes()).hexdigest()[:32]
 
 
-def countable(objects: np.ndarray, size: int, least: int, source: Source, name: str) -> int:
-    """How many of the objects (H, W) have at least ``least`` pixels at the network's ``size``."""
+def countable(objects: np.ndarray, preprocessing: Preprocessing, least: int, source: Source, name: str) -> int:
+    """How many of the objects (H, W) have at least ``least`` pixels at the network's size."""
     shape = source.shape(name)
     if objects.shape != tuple(shape):
         raise InputError(
             f"the objects of {source.image_file(name)} are {objects.shape[1]} x {objects.shape[0]} pixels, but the "
             f"image is {shape[1]} x {shape[0]}; they must be of one size"
         )
-    resized = torch.from_numpy(fitted_map(objects, size)).long()
+    resized = torch.from_numpy(preprocessing.map_input(objects, 0, fit=True)).long()
     return len(large_enough(known_objects(resized)[0], least))

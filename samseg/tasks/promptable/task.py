@@ -11,6 +11,7 @@ from samseg.common.errors import ConfigError
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import SegmentationDataset
+from samseg.data.preprocess import SQUASH
 from samseg.data.target import check_classes
 from samseg.models.build import Built
 from samseg.models.config import ModelConfig
@@ -18,6 +19,7 @@ from samseg.models.sam.build import build_promptable
 from samseg.models.sam.contract import Features, PromptableSam
 from samseg.models.sam.prompts import PromptConfig, complete_prompts
 from samseg.models.sam.simulate import boxes_of, evenly_drawn, large_enough
+from samseg.models.sam.transform import Padded, Squashed
 from samseg.predict.rows import evaluating, likeliest, whole_rows
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
 from samseg.tasks.pictures import SAMPLED, page, sample_page, spread
@@ -77,6 +79,7 @@ class PromptableTask(Task):
         "val_clicks_8": "after 8 clicks",
         "val_iou_error": "error of the predicted IoU",
     }
+    resizes_as_taught = True
     settings: PromptConfig
 
     def __init__(self, data: DataConfig, model: ModelConfig, settings: PromptConfig):
@@ -103,10 +106,10 @@ class PromptableTask(Task):
         source = open_source(self.data, split)
         target = object_target(self.data, source, self.settings.classes)
         if train:
-            size, least = self.preprocessing.size, self.settings.min_pixels
+            least = self.settings.min_pixels
 
             def count(name: str) -> int:
-                return countable(target(source, name)["objects"], size, least, source, name)
+                return countable(target(source, name)["objects"], self.preprocessing, least, source, name)
 
             source.names = [name for name in source.names if count(name)]
         drawn = dict(views=self.data.views, augment=self.data.augment)
@@ -117,7 +120,7 @@ class PromptableTask(Task):
             self.model,
             self.settings,
             PromptLoss(self.settings.loss, self.settings.iou),
-            image_size=self.preprocessing.size,
+            image_transform=(Squashed if self.preprocessing.resize == SQUASH else Padded)(self.preprocessing.size),
             classes=len(self.classes),
             in_channels=self.preprocessing.channels,
             pretrained=pretrained,
@@ -161,8 +164,9 @@ class PromptableTask(Task):
             features = self._features(model, item, device)
             metrics.after.update(object_scores(model, features, objects, valid, numbers))
             if metrics.classes is not None:
-                shape = (self.preprocessing.size, self.preprocessing.size)
-                for rows, logits in whole_rows(model.without_prompts(features, shape)[0], tuple(objects.shape)):
+                square, shape = (self.preprocessing.size, self.preprocessing.size), tuple(objects.shape)
+                whole = model.without_prompts(features, square)[0]
+                for rows, logits in whole_rows(whole, self.preprocessing.inner(shape), shape):
                     metrics.classes.update(logits.argmax(0), item["classes"][rows].to(device))
                     parts.append(likeliest(logits))
         if self.model.weights is not None:

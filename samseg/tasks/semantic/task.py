@@ -128,7 +128,8 @@ class SemanticTask(Task):
             torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
         ):
             logits = model(taps)[0].float()
-        yield from whole_rows(logits, tuple(item["classes"].shape))
+        shape = tuple(item["classes"].shape)
+        yield from whole_rows(logits, self.preprocessing.inner(shape), shape)
 
     def table(self, figures: Figures) -> str:
         return table(figures)

@@ -333,7 +333,7 @@ def test_a_folder_that_is_no_run(tmp_path):
 def test_the_defaults_only_lack_classes(load):
     expected = RunConfig()
     expected.data.source, expected.data.classes = "folders", {"background": 0, "building": 255}
-    expected.data.image_size = 1024
+    expected.data.image_size, expected.data.resize = 1024, True
     expected.data.mean, expected.data.std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     expected.train.encoder_lr, expected.train.pyramid_lr = expected.train.lr / 10, expected.train.lr
     expected.train.layer_decay = 1.0

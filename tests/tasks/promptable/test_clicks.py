@@ -6,6 +6,7 @@ import torch
 
 from samseg.models.sam.contract import Answers
 from samseg.models.sam.simulate import NEGATIVE, NO_POINT, POSITIVE
+from samseg.models.sam.transform import Padded
 from samseg.tasks.promptable.clicks import CLICKS, ENOUGH, next_click, object_scores, shape_scores
 from samseg.tasks.promptable.metrics import PromptMetrics, table
 
@@ -40,7 +41,7 @@ def test_a_single_pixel_and_the_border_are_found():
 class Oracle:
     """Answers with an object that grows with the number of clicks, at half the image's size."""
 
-    image_size, objects_at_once, device = 20, 100, torch.device("cpu")
+    image_transform, objects_at_once, device = Padded(20), 100, torch.device("cpu")
 
     def decode(self, features, points=None, boxes=None, masks=None, multimask=False):
         width = 3 if boxes is not None else points[0].shape[1]  # of 5 px of the network's

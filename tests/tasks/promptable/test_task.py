@@ -14,11 +14,16 @@ from samseg.encoders.registry import ROWS
 from samseg.evaluation.evaluate_run import evaluate_run
 from samseg.inference.predictor import Predictor
 from samseg.models.sam.files import build_sam, empty_sam
+from samseg.models.sam.predictor import SamPredictor
+from samseg.models.sam.simulate import boxes_of
 from samseg.runs.config.load import load_config, task_of
 from samseg.runs.export import export
 from samseg.runs.load import load_run
+from samseg.runs.sam import tuned_sam
+from samseg.tasks.promptable.clicks import box_answers
 from samseg.training.run import train
 from tests.encoders.conftest import SMALL, SMALL_HIERA, SMALL_SAM3
+from tests.processes import ranks
 from tests.random_run import write_run_of
 
 
@@ -91,8 +96,18 @@ def test_instances_alone_are_enough(trained, objects_root, config_file, tmp_path
     assert code == 2 and "has no objects: task: promptable takes them from instances" in out, error
 
 
-def test_a_resumed_run_is_the_same_to_the_digit(trained, tmp_path):
-    given = ("prompts.none=0.3", "model.freeze_encoder=false")
+LORA = "model.adapter={name: lora, rank: 2, decoder: true}"  # in encoder and decoder
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("prompts.none=0.3", "model.freeze_encoder=false"),
+        (f"model.encoder={SMALL_HIERA}", LORA),
+    ],
+    ids=["free", "sam2 with lora"],
+)
+def test_a_resumed_run_is_the_same_to_the_digit(given, trained, tmp_path):
     whole = trained(*given)
     from samseg.training.trainer import Trainer
 
@@ -115,15 +130,54 @@ def test_a_resumed_run_is_the_same_to_the_digit(trained, tmp_path):
     assert len(history(stopped)) == 1
     trained(*given, f"run_dir={stopped}", "train.resume=true")
     assert history(stopped) == history(whole)
+    ours, theirs = (load_run(folder)[0].state_dict() for folder in (stopped, whole))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
-def test_with_the_cache_the_losses_are_those_without(trained):
-    given = ("train.epochs=1", "train.batch_size=4", "prompts.rounds=0", "prompts.box=1.0")
+def train_alone(config: Path, settings: list[str]) -> None:
+    train(load_config(config, settings), "two")
+
+
+def test_two_processes_train_sam2_as_one(config_file, trained, tmp_path):
+    """With one round, all objects and a box without jitter nothing is drawn; images have one, two and three objects."""
+    fixed = ["prompts.rounds=0", "prompts.box=1.0", "prompts.box_jitter=0.0", "prompts.objects=null"]
+    given = [f"model.encoder={SMALL_HIERA}", "train.epochs=1", "train.accumulate=2", *fixed]
+    ranks(train_alone, config_file, [*given, "train.batch_size=1", "run_dir=two"], folder=tmp_path)
+    (two,), (one,) = history(tmp_path / "two"), history(trained(*given, "train.batch_size=2"))
+    assert two.keys() == one.keys()
+    for name, value in one.items():
+        assert float(two[name]) == pytest.approx(float(value), abs=1e-4), name
+
+
+@pytest.mark.parametrize("encoder", [SMALL, SMALL_HIERA])
+def test_with_the_cache_the_losses_are_those_without(encoder, trained):
+    given = (f"model.encoder={encoder}", "train.epochs=1", "train.batch_size=4", "prompts.rounds=0", "prompts.box=1.0")
     plain = trained(*given)
     cached = trained(*given, "train.cache_features=true", "train.cache_dtype=float32")
     (theirs,), (ours,) = history(plain), history(cached)
     assert float(ours["loss"]) == pytest.approx(float(theirs["loss"]), rel=1e-4)
     assert float(ours["val_iou_error"]) == pytest.approx(float(theirs["val_iou_error"]), abs=1e-3)
+
+
+def test_sam2_in_a_run_sees_images_and_answers_as_its_predictor_does(config_file):
+    """Squashed to the square, and answers at the image's own size, which is 70 x 50."""
+    config = load_config(config_file, [f"model.encoder={SMALL_HIERA}"])
+    assert config.data.resize == "squash"
+    model, preprocessing = task_of(config).build_model().model.eval(), config.data.preprocessing
+    item = task_of(config).dataset("val", train=False, seed=0)[0]
+    truth = item["objects"] == item["objects"].unique()[1:, None, None]
+    with torch.inference_mode():
+        features = model.embed(preprocessing.whole_input(item["image"])[None])
+        found, _ = box_answers(model, features, truth)
+    predictor = SamPredictor(tuned_sam(model, preprocessing))
+    predictor.set_image(preprocessing.picture(item["image"]))
+    boxes = boxes_of(truth).numpy()
+    expected, _, _ = predictor.predict(box=boxes, multimask_output=False, return_logits=True)
+    torch.testing.assert_close(found, torch.from_numpy(expected[:, 0]), rtol=1e-4, atol=1e-4)
+    assert load_config(config_file, [f"model.encoder={SMALL_HIERA}", "data.resize=true"]).data.resize is True
+    assert load_config(config_file).data.resize is True  # SAM's own
+    semantic = {"model": {"encoder": SMALL_HIERA}, "data": {"classes": {"ground": 0, "roof": 1}}}
+    assert load_config(semantic).data.resize is True
 
 
 def test_the_classes_go_to_onnx(config_file, tmp_path):
@@ -146,6 +200,7 @@ def test_the_classes_go_to_onnx(config_file, tmp_path):
     [
         ("model.arch=unet", "set model.arch=sam, it is unet"),
         ("data.resize=false", "sees whole images"),
+        ("data.resize=squashed", "must be true, false or squash, got squashed"),
         ("prompts.loss=dice", "must be dice[+]bce or dice[+]focal, got 'dice'"),
         ("prompts.none=1", "below 1"),
         ("prompts.classes=[squares]", "no class squares; did you mean 'square'"),
@@ -185,8 +240,7 @@ def test_a_split_without_any_object_is_one_line(config_file):
 def test_a_run_goes_back_to_segment_anything_and_transformers(trained, tmp_path):
     """With LoRA in encoder and decoder, merged; segment-anything's decoder and transformers load it and agree."""
     transformers = pytest.importorskip("transformers")
-    adapter = "model.adapter={name: lora, rank: 2, decoder: true}"
-    folder = trained(f"model.weights={whole_checkpoint(tmp_path)}", adapter, "train.epochs=1", "train.lr=0.01")
+    folder = trained(f"model.weights={whole_checkpoint(tmp_path)}", LORA, "train.epochs=1", "train.lr=0.01")
     boxes = torch.tensor([[5.0, 6.0, 40.0, 50.0]])
     model, _ = load_run(folder)
     with torch.inference_mode():
