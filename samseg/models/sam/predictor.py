@@ -1,6 +1,7 @@
 """Masks for prompts in an image: segment-anything's `SamPredictor` for every SAM."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,11 +77,20 @@ class SamPredictor:
         Returns:
             Masks (M, H, W) bool, their predicted IoUs (M,), and logits (M, h, w) that serve as `mask_input`; each with
             an axis of K in front for K objects.
+
+        Raises:
+            InputError: there is no image, or prompts are of other shapes or of different numbers of objects.
         """
         if text is not None:
             raise InputError("text prompts are for SAM 3's detector, which is in its own package, sam3, and not here")
         if (point_coords is None) != (point_labels is None):
             raise InputError("point_coords and point_labels belong together: give both, or neither")
+        point_coords = _array("point_coords", point_coords, ("N", 2), ("K", "N", 2))
+        if point_coords is not None:
+            point_labels = _array("point_labels", point_labels, point_coords.shape[:-1])
+        box = _array("box", box, (4,), ("K", 4))
+        low = self.model.prompt_encoder.mask_input_size
+        mask_input = _array("mask_input", mask_input, (1, *low), ("K", 1, *low))
         to_square, shape = self.transform.apply_coords, self._shape(image)
         answers = self.predict_torch(
             None if point_coords is None else self._tensor(to_square(point_coords, shape), 3),
@@ -112,7 +122,10 @@ class SamPredictor:
         """
         shape, features = self._shape(image), of_image(self.features, image)
         prompts = (point_coords, point_labels, boxes, mask_input)
-        count = max((len(prompt) for prompt in prompts if prompt is not None), default=1)
+        counts = {len(prompt) for prompt in prompts if prompt is not None} or {1}
+        if len(counts) > 1:
+            raise InputError(f"prompts are of {' and '.join(map(str, sorted(counts)))} objects; give as many of each")
+        count = counts.pop()
         masks, ious, logits = [], [], []
         for start in range(0, count, self.model.objects_at_once):
             some = [None if p is None else p[start : start + self.model.objects_at_once] for p in prompts]
@@ -138,6 +151,21 @@ class SamPredictor:
         """On the device, with an axis for objects in front where one is missing."""
         tensor = torch.as_tensor(prompt, dtype=torch.float, device=self.device)
         return tensor if tensor.ndim == axes else tensor[None]
+
+
+def _array(name: str, given: Any, *shapes: tuple[int | str, ...]) -> np.ndarray | None:
+    """A prompt as an array; InputError unless it is of one of ``shapes``, in which a letter is any length."""
+    if given is None:
+        return None
+    try:
+        array, found = np.asarray(given, dtype=float), None
+    except (TypeError, ValueError):
+        array, found = np.empty(()), repr(given)[:40]
+    for shape in shapes:
+        if len(shape) == array.ndim and all(isinstance(n, str) or n == m for n, m in zip(shape, array.shape)):
+            return array
+    wanted = " or ".join(f"({', '.join(map(str, shape))})" for shape in shapes)
+    raise InputError(f"{name} must be numbers of shape {wanted}, got {found or array.shape}")
 
 
 def check_image(image: np.ndarray, name: str) -> None:

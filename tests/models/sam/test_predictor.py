@@ -77,3 +77,17 @@ def test_what_cannot_be_answered_is_one_line(sam):
     predictor.set_image(picture())
     with pytest.raises(InputError, match="belong together"):
         predictor.predict(point_coords=np.array([[1, 2]]))
+    one = {"point_coords": [[1, 2]], "point_labels": [1]}
+    for given, said in (
+        ({"point_coords": [1, 2], "point_labels": [1]}, r"point_coords must be .* \(N, 2\) or \(K, N, 2\), got \(2,\)"),
+        (one | {"point_labels": [1, 0]}, r"point_labels must be numbers of shape \(1\), got \(2,\)"),
+        ({"point_coords": "a cat", "point_labels": [1]}, "point_coords must be numbers .*, got 'a cat'"),
+        ({"box": [1, 2, 3]}, r"box must be numbers of shape \(4\) or \(K, 4\), got \(3,\)"),
+        ({"mask_input": np.zeros((1, 7, 7))}, r"mask_input must be .* \(1, 32, 32\) or .* got \(1, 7, 7\)"),
+        (one | {"box": BOXES}, "prompts are of 1 and 3 objects"),
+    ):
+        with pytest.raises(InputError, match=said) as error:
+            predictor.predict(**given)
+        assert "\n" not in str(error.value)
+    listed = predictor.predict(box=BOXES.tolist(), return_logits=True)[0]  # as an array
+    assert np.array_equal(listed, predictor.predict(box=BOXES, return_logits=True)[0])
