@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -149,12 +150,6 @@ class Export:
             raise InputError(f"{generation} is for another SAM than {encoder}'s: export it with --to {sam.format}")
         sam.save(out)
 
-    def sam2(self, out: Path) -> None:
-        self.sam(out, "sam2")
-
-    def sam3(self, out: Path) -> None:
-        self.sam(out, "sam3")
-
     def transformers(self, out: Path) -> None:
         sam = self._whole()
         with _made_whole(out) as folder:
@@ -213,8 +208,8 @@ FORMATS: dict[str, tuple[str, Callable[[Export, Path], None]]] = {
     "torch-export": ("model.pt2", Export.torch_export),
     "smp": ("smp", Export.smp),
     "sam": ("sam.pth", Export.sam),
-    "sam2": ("sam2.pt", Export.sam2),
-    "sam3": ("sam3.pt", Export.sam3),
+    "sam2": ("sam2.pt", partial(Export.sam, generation="sam2")),
+    "sam3": ("sam3.pt", partial(Export.sam, generation="sam3")),
     "transformers": ("transformers", Export.transformers),
 }
 WHOLE = ("sam", "sam2", "sam3", "transformers")  # formats of a whole SAM
