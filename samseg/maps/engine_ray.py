@@ -1,7 +1,7 @@
 """Maps and photos on a Ray cluster: the model is loaded once an actor, and what fails is tried again by Ray."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,6 @@ except ImportError as error:
 RETRIES = 5  # of a share of the work whose worker died, and restarts of a worker
 SHARES = 4  # of each raster for a worker, so that none waits long for the last
 TOGETHER = 8  # photos
-WAIT_S = 1.0  # for a share or a worker, before looking for workers that have started since
 
 
 class Share(NamedTuple):
@@ -97,42 +96,27 @@ def start_workers(
     device: str | None = None,
     **settings: Any,
 ) -> list[Any]:
-    """Actors on the cluster at ``address``, or on one that is started here; as many as it has CPUs or GPUs for.
+    """Actors on the cluster at ``address``, or on one that is started here; at most as many as it has room for.
 
     A worker that dies is started again and given its share again. ``settings``: of its `Predictor`.
     """
     connect(address)
-    if workers is None:
-        there = ray.cluster_resources()
-        workers = max(1, int(there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1)))
+    there = ray.cluster_resources()
+    room = max(1, int(there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1)))
+    if workers is not None and workers > room:  # one without a place would keep its share for ever
+        tqdm.write(f"the cluster has room for {room} workers, not {workers}: {room} work", file=sys.stderr)
+    workers = min(workers or room, room)
     actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(Worker)
     return [actor.remote(run.resolve(), out.resolve(), options, device, settings) for _ in range(workers)]
 
 
-def spread(workers: list[Any], shares: list[Share]) -> Iterator[Done]:
+def spread(workers: list[Any], shares: Iterable[Share]) -> Iterator[Done]:
     """Do all shares, whichever worker is free; yield each when done.
 
-    A worker gets its first share when it has a place: one that the cluster has no room for keeps none back.
     InputError for a run that a worker cannot have, and when workers die again and again.
     """
-    pool, starting = ActorPool([]), {worker.__ray_ready__.remote(): worker for worker in workers}
-    for share in shares:
-        pool.submit(lambda worker, share: worker.do.remote(share), share)
-    left = len(shares)
-    try:
-        while left:  # as long as the cluster is busy with others, too
-            started, _ = ray.wait(list(starting), num_returns=len(starting), timeout=0) if starting else ([], [])
-            for one in started:
-                pool.push(starting.pop(one))
-            if not pool.has_next():
-                ray.wait(list(starting), timeout=WAIT_S)
-                continue
-            try:
-                done = pool.get_next_unordered(timeout=WAIT_S if starting else None)
-            except TimeoutError:
-                continue
-            left -= 1
-            yield done
+    try:  # waits as long as the cluster is busy with others
+        yield from ActorPool(workers).map_unordered(lambda worker, share: worker.do.remote(share), list(shares))
     except RayActorError as error:
         raise InputError(
             f"a worker died {RETRIES + 1} times over one share ({str(error).splitlines()[0]}): is it short of memory? "
