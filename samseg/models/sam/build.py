@@ -66,6 +66,11 @@ def build_promptable(
     sam = empty_sam(config.encoder, image_transform.size, hq, in_channels).train()
     sam.image_transform = image_transform
     sam.rounds = Rounds(prompts, criterion)
+    if prompts.absent > 0 and not sam.scores_objects:
+        raise ConfigError(
+            f"prompts.absent={prompts.absent} teaches a score of whether there is an object, which {config.encoder}'s "
+            "SAM has none of: set prompts.absent=0, or take SAM 2's encoder"
+        )
     sam.freeze_for_training()
     if prompts.none > 0:
         sam.class_tokens = ClassTokens(classes)

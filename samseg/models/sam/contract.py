@@ -49,6 +49,7 @@ class PromptableSam(nn.Module):
         mask_threshold: a pixel is in a mask where its logit is above this.
         largest_logit: masks that are handed back to serve as prompts are clamped to this; None: they are not.
         format: what `samseg export --to` calls its authors' files.
+        scores_objects: its answers say whether the object is there.
         grid: settings of the automatic masks that this SAM was published with, by `SamAutomaticMaskGenerator`'s names.
         published_name, transformers_name: the name that a tensor of "image_encoder.", the trunk's, "prompt_encoder." or
             "mask_decoder." has in its authors' files, and in transformers'.
@@ -58,6 +59,7 @@ class PromptableSam(nn.Module):
     mask_threshold = 0.0
     largest_logit: float | None = None
     format: str
+    scores_objects = False
     grid: dict[str, Any] = {}
     published_name: Callable[[str], str]
     transformers_name: Callable[[str], str]
@@ -84,7 +86,7 @@ class PromptableSam(nn.Module):
         return self.mask_decoder.output_upscaling(pixels)
 
     def freeze_for_training(self) -> None:
-        """Freeze what its authors leave as it is when the mask decoder is trained."""
+        """Freeze what its authors leave as it is when the mask decoder is trained, in its `rounds`."""
         self.prompt_encoder.requires_grad_(False)
 
     def save(self, path: str | Path) -> None:

@@ -23,6 +23,9 @@ class PromptConfig:
     ring: int = 3  # px around the box that the latter point is drawn from where nothing is too much
     mask: float = 0.5  # share of the corrections that are also given the last answer as a mask prompt
     loss: str = "dice+bce"  # dice+bce | dice+focal (SAM's 1 to 20); of three answers to a point the best counts
+    # Share of the prompts that are for an object that is not there, in place of one that is, where an image has room:
+    # they teach SAM 2 and 3 their score of whether there is an object. 0: it stays as it came.
+    absent: float = 0.0
     iou: float = 1.0  # weight of the squared error of the predicted IoU; 0 spoils SAM's automatic mask generator
     # Share of steps without any prompt: they train a token for each class of data.classes, beside SAM's own, which
     # predicts the classes of a whole image. 0: no such tokens.
@@ -37,6 +40,7 @@ def complete_prompts(prompts: PromptConfig, classes: list[str]) -> None:
         require(f"prompts.{key}", getattr(prompts, key), "at least 0", lambda value: value >= 0)
     for key in ("box", "mask"):
         require(f"prompts.{key}", getattr(prompts, key), "a share, from 0 to 1", lambda value: 0 <= value <= 1)
+    require("prompts.absent", prompts.absent, "a share, from 0 to below 1", lambda value: 0 <= value < 1)
     require("prompts.none", prompts.none, "a share of the steps, from 0 to below 1", lambda value: 0 <= value < 1)
     for key in ("box_jitter", "iou"):
         require(f"prompts.{key}", getattr(prompts, key), "at least 0", lambda value: 0 <= value < math.inf)

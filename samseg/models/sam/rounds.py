@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -17,6 +18,7 @@ from samseg.models.sam.simulate import (
     enlarged_to,
     jittered,
     random_pixels,
+    vacant_boxes,
 )
 
 Criterion = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -60,9 +62,31 @@ class Rounds:
         self, sam: PromptableSam, features: Features, objects: Tensor, valid: Tensor, box_first: bool
     ) -> Tensor:
         """The loss of each object drawn from one image's map, (N,), a few objects at a time."""
-        numbers = drawn_objects(objects, self.prompts.min_pixels, self.prompts.objects)
-        some = numbers.split(sam.objects_at_once)
-        return torch.cat([self._rounds(sam, features, objects, valid, part, box_first) for part in some])
+        numbers, losses = drawn_objects(objects, self.prompts.min_pixels, self.prompts.objects), []
+        for part in numbers.split(sam.objects_at_once):
+            if self.prompts.absent > 0 and len(part):
+                boxes, vacant = vacant_boxes(boxes_of(objects == part[:, None, None]), (objects == 0) & valid)
+                absent = vacant & (torch.rand(len(part), device=part.device) < self.prompts.absent)
+                losses.append(self._absent(sam, features, boxes[absent], objects.shape, box_first))
+                part = part[~absent]
+            losses.append(self._rounds(sam, features, objects, valid, part, box_first))
+        return torch.cat(losses)
+
+    def _absent(
+        self, sam: PromptableSam, features: Features, boxes: Tensor, shape: tuple[int, int], box_first: bool
+    ) -> Tensor:
+        """The loss of prompts for objects that are not there, in boxes (K, 4): of the object score alone, (K,)."""
+        if not len(boxes):
+            return features["embedding"].new_zeros(0)
+        if box_first:
+            points, boxes = None, jittered(boxes, self.prompts.box_jitter, *shape)
+        else:
+            points, boxes = _positive((boxes[:, :2] + boxes[:, 2:] - 1) / 2), None
+
+        def loss(points: tuple[Tensor, Tensor] | None, boxes: Tensor | None) -> Tensor:
+            return _score_loss(sam.decode(features, points, boxes).object_scores, there=False)
+
+        return checkpoint(loss, points, boxes, use_reentrant=False, preserve_rng_state=False)
 
     def _rounds(
         self, sam: PromptableSam, features: Features, objects: Tensor, valid: Tensor, numbers: Tensor, box_first: bool
@@ -75,8 +99,7 @@ class Rounds:
         if box_first:
             boxes = jittered(boxes_of(truth), self.prompts.box_jitter, *objects.shape)
         else:
-            first = random_pixels(truth)[0][:, None]
-            points = first, torch.full(first.shape[:2], POSITIVE, device=first.device, dtype=torch.int)
+            points = _positive(random_pixels(truth)[0])
         losses = []
         for number in range(1 + self.prompts.rounds):
             if number > 0:
@@ -96,8 +119,20 @@ class Rounds:
 
         Computed again in the backward pass, truth and all, so that a round leaves no activations behind.
         """
-        logits, ious, _ = sam.decode(features, points, boxes, masks, multimask)
+        logits, ious, scores = sam.decode(features, points, boxes, masks, multimask)
         truth = objects == numbers[:, None, None]
         loss = self.criterion(enlarged_to(logits, sam.image_size), truth, valid, ious)
+        if self.prompts.absent > 0:
+            loss = loss + _score_loss(scores, there=True)
         best = ious.argmax(1)
         return loss, logits.detach()[torch.arange(len(best), device=best.device), best][:, None]
+
+
+def _positive(points: Tensor) -> tuple[Tensor, Tensor]:
+    """One point on each of K objects, (K, 2), as SAM's prompt encoder takes it."""
+    return points[:, None], torch.full((len(points), 1), POSITIVE, device=points.device, dtype=torch.int)
+
+
+def _score_loss(scores: Tensor, there: bool) -> Tensor:
+    """Cross entropy of object scores (K,), logits, as SAM 2 was trained (K,)."""
+    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, float(there)), reduction="none")

@@ -82,6 +82,7 @@ class Sam2(PromptableSam):
     """
 
     format = "sam2"
+    scores_objects = True
     largest_logit = 32.0
     grid = {"pred_iou_thresh": 0.8}
     published_name = staticmethod(sam2_name)
@@ -123,8 +124,9 @@ class Sam2(PromptableSam):
     def freeze_for_training(self) -> None:
         """The object's score, too, which true objects alone teach nothing; the neck's fine levels go with the rest."""
         super().freeze_for_training()
-        self.mask_decoder.obj_score_token.requires_grad_(False)
-        self.mask_decoder.pred_obj_score_head.requires_grad_(False)
+        absent = self.rounds.prompts.absent > 0
+        self.mask_decoder.obj_score_token.requires_grad_(absent)
+        self.mask_decoder.pred_obj_score_head.requires_grad_(absent)
         self.encoder.trunk.neck.requires_grad_(True)
 
     def save(self, path: str | Path) -> None:

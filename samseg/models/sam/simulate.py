@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 POSITIVE, NEGATIVE, NO_POINT = 1, 0, -1  # labels, as SAM's prompt encoder knows them
+TRIES = 64  # places that are looked at for one where there is no object
 
 
 def large_enough(objects: Tensor, least: int) -> Tensor:
@@ -48,6 +49,25 @@ def jittered(boxes: Tensor, share: float, height: int, width: int) -> Tensor:
     outwards = torch.tensor([-1.0, -1.0, 1.0, 1.0], device=boxes.device)
     pushed = boxes + outwards * share * extent * torch.rand_like(boxes)
     return pushed.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+
+
+def vacant_boxes(boxes: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """For each of ``boxes`` (K, 4), whole pixels, one of its extent at a random place where there is no object.
+
+    Args:
+        boxes: of true objects.
+        free: (H, W) bool, where it is known that there is none.
+
+    Returns:
+        Boxes (K, 4), and whether all of each is free (K,): of `TRIES` places for each the one that is most so.
+    """
+    extent, limits = (boxes[:, 2:] - boxes[:, :2]).long(), torch.tensor(free.shape[::-1], device=free.device)
+    start = (torch.rand(TRIES, *extent.shape, device=free.device) * (limits - extent + 1)).long()
+    (left, top), (right, bottom) = start.unbind(-1), (start + extent).unbind(-1)
+    taken = F.pad((~free).int().cumsum(0).cumsum(1), (1, 0, 1, 0))  # above and left of each pixel
+    inside = taken[bottom, right] - taken[top, right] - taken[bottom, left] + taken[top, left]
+    least, place = inside.min(0)
+    return torch.cat([start, start + extent], dim=-1)[place, torch.arange(len(boxes))].float(), least == 0
 
 
 def random_pixels(regions: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from segment_anything import SamPredictor
 
 import samseg
@@ -74,6 +75,40 @@ def test_of_sam2_the_objects_score_stays():
     frozen = {name.split(".")[0] for name, p in model.mask_decoder.named_parameters() if not p.requires_grad}
     assert frozen == {"obj_score_token", "pred_obj_score_head"}
     assert all(p.requires_grad for p in model.encoder.trunk.neck.parameters())  # until the encoder is frozen
+
+
+def column_of_objects() -> torch.Tensor:
+    """(1, S, S): four on the left, and room on the right."""
+    objects = torch.zeros(1, SIZE, SIZE, dtype=torch.long)
+    for number, top in enumerate((2, 18, 34, 50), start=1):
+        objects[0, top : top + 12, 4:16] = number
+    return objects
+
+
+@pytest.mark.parametrize("box", [0.0, 1.0])
+def test_where_nothing_is_the_objects_score_alone_counts(box, batch, monkeypatch):
+    model, objects, asked = (
+        small(variant=SMALL_HIERA, absent=0.5, rounds=1, box=box, objects=None),
+        column_of_objects(),
+        [],
+    )
+    decode = model.decode
+
+    def spy(features, points=None, boxes=None, *others):
+        answers = decode(features, points, boxes, *others)
+        right = boxes[:, 2] > 20 if boxes is not None else points[0][:, 0, 0] > 20
+        asked.append((right, answers.object_scores.detach()))
+        return answers
+
+    monkeypatch.setattr(model, "decode", spy)
+    model.rounds.criterion = lambda logits, truth, valid, ious: 0 * logits.sum((1, 2, 3))
+    torch.manual_seed(0)
+    outputs = model({"image": batch["image"][:1], "objects": objects, "valid": objects >= 0})
+    (absent, where_nothing_is), *there = asked
+    assert absent.all() and len(there) == 2 and len(absent) + len(there[0][0]) == 4
+    expected = F.softplus(where_nothing_is).sum() + sum(F.softplus(-scores).sum() / 2 for _, scores in there)
+    assert not any(right.any() for right, _ in there)
+    torch.testing.assert_close(outputs["loss"].sum().detach(), expected)
 
 
 def test_of_sam_hq_its_own_part_learns_alone():

@@ -15,6 +15,7 @@ from samseg.models.sam.simulate import (
     jittered,
     random_pixels,
     rings,
+    vacant_boxes,
 )
 
 EVERYWHERE = torch.ones(20, 30, dtype=torch.bool)
@@ -127,3 +128,17 @@ def test_a_right_answer_is_confirmed_within_and_the_negative_point_is_of_the_rin
     assert at(truth, points[:, 0]).all() and at(rings(truth, 3), points[:, 1]).all()
     whole = squares((0, 0, 30, 20))
     assert corrections(whole, whole, EVERYWHERE, ring=3)[1].tolist() == [[POSITIVE, NO_POINT]]
+
+
+def test_a_place_without_an_object_is_found_where_there_is_room():
+    boxes = torch.tensor([[0.0, 0, 7, 5], [3, 3, 4, 4], [0, 0, 40, 30]])
+    free = torch.ones(30, 40, dtype=torch.bool)
+    free[:, :30] = False  # room for the first two alone
+    found, vacant = vacant_boxes(boxes, free)
+    assert vacant.tolist() == [True, True, False]
+    assert torch.equal(found[:, 2:] - found[:, :2], boxes[:, 2:] - boxes[:, :2])  # the same extents, within the image
+    for (left, top, right, bottom), empty in zip(found.long().tolist(), vacant.tolist(), strict=True):
+        assert 0 <= left and right <= 40 and 0 <= top and bottom <= 30
+        assert free[top:bottom, left:right].all() == empty
+    places, _ = vacant_boxes(boxes[1:2].repeat(300, 1), free)
+    assert places[:, 0].unique().numel() > 5 and places[:, 3].max() == 30  # anywhere, to the edges

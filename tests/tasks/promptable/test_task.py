@@ -103,7 +103,7 @@ LORA = "model.adapter={name: lora, rank: 2, decoder: true}"  # in encoder and de
     "given",
     [
         ("prompts.none=0.3", "model.freeze_encoder=false"),
-        (f"model.encoder={SMALL_HIERA}", LORA),
+        (f"model.encoder={SMALL_HIERA}", LORA, "prompts.absent=0.4"),
     ],
     ids=["free", "sam2 with lora"],
 )
@@ -206,6 +206,7 @@ def test_the_classes_go_to_onnx(config_file, tmp_path):
         ("prompts.classes=[squares]", "no class squares; did you mean 'square'"),
         ("task=semantic", "prompts is for task: promptable"),
         ("prompts.objects=0", "at least 1"),
+        ("prompts.absent=1", "from 0 to below 1"),
     ],
 )
 def test_settings_that_cannot_be_are_one_line(config_file, override, said):
@@ -222,6 +223,8 @@ def test_models_that_cannot_be_are_one_line(config_file, tmp_path):
         build("model.encoder=resnet18")
     with pytest.raises(ConfigError, match="no argument channels"):
         build("model.decoder={channels: 3}")
+    with pytest.raises(ConfigError, match="which sam-vit_small's SAM has none of: set prompts.absent=0"):
+        build("prompts.absent=0.2")
     whole = whole_checkpoint(tmp_path)
     with pytest.raises(WeightsError, match="for weights of SAM-HQ, but these are plain SAM's"):
         build(f"model.weights={whole}", "model.decoder={high_resolution: true}")
