@@ -70,6 +70,7 @@ def build_sam(
     if not is_published(source):
         path = Path(source)
     elif variant is not None:
+        family_of(variant)  # before a large file is fetched for nothing
         path = fetch(variant, True, "give the file of a whole SAM's checkpoint instead", str(source))
     else:
         raise ConfigError(f'build_sam("{source}") needs a variant: one of {", ".join(ROWS)}')
@@ -88,14 +89,19 @@ def empty_sam(variant: str, image_size: int | None = None, hq: bool = False, in_
 
     Raises WeightsError for an encoder of which there is none, ConfigError for a size that the encoder cannot take.
     """
-    row = ROWS[variant]
-    families = [FAMILIES[name] for name in FAMILIES if name in row.outline.sam_decoders]
-    if not families:
-        raise WeightsError(f"{variant} has no mask decoder for prompts in samseg; SAM's, SAM 2's and SAM 3's have")
+    row, family = ROWS[variant], family_of(variant)
     image_size, multiple = row.image_size if image_size is None else image_size, row.outline.multiple
     if image_size < multiple or image_size % multiple:
         raise ConfigError(f"image_size must be a multiple of {multiple} for {variant}, got {image_size}")
-    return families[0].empty(variant, image_size, hq, in_channels).eval()
+    return family.empty(variant, image_size, hq, in_channels).eval()
+
+
+def family_of(variant: str) -> type[PromptableSam]:
+    """The kind of SAM that an encoder is of; WeightsError for an encoder of which there is none."""
+    for name, family in FAMILIES.items():
+        if name in ROWS[variant].outline.sam_decoders:
+            return family
+    raise WeightsError(f"{variant} has no mask decoder for prompts in samseg; SAM's, SAM 2's and SAM 3's have")
 
 
 def load_sam(sam: PromptableSam, state: SamState) -> None:

@@ -264,6 +264,8 @@ def test_what_is_no_sam2_is_one_line(sam, tmp_path):
         samseg.build_sam(tmp_path / "sam2.pt", image_size=144)
     with pytest.raises(WeightsError, match="dinov2-vit_s has no mask decoder for prompts"):
         empty_sam("dinov2-vit_s")
+    with pytest.raises(WeightsError, match="dinov2-vit_s has no mask decoder for prompts"):
+        samseg.build_sam("pretrained", "dinov2-vit_s")  # before it is fetched
 
 
 def test_objects_by_the_grid_and_from_one_example(sam):
