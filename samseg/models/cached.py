@@ -18,7 +18,7 @@ def on_taps(model: nn.Module, image_size: int) -> nn.Module:
         image_size: pixels a side of the square images that the taps are of.
 
     Raises:
-        ConfigError: another encoder, one whose trunk is trained, be it only in part, or a size the model cannot take.
+        ConfigError: another encoder, or one whose trunk is trained, be it only in part.
     """
     way_out = "set train.cache_features=false"
     if trunk_of(model) is None:
@@ -40,18 +40,11 @@ class TapModel(nn.Module):
     Args:
         model: one with SAM's encoder, made as SMP's are.
         image_size: pixels a side of the square images that the taps are of.
-
-    Raises:
-        ConfigError: a size the model cannot take.
     """
 
     def __init__(self, model: nn.Module, image_size: int):
         super().__init__()
         self.channels = model.encoder._in_channels  # SMP's name
-        try:
-            model.check_input_shape(torch.empty(1, self.channels, image_size, image_size, device="meta"))
-        except RuntimeError as error:
-            raise ConfigError(f"data.image_size={image_size}: {error}") from None
         self.encoder, self.decoder, self.segmentation_head = model.encoder, model.decoder, model.segmentation_head
         self.image_size = image_size
 

@@ -1,6 +1,7 @@
 """Build a segmentation model: a network with its encoder's weights, ready to train or to load."""
 
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from samseg.common.errors import ConfigError, WeightsError, did_you_mean, suggestion
 from samseg.common.hub import refusal
 from samseg.encoders import ROWS, find_row
+from samseg.encoders.encoder import trunk_of
 from samseg.encoders.fetch import WAYS_OUT, fetch, is_published, load_sam_weights
 from samseg.encoders.registry import PUBLISHED
 from samseg.encoders.weights import read_checkpoint
@@ -71,6 +73,16 @@ def create_model(
     if file is not None:
         _load_file(model, encoder_name, file)
     return model
+
+
+def check_image_size(model: nn.Module, size: int) -> None:
+    """ConfigError for square images that a model does not take: SMP holds most decoders to multiples of 32."""
+    stride = model.encoder.output_stride if getattr(model, "requires_divisible_input_shape", False) else 1
+    if size % stride:
+        trunk, name = trunk_of(model), type(model).__name__
+        step = stride if trunk is None else math.lcm(stride, trunk.multiple)
+        sizes = " or ".join(str(side) for side in (size // step * step, size // step * step + step) if side)
+        raise ConfigError(f"data.image_size must be a multiple of {step} for {name}, got {size}; try {sizes}")
 
 
 class Sum(nn.Module):

@@ -9,8 +9,9 @@ import samseg
 from samseg.common.errors import ConfigError, WeightsError
 from samseg.models.build import build_model
 from samseg.models.config import ModelConfig
+from samseg.models.smp import check_image_size
 from samseg.models.trainable import checkpoint_gradients, count_parameters, parameter_groups
-from tests.encoders.conftest import SMALL, SMALL_ARGUMENTS
+from tests.encoders.conftest import SMALL, SMALL_ARGUMENTS, SMALL_SAM3
 from tests.encoders.reference import timm_encoder
 
 SETTINGS = {"lr": 3e-4, "encoder_lr": 3e-5, "pyramid_lr": 3e-4, "weight_decay": 0.01}
@@ -195,3 +196,13 @@ def test_an_adapter_is_put_in_counted_and_trained_at_lr():
     found = rates(model, dict(lr=1.0, encoder_lr=0.5, pyramid_lr=2.0, weight_decay=0.1))
     assert found["encoder.trunk.blocks.1.attn.qkv.adapter.b_q"] == (1.0, 0.1)
     assert len([name for name in found if ".trunk." in name]) == 6
+
+
+def test_sizes_that_decoder_and_encoder_both_take_are_named():
+    """SAM 3's own side of 1008 pixels is a multiple of its patches' 14, and not of SMP's 32."""
+    model = samseg.create_model("fpn", SMALL_SAM3, None)
+    with pytest.raises(ConfigError, match="a multiple of 224 for FPN, got 1008; try 896 or 1120"):
+        check_image_size(model, 1008)
+    for size in (896, 1120):
+        check_image_size(model, size)
+    check_image_size(samseg.create_model("unet", SMALL_SAM3, None), 1008)

@@ -15,6 +15,7 @@ from samseg.data.dataset import SegmentationDataset
 from samseg.data.target import check_classes, class_target
 from samseg.models.build import Built, build_model
 from samseg.models.config import ModelConfig
+from samseg.models.smp import check_image_size
 from samseg.predict.draw import IGNORED, coloured, legend, overlay
 from samseg.predict.rows import evaluating, likeliest, predict_rows, whole_rows
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
@@ -76,7 +77,9 @@ class SemanticTask(Task):
         )
 
     def build_model(self, pretrained: bool = True) -> Built:
-        return build_model(self.model, len(self.classes), pretrained, in_channels=self.preprocessing.channels)
+        built = build_model(self.model, len(self.classes), pretrained, in_channels=self.preprocessing.channels)
+        check_image_size(built.model, self.preprocessing.size)
+        return built
 
     def objective(self, report: Report) -> SemanticObjective:
         return SemanticObjective(SegmentationLoss(self.settings, self.classes, report.class_pixels("train")))

@@ -35,6 +35,10 @@ def test_when_the_configuration_is_read(tiny_config, override, expected):
     [
         (["data.image_size=1048576"], "one image and its logits take .* GiB, this machine has .*: lower it"),
         (["model.decoder={encoder_depth: 3, decoder_channels: [16, -8, 8]}"], "unet with tu-resnet18 cannot be built"),
+        (
+            ["model.arch=fpn", "model.decoder={}", "data.image_size=80"],
+            "data.image_size must be a multiple of 32 for FPN, got 80; try 64 or 96",
+        ),
         (["data.augment=[{ToGray: {p: 1, num_output_channels: 1}}]"], "data.augment makes 1 channels of 3"),
     ],
 )
