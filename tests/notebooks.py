@@ -22,7 +22,7 @@ FAMILY = {"ENCODERS": '["sam-vit_t", "sam2-hiera_t", "dinov3-vit_s"]', "WEIGHTS"
 SHOWN = {  # what two busy cores take a minute or two for
     "maps": OFFLINE | {"TILE": "128", "EPOCHS": "12"},
     "prompts": OFFLINE | {"IMAGES": "2", "SIZE": "64", "EPOCHS": "1"},
-    "smp": FAMILY | {"SIZE": "192", "STEPS": "70"},
+    "smp": FAMILY | {"SIZE": "160", "STEPS": "60"},
     "your_data": OFFLINE | {"SIZE": "128", "EPOCHS": "6"},
 }
 PICTURES = ("image/png", "image/jpeg")

@@ -20,6 +20,7 @@ from samseg.common.download import DownloadError, download, file_digest
 from samseg.common.errors import WeightsError, suggestion
 from samseg.common.files import written_whole
 from samseg.common.hub import refusal
+from samseg.encoders import find_row
 from samseg.encoders.encoder import TrunkEncoder
 from samseg.encoders.registry import PUBLISHED, ROWS, WeightsFile
 from samseg.encoders.weights import Contents, contents, read_checkpoint, trunk_state
@@ -63,12 +64,12 @@ class Placed:
 
     def __str__(self) -> str:
         """One line for people."""
-        held = "all of SAM" if self.contents.whole else "SAM's image encoder alone"
+        held = "all of SAM" if self.contents.whole else "the encoder alone"
         origin = (
             f"the file published at {self.source}"
             if self.source
-            else "a file whose digest is not known here: see to it that it is SAM's own and no fine-tune, which is "
-            "given by its path (model.weights=FILE)"
+            else "a file whose digest is not known here: see to it that it is a published one; a fine-tune is given by "
+            "its path (model.weights=FILE)"
         )
         return (
             f"{self.file}: {self.contents.variant} in {self.contents.layout}'s layout, {held}; {origin}. It is found "
@@ -176,8 +177,8 @@ def weights_table() -> str:
 
 
 def known_variant(name: str) -> str:
-    """``name``, if it is one of a variant; else WeightsError."""
-    if name not in ROWS:
+    """``name``, if it is one of a variant, or timm's of a plain ViT; else WeightsError, or ConfigError for others."""
+    if find_row(name) is None:
         raise WeightsError(f"no encoder {name!r}{suggestion(name, ROWS)}")
     return name
 
