@@ -188,7 +188,7 @@ ROWS: dict[str, Row] = {
         ),
         dict(width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11)),
         SAM,
-        layer_decay=0.7,
+        layer_decay=0.6,
     ),
     "sam-vit_l": Row(
         SamViT,
@@ -218,7 +218,7 @@ ROWS: dict[str, Row] = {
         ),
         dict(width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
         SAM,
-        layer_decay=0.9,
+        layer_decay=0.8,
     ),
     "sam-vit_t": Row(
         TinyViT,
