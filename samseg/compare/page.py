@@ -38,7 +38,8 @@ def table(results: Sequence[Result], task: Task, notes: Sequence[str] = ()) -> T
     rows = []
     for result in results:
         costs, change = result.costs, result.change(best)
-        behind = "best" if result is best else sure(change[0], change[1:], "+.3f") if change else "-"
+        difference, bounds = (change[0], change[1:]) if change else (result.score - best.score, None)
+        behind = "best" if result is best else sure(difference, bounds, "+.3f")
         rows.append(
             [
                 f"{result.candidate.encoder}, {result.candidate.method}",
@@ -53,8 +54,9 @@ def table(results: Sequence[Result], task: Task, notes: Sequence[str] = ()) -> T
             ]
         )
     repeats = max(len(result.runs) for result in results)
-    means = f"; means over {repeats} repeats, whose spread is not in them" if repeats > 1 else ""
-    known = [f"{SURE}{means}", "An epoch includes its validation; cached features are computed before", *notes]
+    known = [] if best.draws is None else [SURE]
+    known += [f"Of {repeats} repeats these are the means; their spread is not shown"] if repeats > 1 else []
+    known += ["An epoch includes its validation; cached features are computed before", *notes]
     return Table("Results", head, rows, ". ".join(known) + ".")
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from samseg.cli.main import main
 from samseg.common.errors import InputError
+from samseg.compare.page import table
 from samseg.compare.plan import Candidate, plan
 from samseg.compare.results import Costs, Result, verdict
 from samseg.compare.run import compare
@@ -172,3 +174,10 @@ def test_the_verdict_weighs_sureness_against_cost():
     assert say(cheap, best).endswith("Not clearly worse, but no cheaper: large, free.")
     low, high = best.interval()
     assert low < 0.72 and high > 0.88, "each alone is unsure; the difference is not"
+
+
+def test_without_counts_by_image_a_difference_is_shown_and_no_interval_spoken_of():
+    known = [result("large free", 0.80, 0.01, 2.0, 10), result("small free", 0.79, 0.01, 0.5, 10)]
+    assert table(known, SemanticTask).rows[1][2].startswith("-0.010 [") and "Brackets" in table(known, SemanticTask).note
+    shown = table([replace(one, draws=None) for one in known], SemanticTask)
+    assert [row[2] for row in shown.rows] == ["best", "-0.010"] and "Brackets" not in shown.note
