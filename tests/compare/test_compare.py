@@ -178,6 +178,7 @@ def test_the_verdict_weighs_sureness_against_cost():
 
 def test_without_counts_by_image_a_difference_is_shown_and_no_interval_spoken_of():
     known = [result("large free", 0.80, 0.01, 2.0, 10), result("small free", 0.79, 0.01, 0.5, 10)]
-    assert table(known, SemanticTask).rows[1][2].startswith("-0.010 [") and "Brackets" in table(known, SemanticTask).note
+    shown = table(known, SemanticTask)
+    assert shown.rows[1][2].startswith("-0.010 [") and "Brackets" in shown.note
     shown = table([replace(one, draws=None) for one in known], SemanticTask)
     assert [row[2] for row in shown.rows] == ["best", "-0.010"] and "Brackets" not in shown.note
