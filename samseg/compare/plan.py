@@ -107,7 +107,7 @@ def plan(
         network_class(base.model.arch, encoder.partition(":")[0])
     tree, notes = asdict(base), []
     tree["train"] |= budget_settings(budget)
-    views = _as_views(base.data.augment) if "frozen" in methods and base.data.resize else None
+    views = _as_views(base.data.augment) if "frozen" in methods and base.data.resize is not False else None
     if views and base.data.augment:
         tree["data"] |= {"views": max(views, base.data.views), "augment": []}
         notes.append(f"data.augment is data.views={tree['data']['views']} for all, which the feature cache can keep")
@@ -159,7 +159,7 @@ def _values(tree: dict[str, Any], candidate: Candidate, base: RunConfig, repeat:
         train["gradient_checkpointing"] = False
     # Fewer epochs than views: the encoder would see more for the cache than it does without.
     train["cache_features"] = bool(
-        frozen and trunk and data["resize"] and not data["augment"] and data["views"] <= train["epochs"]
+        frozen and trunk and data["resize"] is not False and not data["augment"] and data["views"] <= train["epochs"]
     )
     return values
 
