@@ -99,20 +99,18 @@ SAM2 = (
     ),
     Layout("timm", ((r"^", "trunk."),), lacks="neck"),
 )
-SAM3 = (
-    Layout(
-        "sam3",  # detector.backbone.vision_backbone.trunk.*, .convs.* and, of the tracker's neck, .sam2_convs.*
-        (
-            (r"^(?!trunk\.|convs\.).*|.*\.freqs_cis$", ""),
-            (r"^trunk\.", ""),
-            (r"\.mlp\.fc([12])\.", r".mlp.lin\1."),
-            (r"^convs\.", "neck.levels."),
-            (r"\.dconv_2x2(_0)?\.", ".up1."),
-            (r"\.dconv_2x2_1\.", ".up2."),
-            (r"\.conv_1x1\.", ".proj1."),
-            (r"\.conv_3x3\.", ".proj2."),
-        ),
-    ),
+_SAM3 = (
+    (r"^trunk\.", ""),
+    (r"\.mlp\.fc([12])\.", r".mlp.lin\1."),
+    (r"^(sam2_)?convs\.", "neck.levels."),
+    (r"\.dconv_2x2(_0)?\.", ".up1."),
+    (r"\.dconv_2x2_1\.", ".up2."),
+    (r"\.conv_1x1\.", ".proj1."),
+    (r"\.conv_3x3\.", ".proj2."),
+)
+SAM3 = (  # detector.backbone.vision_backbone.trunk.*, .convs.* and, of the tracker's neck, .sam2_convs.*
+    Layout("sam3", ((r"^(?!trunk\.|convs\.).*|.*\.freqs_cis$", ""), *_SAM3)),
+    Layout("sam3's tracker", ((r"^(?!trunk\.|sam2_convs\.).*|.*\.freqs_cis$", ""), *_SAM3)),
     Layout(
         "transformers",
         (

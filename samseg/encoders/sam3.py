@@ -22,7 +22,7 @@ class Neck(nn.Module):
 
     The last one is the image embedding. The others are for SAM 3's mask decoder alone, so their convolutions are frozen
     until a model with that decoder trains them. The detector and the tracker of SAM 3 have each a neck of their own:
-    an encoder takes the detector's, a whole SAM the tracker's.
+    an encoder takes the detector's where a file holds both, a whole SAM the tracker's.
     """
 
     def __init__(self, width: int, embedding: int):

@@ -83,6 +83,13 @@ def test_the_tracker_is_taken_from_every_file(layout, sam, hub, tmp_path):
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in sam.state_dict().items())
 
 
+def test_an_encoder_takes_the_trackers_neck_where_there_is_no_other(sam, tmp_path):
+    samseg.save_sam(sam, tmp_path / "tuned.pt")
+    encoder = samseg.create_model("unet", SMALL_SAM3, tmp_path / "tuned.pt").encoder
+    theirs = sam.encoder.trunk.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in encoder.trunk.state_dict().items())
+
+
 def test_what_is_no_tracker_is_one_line(sam, tmp_path):
     state = as_published(sam, tmp_path)
     files = {
