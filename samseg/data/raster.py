@@ -17,7 +17,7 @@ class Raster(NamedTuple):
 
     def crop(self, window: Window | None) -> "Raster":
         """A window of it, which ends at its right and bottom edges."""
-        return Raster(cut(self.pixels, window), None if self.valid is None else cut(self.valid, window))
+        return Raster(crop(self.pixels, window), None if self.valid is None else crop(self.valid, window))
 
 
 def as_raster(image: Raster | np.ndarray) -> Raster:
@@ -34,7 +34,7 @@ def as_bands(pixels: np.ndarray) -> np.ndarray:
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
-def valid_pixels(pixels: np.ndarray, nodata: float | None, visible: np.ndarray | None = None) -> np.ndarray | None:
+def pixels_with_data(pixels: np.ndarray, nodata: float | None, visible: np.ndarray | None = None) -> np.ndarray | None:
     """Which pixels (C, H, W) hold data, (H, W) bool; None: all do.
 
     Those do not where ``visible`` (H, W) is False, nor where all bands hold ``nodata``; or any, for floating point,
@@ -52,15 +52,20 @@ def as_picture(image: Raster) -> np.ndarray:
     """(H, W, 3) uint8 to look at: the first three bands, or the first as grey; what is not 8 bits by its 2 to 98 %."""
     bands = image.pixels[:3] if len(image.pixels) >= 3 else image.pixels[[0, 0, 0]]
     if bands.dtype != np.uint8:
-        finite = bands[np.isfinite(bands)]
+        finite = bands[np.isfinite(bands) & (True if image.valid is None else image.valid)]
         low, high = np.percentile(finite, [2, 98]) if finite.size else (0, 1)
         bands = (np.nan_to_num((bands - low) / max(high - low, 1e-9)).clip(0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(np.moveaxis(bands, 0, -1))
 
 
-def cut(array: np.ndarray, window: Window | None) -> np.ndarray:
+def crop(array: np.ndarray, window: Window | None) -> np.ndarray:
     """A window of an array (..., H, W)."""
+    return array[(..., *rows_and_columns(window))]
+
+
+def rows_and_columns(window: Window | None) -> tuple[slice, slice]:
+    """What a window is in an array (H, W, ...); None: all of it."""
     if window is None:
-        return array
+        return slice(None), slice(None)
     top, left, height, width = window
-    return array[..., top : top + height, left : left + width]
+    return slice(top, top + height), slice(left, left + width)

@@ -4,11 +4,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from samseg.common.errors import InputError
 from samseg.common.files import sweep
 from samseg.data.formats.georaster import RasterFile, gdal
+from samseg.data.raster import Raster, as_picture
 from samseg.maps.disk import written
 from samseg.maps.options import OVERLAY_PX, MapOptions
 from samseg.maps.parts.store import PartStore
@@ -106,7 +105,9 @@ class Products:
             return  # parts that were computed elsewhere, of a raster that is not here
         with RasterFile(classes) as raster:
             found = raster.small(OVERLAY_PX)[0][0]
-        save_picture(self._overlaid, overlay(stretched(pixels, valid), found, self._background))
+        picture = as_picture(Raster(pixels, valid))
+        picture[~valid] = 255
+        save_picture(self._overlaid, overlay(picture, found, self._background))
         save_picture(self.out / "legend.png", legend(self.store.classes))
 
     def _files(self) -> dict[str, Path]:
@@ -117,15 +118,3 @@ class Products:
 
     def _file(self, ending: str) -> Path:
         return self.out / (self.store.folder.stem + ending)
-
-
-def stretched(pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Bands (C, h, w) of any dtype as a picture (h, w, 3) uint8: three bands or one; 8 bits as they are, others from
-    their 2nd to their 98th percentile."""
-    shown = pixels[[0, 1, 2]] if len(pixels) >= 3 else pixels[[0, 0, 0]]
-    if shown.dtype != np.uint8:
-        low, high = np.percentile(shown[:, valid], (2, 98)) if valid.any() else (0, 1)
-        shown = 255 * (np.where(valid, shown, low).astype(np.float32) - low) / max(high - low, 1e-9)
-        shown = shown.clip(0, 255)
-    shown = np.where(valid, shown, 255)
-    return np.ascontiguousarray(shown.transpose(1, 2, 0)).astype(np.uint8)

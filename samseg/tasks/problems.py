@@ -11,7 +11,7 @@ from samseg.data.check.problems import Problem
 from samseg.data.classes import UNKNOWN
 from samseg.data.config import DataConfig, open_source
 from samseg.data.preprocess import Preprocessing
-from samseg.data.raster import Raster
+from samseg.data.raster import as_picture
 from samseg.data.sources import Source
 from samseg.data.target import class_target
 from samseg.predict.draw import RGB, coloured, save_picture
@@ -51,7 +51,7 @@ def _image(source: Source, problem: Problem, preprocessing: Preprocessing) -> Ti
     try:
         pixels = preprocessing.picture(image)
     except InputError:  # as of values that data.scale is not for
-        pixels = _stretched(image)
+        pixels = as_picture(image)
     return _sized(title, pixels), _panel(pixels)
 
 
@@ -77,14 +77,6 @@ def _label(source: Source, problem: Problem, data: DataConfig) -> Titled:
 def _sized(title: str, pixels: np.ndarray) -> str:
     size = f", {pixels.shape[1]} x {pixels.shape[0]}"
     return textwrap.shorten(title, LETTERS - len(size), placeholder=" ...") + size
-
-
-def _stretched(image: Raster) -> np.ndarray:
-    """The first three bands or the first alone, (H, W, 3) uint8, from their least value to their largest."""
-    bands = image.pixels[:3] if len(image.pixels) >= 3 else image.pixels[[0, 0, 0]]
-    bands = np.nan_to_num(np.moveaxis(bands, 0, -1).astype(np.float64), posinf=0, neginf=0)
-    low, high = bands.min(), bands.max()
-    return ((bands - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
 
 
 def _panel(pixels: np.ndarray) -> np.ndarray:

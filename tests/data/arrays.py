@@ -6,7 +6,7 @@ import numpy as np
 
 from samseg.data.config import DataConfig
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.raster import Raster, as_raster, cut
+from samseg.data.raster import Raster, as_raster, crop
 from samseg.data.sources import Source
 from samseg.data.target import Target
 
@@ -29,7 +29,7 @@ class ArraySource(Source):
         return self.items[name][0].crop(window)
 
     def label(self, name, window=None, colours=False) -> np.ndarray:
-        return cut(self.items[name][1], window)
+        return crop(self.items[name][1], window)
 
     def digest(self, name: str) -> str:
         return name

@@ -4,6 +4,7 @@ What cannot be read is an InputError that names the file.
 """
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from samseg.common.errors import InputError
 from samseg.data.formats import npy, tiff
-from samseg.data.formats.unreadable import what_it_is
-from samseg.data.raster import Raster, Window, as_bands, cut, valid_pixels
+from samseg.data.raster import Raster, Window, as_bands, crop, pixels_with_data, rows_and_columns
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 LABELS_ALONE = (".bmp", ".gif", ".npy")  # endings of labels, and of no images
@@ -32,6 +32,10 @@ LABEL_PLUGINS = (*PLUGINS, BmpImageFile, GifImageFile)
 LOSSY = ("JPEG", "MPO", "jpeg", "tiff_jpeg")
 BANDS = {"1": "L", "LA": "L", "RGBX": "RGBX"} | {mode: mode for mode in ("L", "RGB", "RGBA")}  # others are made RGB
 ORIENTATION = 0x0112  # EXIF's tag
+OTHERS = {  # by their first bytes: files that are no images, or none that is read
+    **{rb"RIFF....WEBP": "WebP", rb"BM": "BMP", rb"GIF8": "GIF", rb"%PDF": "PDF", rb"....ftyp": "HEIF or video"},
+    **{rb"\0\0\0\x0cjP": "JPEG 2000", rb"\x89HDF": "HDF5"},
+}
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -56,7 +60,7 @@ def read_image(path: str | Path, window: Window | None = None) -> Raster:
         pixels, visible = _read(path, window).pixels, tiff.upright(tiff.read_mask_beside(path), orientation(path))
         if visible.shape != image_shape(path):
             raise InputError(f"{path}.msk is of another size than the image that it masks; write it anew, or remove it")
-        return Raster(pixels, valid_pixels(pixels, None, cut(visible, window)))
+        return Raster(pixels, pixels_with_data(pixels, None, crop(visible, window)))
     return _read(path, window)
 
 
@@ -65,8 +69,8 @@ def _read(path: str | Path, window: Window | None) -> Raster:
         if image is None:
             return tiff.read_image(path, window)
         pixels, visible, stored, nodata = _decoded(image, path)
-    pixels, stored = (cut(as_bands(layer), window) for layer in (pixels, stored))
-    return Raster(pixels, valid_pixels(stored, nodata, None if visible is None else cut(visible, window)))
+    pixels, stored = (crop(as_bands(layer), window) for layer in (pixels, stored))
+    return Raster(pixels, pixels_with_data(stored, nodata, None if visible is None else crop(visible, window)))
 
 
 def _decoded(image: Image.Image, path: str | Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, float | None]:
@@ -132,29 +136,25 @@ def read_label(path: str | Path, window: Window | None = None, colours: bool = F
         return npy.read_label(path, window, colours)
     with _opened(path, LABEL_PLUGINS) as label:
         if label is None:
-            if tiff.is_lossy(path):
-                raise InputError(_lossy(path))
-            if (pages := tiff.pages(path)) > 1:
-                raise InputError(_many_pages(path, pages))
             values = tiff.read_label(path, window)
             if len(values) != 1 or colours:
                 raise InputError(_deep_colours(path, f"{len(values)} channels of {values.dtype}"))
             return values[0]
-        if label.format == "TIFF" and tiff.has_more_pages(path):
-            if (pages := tiff.pages(path)) > 1:
-                raise InputError(_many_pages(path, pages))
+        pages = getattr(label, "n_frames", 1)
+        if label.format == "TIFF" and pages > 1:
+            pages = tiff.pages(path)  # of which some may be overviews, or a mask
             if (mask := tiff.read_mask(path)) is not None and not mask.all():
                 raise InputError(_transparent(path))
-        if label.format == "GIF" and label.n_frames > 1:
-            raise InputError(_many_pages(path, label.n_frames))
+        if pages > 1 and label.format in ("TIFF", "GIF"):
+            raise InputError(tiff.many_pages(path, pages))
         if label.format in LOSSY or label.info.get("compression") in LOSSY:
-            raise InputError(_lossy(path))
+            raise InputError(tiff.lossy(path))
         if _is_deep(label):
             values = _deep(label, path)
             if values.ndim == 3 or colours:
                 raise InputError(_deep_colours(path, label.mode))
-            return cut(values, window)
-        return _cut_rows(_shallow_label(label, path, colours), window)
+            return crop(values, window)
+        return _shallow_label(label, path, colours)[rows_and_columns(window)]
 
 
 def _open_image(file: BinaryIO, path: str | Path, plugins: tuple[type[ImageFile], ...]) -> Image.Image:
@@ -186,14 +186,32 @@ def _opened(path: str | Path, plugins: tuple[type[ImageFile], ...] = PLUGINS) ->
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None
     except Image.UnidentifiedImageError as error:
-        if not tiff.is_tiff(path):
-            raise InputError(f"{path} {what_it_is(path)}") from error
+        with open(path, "rb") as file:
+            start = file.read(512)
+        if not start.startswith(tiff.MAGIC):
+            raise InputError(f"{path} {_what_it_is(start)}") from error
     except Exception as error:  # on damaged files PIL's decoders raise anything from SyntaxError to struct.error
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(f"{path} cannot be read: {reason}; replace the file") from error
     else:
         return
     yield None
+
+
+def _what_it_is(start: bytes) -> str:
+    """What is wrong with a file that ``start``s as none of the formats read here."""
+    found = next((name for magic, name in OTHERS.items() if re.match(magic, start, re.DOTALL)), None)
+    if not start:
+        return "is empty; replace the file"
+    if found is not None:
+        return f"is a {found} file; PNG, TIFF and JPEG images are read: convert it"
+    if not start.strip(b"\0"):
+        return "begins with zeros, as files do that were cut off while they were copied; replace the file"
+    if start.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        return "is damaged; replace the file"
+    if all(byte > 31 or byte in b"\t\r\n" for byte in start):
+        return "holds text, not an image; replace the file"
+    return "is no PNG, TIFF or JPEG image; replace the file"
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -255,14 +273,6 @@ def _is_grey(label: Image.Image) -> bool:
     return bool((palette == palette[:, :1]).all())
 
 
-def _cut_rows(array: np.ndarray, window: Window | None) -> np.ndarray:
-    """A window of an array (H, W, ...)."""
-    if window is None:
-        return array
-    top, left, height, width = window
-    return array[top : top + height, left : left + width]
-
-
 def _opaque(label: Image.Image, path: str | Path) -> Image.Image:
     """``label`` without its alpha channel, which must not hide anything."""
     bands = label.getbands()
@@ -273,16 +283,8 @@ def _opaque(label: Image.Image, path: str | Path) -> Image.Image:
     return label.convert("RGB" if len(bands) == 4 else "L")
 
 
-def _lossy(path: str | Path) -> str:
-    return f"{path} is JPEG-compressed, which smooths labels into others; save masks as PNG"
-
-
 def _transparent(path: str | Path) -> str:
     return f"{path} has transparent pixels, which have no class; save the mask without an alpha channel"
-
-
-def _many_pages(path: str | Path, pages: int) -> str:
-    return f"{path} has {pages} pages, and a mask has one; save the one that is meant as a file of its own"
 
 
 def _deep_colours(path: str | Path, found: str) -> str:

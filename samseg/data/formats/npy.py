@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from samseg.common.errors import InputError
-from samseg.data.raster import Window
+from samseg.data.raster import Window, rows_and_columns
 
 
 def is_npy(path: str | Path) -> bool:
@@ -32,10 +32,7 @@ def read_label(path: str | Path, window: Window | None = None, colours: bool = F
             f"{path} is an array {stored.shape} of {stored.dtype}; a mask is one of (H, W) numbers, or of (H, W, 3) "
             "uint8 for colours"
         )
-    if window is not None:
-        top, left, height, width = window
-        values = values[top : top + height, left : left + width]
     if colours and values.ndim == 2:
         raise InputError(f"{path} holds numbers, but data.classes declares colours; declare numbers")
-    values = np.array(values)
+    values = np.array(values[rows_and_columns(window)])
     return values.view(np.uint8) if values.dtype == bool else values

@@ -8,7 +8,7 @@ import numpy as np
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
 from samseg.common.errors import InputError
-from samseg.data.raster import Raster, Window, cut, valid_pixels
+from samseg.data.raster import Raster, Window, crop, pixels_with_data
 
 WIDTH, HEIGHT, SAMPLES, NODATA = 256, 257, 277, 42113  # tags; the last is GDAL_NODATA, a number as text
 ORIENTATION, PLACES = 274, (33922, 34264)  # tags; the latter GeoTIFF's tie points and transform
@@ -18,11 +18,6 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
 EXTRA = 'pip install "samseg-smp[tiff]"'
 AXES = {"Z": "slices", "T": "times", "C": "channels"}  # in tifffile's letters
 LOSSY = (COMPRESSION.OJPEG, COMPRESSION.JPEG)
-
-
-def is_tiff(path: str | Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(4) in MAGIC
 
 
 def shape(path: str | Path) -> tuple[int, int]:
@@ -47,22 +42,12 @@ def orientation(path: str | Path) -> int:
 def pages(path: str | Path) -> int:
     """Pages that are pictures of their own: not overviews of another, and not what is transparent in it."""
     with _opened(path, alone=True) as (page,):
-        return sum(not (one.is_reduced or one.is_mask) for one in page.parent.pages)
-
-
-def has_more_pages(path: str | Path) -> bool:
-    with _opened(path, alone=True) as (page,):
-        return len(page.parent.pages) > 1
+        return _pictures(page)
 
 
 def has_bands_in_pages(path: str | Path) -> bool:
     with _opened(path) as bands:
         return len(bands) > 1
-
-
-def is_lossy(path: str | Path) -> bool:
-    with _opened(path, alone=True) as (page,):
-        return page.compression in LOSSY
 
 
 def read_image(path: str | Path, window: Window | None = None) -> Raster:
@@ -73,18 +58,30 @@ def read_image(path: str | Path, window: Window | None = None) -> Raster:
         pixels = np.concatenate([_stored(one, window, empty, path) for one in bands])
         visible = pixels[alpha] > 0 if alpha is not None else None
         if mask is not None:
-            unmasked = cut(_whole(mask)[0], window) > 0
+            unmasked = crop(_whole(mask)[0], window) > 0
             visible = unmasked if visible is None else visible & unmasked
-        valid = valid_pixels(pixels, empty, visible)
+        valid = pixels_with_data(pixels, empty, visible)
         if page.photometric == PHOTOMETRIC.MINISWHITE and page.dtype == np.uint8:  # as PIL shows it
             pixels = 255 - pixels
         return Raster(pixels, valid)
 
 
 def read_label(path: str | Path, window: Window | None = None) -> np.ndarray:
-    """The values of the first page (C, H, W) as they are stored, or a ``window`` of them."""
+    """The values (C, H, W) as they are stored, or a ``window`` of them; InputError for several pages, and JPEG."""
     with _opened(path, alone=True) as (page,):
+        if page.compression in LOSSY:
+            raise InputError(lossy(path))
+        if (found := _pictures(page)) > 1:
+            raise InputError(many_pages(path, found))
         return _stored(page, window, _nodata(page), path)
+
+
+def lossy(path: str | Path) -> str:
+    return f"{path} is JPEG-compressed, which smooths labels into others; save masks as PNG"
+
+
+def many_pages(path: str | Path, count: int) -> str:
+    return f"{path} has {count} pages, and a mask has one; save the one that is meant as a file of its own"
 
 
 def read_mask(path: str | Path) -> np.ndarray | None:
@@ -158,6 +155,11 @@ def _bands(file: TiffFile, path: str | Path) -> list[TiffPage]:
     return [page.aspage() for page in series.pages]
 
 
+def _pictures(page: TiffPage) -> int:
+    """How many of a file's pages are pictures: neither smaller versions of another nor masks."""
+    return sum(not (one.is_reduced or one.is_mask) for one in page.parent.pages)
+
+
 def _nodata(page: TiffPage) -> float | None:
     tag = page.tags.get(NODATA)
     return nodata(tag.value if tag else None)
@@ -187,7 +189,7 @@ def _stored(page: TiffPage, window: Window | None, empty: float | None, path: st
     if page.dtype is None or page.dtype.kind not in "uif":
         raise InputError(f"{path} holds {page.dtype} values; integers and floating point are read")
     if window is None or _orientation(page) != 1:
-        return cut(_whole(page), window)
+        return crop(_whole(page), window)
     return _part(page, window, 0 if empty is None else empty)
 
 

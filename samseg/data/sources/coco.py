@@ -12,7 +12,7 @@ from pycocotools import mask as rle
 from samseg.common.errors import InputError
 from samseg.data.formats.coco_rle import as_rle, is_stray
 from samseg.data.formats.images import image_shape
-from samseg.data.raster import Window, cut
+from samseg.data.raster import Window, crop
 from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
 from samseg.data.sources.files import FileSource, images_and_annotations, images_in, read_json, some
 from samseg.data.sources.places import annotation_files, check_places, files_meant, folder_of_images, name_in, place
@@ -94,11 +94,11 @@ class CocoSource(FileSource):
 
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         """The numbers of `categories` (H, W) uint16."""
-        return cut(self._drawn(name, [(one["number"], one) for one in self._objects.get(name, [])], np.uint16), window)
+        return crop(self._drawn(name, [(one["number"], one) for one in self._objects.get(name, [])], np.uint16), window)
 
     def instances(self, name: str, window: Window | None = None) -> np.ndarray:
         single = [one for one in self._objects.get(name, []) if not one.get("iscrowd")]
-        return cut(self._drawn(name, list(enumerate(single, start=1)), np.int32), window)
+        return crop(self._drawn(name, list(enumerate(single, start=1)), np.int32), window)
 
     def describe_label(self, name: str) -> str:
         return f"{self._annotations} ({self.files[name].name})"

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from samseg.common.errors import InputError, did_you_mean, require
-from samseg.data.raster import Window, cut
+from samseg.data.raster import Window, crop
 from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
 from samseg.data.sources.files import FileSource, images_and_annotations, images_in, some
 from samseg.data.sources.places import SPLITS, annotation_files, by_stem, check_places, folder_of_images, normal, place
@@ -121,10 +121,10 @@ class LabelmeSource(FileSource):
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         """The numbers of `categories` (H, W) uint16."""
         numbers = {label: number for number, label in enumerate(self.categories, start=1)}
-        return cut(self._drawn(name, lambda shape: numbers[shape.label]).astype(np.uint16), window)
+        return crop(self._drawn(name, lambda shape: numbers[shape.label]).astype(np.uint16), window)
 
     def instances(self, name: str, window: Window | None = None) -> np.ndarray:
-        return cut(self._drawn(name, lambda shape: shape.number), window)
+        return crop(self._drawn(name, lambda shape: shape.number), window)
 
     def describe_label(self, name: str) -> str:
         return str(self._labels[name])

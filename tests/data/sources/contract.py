@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 
-from samseg.data.raster import cut
+from samseg.data.raster import crop
 from samseg.data.sources import Source
 from samseg.data.sources.source import UNLABELLED
 
@@ -36,14 +36,14 @@ class SourceContract:
             whole, label, objects = source.image(name), source.label(name), source.instances(name)
             for window in windows(*source.shape(name)):
                 part = source.image(name, window)
-                assert np.array_equal(part.pixels, cut(whole.pixels, window), equal_nan=whole.pixels.dtype.kind == "f")
+                assert np.array_equal(part.pixels, crop(whole.pixels, window), equal_nan=whole.pixels.dtype.kind == "f")
                 assert part.pixels.dtype == whole.pixels.dtype
                 valid = np.ones(source.shape(name), bool) if whole.valid is None else whole.valid
-                assert np.array_equal(np.bool_(True) if part.valid is None else part.valid, cut(valid, window)) or (
-                    part.valid is None and cut(valid, window).all()
+                assert np.array_equal(np.bool_(True) if part.valid is None else part.valid, crop(valid, window)) or (
+                    part.valid is None and crop(valid, window).all()
                 )
-                assert np.array_equal(source.label(name, window), cut(label, window))
-                assert objects is None or np.array_equal(source.instances(name, window), cut(objects, window))
+                assert np.array_equal(source.label(name, window), crop(label, window))
+                assert objects is None or np.array_equal(source.instances(name, window), crop(objects, window))
 
     def test_pixels_that_lack_data_are_foretold(self, source):
         for name in source.names:
