@@ -10,7 +10,7 @@ from samseg.common.errors import InputError
 from samseg.common.files import READERS
 from samseg.data.config import DataConfig, open_source
 from samseg.data.sources import Source
-from samseg.data.sources.files import some
+from samseg.data.sources.files import counted
 
 T = TypeVar("T")
 NAMED = 5  # so many further problems are told
@@ -86,7 +86,7 @@ def look_at_all(
         found[source.split].append(result)
         for what, which in source.remarks(name):
             remarks.setdefault((source.split, what), []).append(which)
-    return found, problems, [f"{split}: {some(which, 'object')} {what}" for (split, what), which in remarks.items()]
+    return found, problems, [f"{split}: {counted(which, 'object')} {what}" for (split, what), which in remarks.items()]
 
 
 def _one_line(errors: list[str]) -> str:

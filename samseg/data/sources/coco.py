@@ -1,7 +1,7 @@
 """COCO: a folder of images and a JSON file of objects for each split; polygons and RLE, decoded by pycocotools."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -13,12 +13,21 @@ from samseg.common.errors import InputError
 from samseg.data.formats.coco_rle import as_rle, is_stray
 from samseg.data.formats.images import image_shape
 from samseg.data.raster import Window, crop
-from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
-from samseg.data.sources.files import FileSource, images_and_annotations, images_in, read_json, some
-from samseg.data.sources.places import annotation_files, check_places, files_meant, folder_of_images, name_in, place
+from samseg.data.sources.files import (
+    NOTHING_DRAWN,
+    FileSource,
+    as_name,
+    as_side,
+    counted,
+    images_and_annotations,
+    images_in,
+    read_json,
+)
+from samseg.data.sources.places import annotated_layout, annotation_files, check_places, files_meant, name_in
 from samseg.data.sources.source import Layout
 
 Id = int | str  # of images and categories; any JSON would do, but others cannot be told apart
+NEEDED = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
 
 
 @dataclass
@@ -53,18 +62,27 @@ class CocoSource(FileSource):
         content = self._content(listed)
         numbers = self._number(content["categories"])
         names = self._list(content["images"], folder)
-        self._objects: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        counts: Counter[int] = Counter()
+        self._objects: dict[str, list[dict[str, Any]]] = {}
         for entry in content["annotations"]:
             self._check_entry(entry, names, numbers)
             number = numbers[entry["category_id"]]
-            counts[number] += 1
-            self._objects[names[entry["image_id"]]].append(entry | {"number": number})
-        self._objects = dict(self._objects)
-        for number, category in enumerate(self.categories, start=1):
-            self.categories[category] = counts[number]
+            self._objects.setdefault(names[entry["image_id"]], []).append(entry | {"number": number})
+        self._count()
+        empty = [name for name in self.names if name not in self._objects]
+        if empty:
+            count = "counts" if len(empty) == 1 else "count"
+            self.notes.append(f"{split}: {counted(empty, 'image')} without annotations {count} as background")
         shared = "{split}" in settings.annotations and "{split}" not in settings.images
-        self._note(0 if shared else len(listed))
+        if not shared and len(listed) > len(self.names):
+            self.notes.append(
+                f"{split}: {len(listed) - len(self.names)} images in the folder are not in {self._annotations.name} "
+                "and are left out"
+            )
+
+    def _count(self) -> None:
+        """Set how many objects each of the `categories` has."""
+        counts = Counter(one["number"] for objects in self._objects.values() for one in objects)
+        self.categories = {name: counts[number] for number, name in enumerate(self.categories, start=1)}
 
     @classmethod
     def check_splits(cls, settings: CocoConfig) -> None:
@@ -74,12 +92,8 @@ class CocoSource(FileSource):
     def recognise(cls, root: Path) -> Layout | None:
         """By its JSON files, up to two folders deep; of several for training those of instances, as COCO calls them."""
         found = annotation_files(root, _begins_as_coco)
-        if not found:
-            return None
-        text = min(found, key=lambda text: ("{split}" not in text, "instances" not in text, text))
-        images = folder_of_images(root, text)
-        splits = "{split}" in text and place(root, text, "val").is_file()
-        return Layout(CocoConfig(images, text), f"COCO's JSON {text}, images in {images or root}/", splits)
+        found.sort(key=lambda text: ("{split}" not in text, "instances" not in text, text))
+        return annotated_layout(root, found, CocoConfig, "COCO's JSON")
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: CocoConfig | None = None) -> list[Path]:
@@ -89,8 +103,24 @@ class CocoSource(FileSource):
         return images_in(images_and_annotations(root, split, settings)[0], cls.section)
 
     def _content(self, images: list[Path]) -> dict[str, Any]:
-        """What the annotations say of the ``images`` of the folder, as COCO's JSON has it."""
-        return _read(self._annotations)
+        """What the annotations say of the ``images`` of the folder, as COCO's JSON has it; InputError."""
+        file = self._annotations
+        content = read_json(file, "data.coco.annotations says where a split's annotations lie")
+        for key, fields in NEEDED.items():
+            entries = content.get(key) if isinstance(content, dict) else None
+            if not isinstance(entries, list):
+                raise InputError(f"{file} holds no list of {key}, as COCO's annotations do")
+            for entry in entries:
+                missing = [field for field in fields if not isinstance(entry, dict) or field not in entry]
+                if missing:
+                    raise InputError(f"{file}: an entry of {key} has no {missing[0]}: {str(entry)[:80]}")
+                if key != "annotations" and not isinstance(entry["id"], Id):
+                    raise InputError(f"{file}: an entry of {key} has the id {json.dumps(entry['id'])}; write a number")
+                if key == "images" and not isinstance(entry["file_name"], str):
+                    raise InputError(
+                        f"{file}: image {entry['id']} has the file_name {json.dumps(entry['file_name'])}, no text"
+                    )
+        return content
 
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         """The numbers of `categories` (H, W) uint16."""
@@ -143,7 +173,7 @@ class CocoSource(FileSource):
         files = files_meant(folder, listed)
         missing = [PurePath(name).name for name, file in zip(listed, files, strict=True) if file is None]
         if missing:
-            raise InputError(f"{self._annotations} lists {some(missing, 'image')} not in {folder}")
+            raise InputError(f"{self._annotations} lists {counted(missing, 'image')} not in {folder}")
         names = {image["id"]: name_in(folder, file) for image, file in zip(images, files, strict=True)}
         self.files = {names[image["id"]]: file for image, file in zip(images, files, strict=True)}
         self._sizes: dict[str, tuple[int, int] | None] = {}
@@ -170,40 +200,6 @@ class CocoSource(FileSource):
         if entry.get("iscrowd") not in (None, 0, 1):
             raise InputError(f"{where} has iscrowd {json.dumps(entry['iscrowd'])}; write 1 for a crowd, else 0")
 
-    def _note(self, in_folder: int) -> None:
-        empty = [name for name in self.names if name not in self._objects]
-        if empty:
-            one = len(empty) == 1
-            self.notes.append(
-                f"{self.split}: {some(empty, 'image')} without annotations count{'s' if one else ''} as background"
-            )
-        if in_folder > len(self.names):
-            self.notes.append(
-                f"{self.split}: {in_folder - len(self.names)} images in the folder are not in {self._annotations.name} "
-                "and are left out"
-            )
-
 
 def _begins_as_coco(start: bytes) -> bool:
     return start.startswith(b"{") and (b'"images"' in start or b'"annotations"' in start)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The JSON; InputError for a file that is missing or does not hold what COCO's do."""
-    content = read_json(file, f"no such file: {file}; data.coco.annotations says where a split's annotations lie")
-    needed = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
-    for key, fields in needed.items():
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list):
-            raise InputError(f"{file} holds no list of {key}, as COCO's annotations do")
-        for entry in entries:
-            missing = [field for field in fields if not isinstance(entry, dict) or field not in entry]
-            if missing:
-                raise InputError(f"{file}: an entry of {key} has no {missing[0]}: {str(entry)[:80]}")
-            if key != "annotations" and not isinstance(entry["id"], Id):
-                raise InputError(f"{file}: an entry of {key} has the id {json.dumps(entry['id'])}; write a number")
-            if key == "images" and not isinstance(entry["file_name"], str):
-                raise InputError(
-                    f"{file}: image {entry['id']} has the file_name {json.dumps(entry['file_name'])}, no text"
-                )
-    return content

@@ -14,7 +14,7 @@ from samseg.data.formats.coco_rle import as_json, as_rle, mask_rle
 from samseg.data.formats.images import image_shape, read_label
 from samseg.data.raster import Window
 from samseg.data.sources.coco import CocoSource
-from samseg.data.sources.files import FileSource, some
+from samseg.data.sources.files import FileSource, counted
 from samseg.data.sources.places import SPELLINGS
 
 BEYOND = 2  # times the image's sides: a box farther away is none
@@ -66,12 +66,11 @@ class FiftyOneSource(CocoSource):
                 number = numbers.setdefault(called, len(numbers) + 1)
                 one = {"id": len(self._objects[name]) + 1, "segmentation": encoded, "number": number}
                 self._objects[name].append(one)
-        self.names, self._objects = sorted(self.files), dict(self._objects)
-        counts = Counter(one["number"] for objects in self._objects.values() for one in objects)
-        self.categories = {called: counts[number] for called, number in numbers.items()}
+        self.names, self._objects, self.categories = sorted(self.files), dict(self._objects), numbers
+        self._count()
         empty = [name for name in self.names if name not in self._objects]
         if empty:
-            self.notes.append(f"{split}: {some(empty, 'image')} without labels in {self._where}: background")
+            self.notes.append(f"{split}: {counted(empty, 'image')} without labels in {self._where}: background")
 
     @classmethod
     def complete(cls, settings: FiftyOneConfig) -> None:
@@ -108,12 +107,8 @@ def objects_of(
 
     Args:
         label: Detections, a Detection, Polylines, a Polyline, a Segmentation, or None for none.
-        shape: of the image.
         names: what a segmentation's values are called.
-        where: the label's name in errors.
-
-    Raises:
-        InputError: a label without an area, or of another kind.
+        where: the label's name in errors: InputError for one without an area, or of another kind.
     """
     kind = type(label).__name__
     if label is None:
@@ -135,8 +130,11 @@ def objects_of(
     for one in label[kind.lower()] if kind.endswith("s") else [label]:
         if not one.label:
             raise InputError(f"{where} has a {kind.removesuffix('s')} without a label; give it one")
-        drawn = _polygon(one, shape, where) if hasattr(one, "points") else mask_rle(_instance(one, shape, where))
-        yield one.label, drawn
+        if hasattr(one, "points"):  # a polyline, whose shapes are drawn as COCO draws them
+            rings = [(np.array(points) * shape[::-1]).ravel().tolist() for points in one.points]
+            yield one.label, as_json(as_rle(rings, shape, where))
+        else:
+            yield one.label, mask_rle(_instance(one, shape, where))
 
 
 def _instance(one: Any, shape: tuple[int, int], where: str) -> np.ndarray:
@@ -157,11 +155,6 @@ def _instance(one: Any, shape: tuple[int, int], where: str) -> np.ndarray:
         inside = sized[max(0, -top) : height - top, max(0, -left) : width - left]
         canvas[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside > 0
     return canvas
-
-
-def _polygon(one: Any, shape: tuple[int, int], where: str) -> dict[str, Any]:
-    """A polyline's shapes as COCO draws them."""
-    return as_json(as_rle([(np.array(points) * shape[::-1]).ravel().tolist() for points in one.points], shape, where))
 
 
 def _dataset(settings: FiftyOneConfig) -> Any:

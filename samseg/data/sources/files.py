@@ -1,17 +1,18 @@
-"""The base of sources that read one file an image."""
+"""The base of sources that read one file an image, and what they share: folders of images, JSON, checks, words."""
 
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from samseg.common.errors import InputError
+from samseg.common.errors import InputError, first_line
 from samseg.data.formats.images import image_shape, list_images, may_lack_data, read_image
 from samseg.data.raster import Raster, Window
 from samseg.data.sources.places import place
 from samseg.data.sources.source import Source
 
 NAMED = 3  # so many files are named in an error
+NOTHING_DRAWN = "of which no pixel lies in the image, so nothing is drawn"  # a remark on an object
 
 
 class FileSource(Source):
@@ -62,17 +63,33 @@ def file_digest(file: Path) -> str:
         raise InputError(f"{file} cannot be read: {error.strerror}; replace the file") from error
 
 
-def some(names: list[str], kind: str) -> str:
+def counted(names: list[str], kind: str) -> str:
     """ "2 images (a.png, b.png)"; of many, the first few."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{len(names)} {kind}{'s' if len(names) > 1 else ''} ({', '.join(names[:NAMED])}{more})"
 
 
 def read_json(file: Path, missing: str) -> Any:
-    """What a JSON file holds; InputError for one that cannot be read, or says ``missing`` where there is none."""
+    """What a JSON file holds; InputError for one that cannot be read, ending in what is ``missing`` if it is absent."""
     try:
         return json.loads(file.read_bytes())
     except FileNotFoundError:
-        raise InputError(missing) from None
+        raise InputError(f"no such file: {file}; {missing}") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{file} cannot be read as JSON: {first_line(error)}") from error
+
+
+def as_side(value: Any, key: str, where: str) -> int | None:
+    """The width or height in pixels that an annotation file says of an image; None where it says nothing (null)."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and 1 <= value < 2**31 and value % 1 == 0:
+        return int(value)
+    raise InputError(f"{where} has {key} {json.dumps(value)}; write the image's, a number of pixels, or leave it out")
+
+
+def as_name(value: Any, where: str) -> str:
+    """A category's name; a whole number is its digits."""
+    if isinstance(value, str) or type(value) is int:
+        return str(value)
+    raise InputError(f"{where} has the name {json.dumps(value)}; names are text")

@@ -1,15 +1,15 @@
-"""The layouts of images and masks that are recognised: how tools and data sets call folders and files."""
+"""What `data.folders` says of images and masks, and the layouts that are recognised, as tools call folders and files."""
 
 import csv
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from samseg.common.errors import InputError
 from samseg.data.formats.images import LABELS_ALONE, SUFFIXES, read_label
 from samseg.data.formats.voc_colours import colour
-from samseg.data.sources.folders_config import FoldersConfig
-from samseg.data.sources.places import SPLITS, files_in, name_in, place
+from samseg.data.sources.places import SPLITS, Pattern, files_in, name_in, place
 from samseg.data.sources.source import Layout
 
 FOLDERS = (
@@ -28,6 +28,26 @@ IMAGES = ("", "_leftImg8bit", "_image", "_img", "_sat")
 MASKS = ("", "_mask", "_gtFine_labelIds", "_gtFine_labelTrainIds", "_label", "_labels", "_segmentation", "_seg", "_gt")
 OBJECTS = ("_masks", "_cp_masks")  # beside their images they are cellpose's numbers of objects
 VOID, VOID_COLOUR = 255, colour(255)  # the border of Pascal VOC's objects
+
+
+@dataclass
+class FoldersConfig:
+    """Where a split's files lie under data.root, and what they are called.
+
+    {split} stands for train, val or test; {name} for what an image and its mask share, and **/{name} includes folders
+    inside the folder. Without an ending it is any of PNG, TIFF and JPEG, of masks also of BMP, GIF and NPY. Cityscapes
+    is images: "leftImg8bit/{split}/**/{name}_leftImg8bit.png", masks: "gtFine/{split}/**/{name}_gtFine_labelIds.png".
+    """
+
+    images: str = "{split}/images/{name}"  # {name}: what an image and its mask share; **/{name}: also in folders inside
+    masks: str | None = "{split}/masks/{name}"  # null: there are instances alone
+    instances: str | None = "{split}/instances/{name}"  # files that number the objects; used where the folder is there
+    names: str | None = None  # a text file of those names that are used, one a line; null: all are
+
+    def patterns(self) -> dict[str, Pattern]:
+        """The patterns of image, mask and instance, of those that there are; ConfigError for what is none."""
+        texts = {kind: getattr(self, f"{kind}s") for kind in ("image", "mask", "instance")}
+        return {kind: Pattern(f"data.folders.{kind}s", text) for kind, text in texts.items() if text is not None}
 
 
 def recognise_folders(root: Path) -> Layout | None:

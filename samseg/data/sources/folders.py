@@ -8,9 +8,8 @@ from samseg.common.errors import InputError
 from samseg.data.formats.images import LABELS_ALONE, SUFFIXES, image_shape, orientation, read_label
 from samseg.data.formats.voc_colours import numbers
 from samseg.data.raster import Window
-from samseg.data.sources.files import FileSource, some
-from samseg.data.sources.folder_layouts import recognise_folders
-from samseg.data.sources.folders_config import FoldersConfig, patterns_of
+from samseg.data.sources.files import FileSource, counted
+from samseg.data.sources.folder_layouts import FoldersConfig, recognise_folders
 from samseg.data.sources.places import check_places, normal, place
 from samseg.data.sources.source import Layout
 
@@ -31,7 +30,7 @@ class FolderSource(FileSource):
     def __init__(self, root: str | Path, split: str, settings: FoldersConfig | None = None):
         super().__init__(root, split, settings)
         settings = settings or FoldersConfig()
-        patterns, found = patterns_of(settings), _files(root, split, settings)
+        patterns, found = settings.patterns(), _files(root, split, settings)
         folders = {kind: pattern.folder(root, split) for kind, pattern in patterns.items()}
         self.files = found["image"]
         self._masks, self._instances = found.get("mask"), found.get("instance")
@@ -43,7 +42,7 @@ class FolderSource(FileSource):
             missing = sorted(found[kind].keys() - found[other].keys())
             if kind == "image" and folders[kind] == folders[other]:
                 if missing:
-                    left_out = some([self.files.pop(name).name for name in missing], "image")
+                    left_out = counted([self.files.pop(name).name for name in missing], "image")
                     self.notes.append(f"{split}: {left_out} without {other}: left out")
                 continue
             for name in missing:
@@ -55,7 +54,7 @@ class FolderSource(FileSource):
 
     @classmethod
     def complete(cls, settings: FoldersConfig) -> None:
-        patterns_of(settings)
+        settings.patterns()
 
     @classmethod
     def check_splits(cls, settings: FoldersConfig) -> None:
@@ -118,7 +117,7 @@ class FolderSource(FileSource):
 
 def _files(root: str | Path, split: str, settings: FoldersConfig) -> dict[str, dict[str, Path]]:
     """The files by name of each kind whose folder is there; InputError where there are no images."""
-    patterns = patterns_of(settings)
+    patterns = settings.patterns()
     folders = {kind: pattern.folder(root, split) for kind, pattern in patterns.items()}
     if not folders["image"].is_dir():
         raise _no_folder(folders["image"])

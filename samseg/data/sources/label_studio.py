@@ -12,8 +12,8 @@ from samseg.common.errors import InputError
 from samseg.data.formats import brush_rle
 from samseg.data.formats.coco_rle import mask_rle
 from samseg.data.sources.coco import CocoSource
-from samseg.data.sources.files import read_json, some
-from samseg.data.sources.places import annotation_files, check_places, folder_of_images, place
+from samseg.data.sources.files import counted, read_json
+from samseg.data.sources.places import annotated_layout, annotation_files
 from samseg.data.sources.source import Layout
 
 OF_MIN = {"annotation_id", "annotator"}  # keys of an entry of JSON-MIN
@@ -42,15 +42,7 @@ class LabelStudioSource(CocoSource):
     @classmethod
     def recognise(cls, root: Path) -> Layout | None:
         found = annotation_files(root, _begins_as_tasks)
-        if not found:
-            return None
-        settings = LabelStudioConfig(folder_of_images(root, found[0]), found[0])
-        splits = "{split}" in found[0] and place(root, found[0], "val").is_file()
-        return Layout(settings, f"Label Studio's JSON {found[0]}, images in {settings.images or root}/", splits)
-
-    @classmethod
-    def check_splits(cls, settings: LabelStudioConfig) -> None:
-        check_places(cls.section, settings, ["annotations"])
+        return annotated_layout(root, found, LabelStudioConfig, "Label Studio's JSON")
 
     def _content(self, images: list[Path]) -> dict[str, Any]:
         tasks = _read(self._annotations)
@@ -72,9 +64,11 @@ class LabelStudioSource(CocoSource):
             listed.append({"id": key, "file_name": name} | _size(result))
             annotations += [region | {"image_id": key} for region in regions]
         if unlabelled:
-            self.notes.append(f"{self.split}: {some(unlabelled, 'task')} without annotations: left out")
+            self.notes.append(f"{self.split}: {counted(unlabelled, 'task')} without annotations: left out")
         if points:
-            self.notes.append(f"{self.split}: {some(points, 'keypoint')} and the like, which cover no area: left out")
+            self.notes.append(
+                f"{self.split}: {counted(points, 'keypoint')} and the like, which cover no area: left out"
+            )
         labels = sorted({region["category_id"] for region in annotations})
         categories = [{"id": label, "name": label} for label in labels]
         return {"images": listed, "annotations": annotations, "categories": categories}
@@ -88,7 +82,7 @@ def _begins_as_tasks(start: bytes) -> bool:
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
-    tasks = read_json(file, f"no such file: {file}; data.label_studio.annotations says where the export lies")
+    tasks = read_json(file, "data.label_studio.annotations says where the export lies")
     if isinstance(tasks, list) and all(isinstance(task, dict) and task.keys() & OF_MIN for task in tasks):
         tasks = _tasks_of_min(tasks)
     sound = isinstance(tasks, list) and all(

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -14,8 +13,16 @@ from PIL import Image, ImageDraw
 
 from samseg.common.errors import InputError, did_you_mean, require
 from samseg.data.raster import Window, crop
-from samseg.data.sources.annotations import NOTHING_DRAWN, as_name, as_side
-from samseg.data.sources.files import FileSource, images_and_annotations, images_in, some
+from samseg.data.sources.files import (
+    NOTHING_DRAWN,
+    FileSource,
+    as_name,
+    as_side,
+    counted,
+    images_and_annotations,
+    images_in,
+    read_json,
+)
 from samseg.data.sources.places import SPLITS, annotation_files, by_stem, check_places, folder_of_images, normal, place
 from samseg.data.sources.source import Layout
 
@@ -71,7 +78,7 @@ class LabelmeSource(FileSource):
         if not self._labels:
             raise InputError(f"{annotations} holds no JSON files: labelme writes one for each image, of its name")
         self._shapes: dict[str, list[Shape]] = {}
-        self._sizes: dict[str, tuple[int, int] | None] = {}
+        self._sizes: dict[str, tuple[int, int] | None] = {}  # (H, W) of what they were drawn on, where files say so
         self.files = dict(images)
         counts: Counter[str] = Counter()
         for name, file in self._labels.items():
@@ -80,7 +87,8 @@ class LabelmeSource(FileSource):
                 if name not in images:
                     raise _gone(file, content, folder)
                 shapes = self._parsed(content, file)
-                self._shapes[name], self._sizes[name] = shapes, _size(content, file)
+                sides = tuple(as_side(content.get(key), key, str(file)) for key in ("imageHeight", "imageWidth"))
+                self._shapes[name], self._sizes[name] = shapes, None if None in sides else sides
                 counts.update(label for label, _ in {(shape.label, shape.number) for shape in shapes})
             except InputError as error:
                 self.wrong[name] = error
@@ -88,9 +96,9 @@ class LabelmeSource(FileSource):
         self.categories = {label: counts[label] for label in sorted(counts)}
         empty = [name for name, shapes in self._shapes.items() if not shapes]
         if empty:
-            self.notes.append(f"{split}: {some(empty, 'image')} without shapes: background")
+            self.notes.append(f"{split}: {counted(empty, 'image')} without shapes: background")
         if unlabelled := [file.name for name, file in images.items() if name not in self._labels]:
-            self.notes.append(f"{split}: {some(unlabelled, 'image')} without a JSON file: left out")
+            self.notes.append(f"{split}: {counted(unlabelled, 'image')} without a JSON file: left out")
 
     @classmethod
     def complete(cls, settings: LabelmeConfig) -> None:
@@ -218,19 +226,10 @@ class LabelmeSource(FileSource):
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+    content = read_json(file, "put it back")
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise InputError(f"{file} is no labelme file, for it holds no list of shapes; put it elsewhere")
     return content
-
-
-def _size(content: dict[str, Any], file: Path) -> tuple[int, int] | None:
-    """(H, W) of the image that the shapes were drawn on, if the file says so."""
-    height, width = (as_side(content.get(key), key, str(file)) for key in ("imageHeight", "imageWidth"))
-    return None if height is None or width is None else (height, width)
 
 
 def _gone(file: Path, content: dict[str, Any], folder: Path) -> InputError:

@@ -1,56 +1,39 @@
 """Labels of a map, from a vector file or from another raster, burnt a window at a time."""
 
-from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window as RasterWindow
 
-from samseg.common.errors import InputError
+from samseg.common.errors import InputError, first_line
 from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.formats.vectors import Burner, read_vectors, widened
 from samseg.data.raster import Window
-from samseg.data.sources.maps_config import MapsConfig
 from samseg.data.sources.source import UNLABELLED
+
+if TYPE_CHECKING:
+    from samseg.data.sources.maps import MapsConfig
 
 ALL = "object"  # the category of labels whose attribute is not asked for
 RASTERS = (".tif", ".tiff", ".vrt", ".img", ".png", ".jp2")
 
 
-class Labels(ABC):
-    """The labels of one map.
+class VectorLabels:
+    """Polygons, lines and points, in the coordinates of a map.
 
     Attributes:
         counts: objects by category.
         notes: what a reader should know.
     """
 
-    path: Path
-    counts: Counter[str]
-    notes: list[str]
-
-    @abstractmethod
-    def number(self, categories: list[str]) -> None:
-        """Set the numbers of categories, from 1; the later lie on top."""
-
-    @abstractmethod
-    def burnt(self, box: Window) -> np.ndarray:
-        """The numbers of categories (h, w) in a window of the map, 0 where there is none."""
-
-    def instances(self, box: Window) -> np.ndarray | None:
-        return None
-
-
-class VectorLabels(Labels):
-    """Polygons, lines and points, in the coordinates of the map."""
-
-    def __init__(self, image: Path, path: Path, settings: MapsConfig):
+    def __init__(self, image: Path, path: Path, settings: "MapsConfig"):
         with gdal(), RasterFile(image, resolution=settings.resolution) as raster:
             place, shape = raster.georeference, raster.shape
         if "transform" not in place:
@@ -59,45 +42,50 @@ class VectorLabels(Labels):
             )
         vectors = read_vectors(path, place.get("crs"), settings.layer)
         self.path, self.notes = path, vectors.notes
-        count = len(vectors.geometries)
-        values = np.full(count, ALL) if settings.attribute is None else vectors.column(settings.attribute)
         geometries = widened(vectors.geometries, place["crs"], settings.line_width, settings.point_radius)
-        self._burner = Burner(geometries, np.ones(count), place["transform"], "uint16")
-        here = self._burner.touching(0, 0, *shape)
+
+        values = np.full(len(geometries), ALL) if settings.attribute is None else vectors.column(settings.attribute)
+        self._transform = place["transform"]
+        here = Burner(geometries, np.ones(len(geometries)), self._transform).touching(0, 0, *shape)
         if not len(here):
             raise InputError(f"{path} does not overlap {image}: is its coordinate system the right one?")
-        self._names = np.array([str(value) for value in values[here]])
-        self._burner = Burner(geometries[here], np.ones(len(here)), place["transform"], "uint16")
-        self.geometries, self.counts = geometries[here], Counter(self._names.tolist())
+        self._names, self._geometries = np.array([str(value) for value in values[here]]), geometries[here]
+        self.counts = Counter(self._names.tolist())
 
     def number(self, categories: list[str]) -> None:
+        """Set the numbers of categories, from 1; the later lie on top."""
         numbers = np.array([categories.index(name) + 1 for name in self._names])
         upwards = np.argsort(numbers, kind="stable")
-        self.geometries, self._names = self.geometries[upwards], self._names[upwards]
-        transform = self._burner.transform
-        self._burner = Burner(self.geometries, numbers[upwards], transform, "uint16")
-        self._objects = Burner(self.geometries, np.arange(1, len(upwards) + 1), transform, "int32")
+        geometries = self._geometries[upwards]
+        self._burner = Burner(geometries, numbers[upwards], self._transform, "uint16")
+        self._objects = Burner(geometries, np.arange(1, len(upwards) + 1), self._transform, "int32")
 
     def burnt(self, box: Window) -> np.ndarray:
+        """The numbers of categories (h, w) in a window of the map, 0 where there is none."""
         return self._burner(*box)
 
     def instances(self, box: Window) -> np.ndarray:
         return self._objects(*box)
 
 
-class RasterLabels(Labels):
+class RasterLabels:
     """A raster of class values, brought onto the map's pixels by nearest neighbour. Values are categories.
 
-    What it does not cover, and where it holds its nodata value or is masked, is `UNLABELLED`.
+    What it does not cover, and where it holds its nodata value or is masked, is `UNLABELLED`. As `VectorLabels`, but
+    objects are neither counted nor told apart.
     """
 
-    def __init__(self, image: Path, path: Path, settings: MapsConfig):
+    def __init__(self, image: Path, path: Path, settings: "MapsConfig"):
         self.path, self.notes, self.counts = path, [], Counter()
         with gdal(), RasterFile(image, resolution=settings.resolution) as raster:
-            self._grid = raster.georeference | dict(zip(("height", "width"), raster.shape))
-        if "crs" not in self._grid or "transform" not in self._grid:
+            place, (height, width) = raster.georeference, raster.shape
+        if "crs" not in place or "transform" not in place:
             raise InputError(f"{image} has no place on Earth, so labels cannot be laid over it; assign it (gdal_edit)")
-        if not self._touches((0, 0, self._grid["height"], self._grid["width"])):
+        self._grid = {"crs": place["crs"], "transform": place["transform"], "height": height, "width": width}
+        left, bottom, right, top = self._checked_bounds()
+        corners = [place["transform"] @ (x, y) for x in (0, width) for y in (0, height)]
+        (x0, x1), (y0, y1) = ((min(v), max(v)) for v in zip(*corners))
+        if not (left < x1 and x0 < right and bottom < y1 and y0 < top):
             raise InputError(f"{path} does not overlap {image}: is its coordinate system the right one?")
 
     def number(self, categories: list[str]) -> None:
@@ -134,19 +122,17 @@ class RasterLabels(Labels):
         try:
             with gdal(), rasterio.open(self.path) as source:
                 told = source.nodata is not None or ColorInterp.alpha in source.colorinterp
-                options = self._warp() if told else self._warp() | {"add_alpha": True}
-                with WarpedVRT(source, resampling=Resampling.nearest, **options) as laid:
+                with WarpedVRT(source, resampling=Resampling.nearest, add_alpha=not told, **self._grid) as laid:
                     known = laid.dataset_mask(window=window) if told else laid.read(laid.count, window=window)
                     return laid.read(1, window=window), known > 0
         except RasterioError as error:
-            raise InputError(f"{self.path} cannot be read: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{self.path} cannot be read: {first_line(error)}") from None
 
-    def _warp(self) -> dict[str, Any]:
-        return {key: self._grid[key] for key in ("crs", "transform", "height", "width")}
+    def instances(self, box: Window) -> None:
+        return None
 
-    def _touches(self, box: Window) -> bool:
-        from rasterio.warp import transform_bounds
-
+    def _checked_bounds(self) -> tuple[float, float, float, float]:
+        """(left, bottom, right, top) in the map's coordinates; InputError for a raster that is none of labels."""
         try:
             with gdal(), rasterio.open(self.path) as source:
                 if source.crs is None:
@@ -162,15 +148,12 @@ class RasterLabels(Labels):
                         f"{self.path}: its nodata value {source.nodata:g} is no class, but ignored "
                         "(gdal_edit -unsetnodata makes it one)"
                     )
-                left, bottom, right, top = transform_bounds(source.crs, self._grid["crs"], *source.bounds)
+                return transform_bounds(source.crs, self._grid["crs"], *source.bounds)
         except RasterioError as error:
-            raise InputError(f"{self.path} cannot be read: {str(error).splitlines()[0]}") from None
-        corners = [self._grid["transform"] @ (x, y) for x in (box[1], box[3]) for y in (box[0], box[2])]
-        (x0, x1), (y0, y1) = ((min(v), max(v)) for v in zip(*corners))
-        return left < x1 and x0 < right and bottom < y1 and y0 < top
+            raise InputError(f"{self.path} cannot be read: {first_line(error)}") from None
 
 
-def open_labels(image: Path, path: Path, settings: MapsConfig) -> Labels:
+def open_labels(image: Path, path: Path, settings: "MapsConfig") -> VectorLabels | RasterLabels:
     """The labels of a map; a vector file unless its suffix is a raster's. InputError for what cannot be used."""
     if not path.exists():
         raise InputError(f"no such labels: {path}")

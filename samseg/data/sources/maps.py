@@ -2,23 +2,51 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from glob import has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from samseg.common.errors import InputError
+from samseg.common.errors import ConfigError, InputError, did_you_mean, require
 from samseg.data.raster import Raster, Window
-from samseg.data.sources.maps_config import SPLITS, MapsConfig, complete_maps
+from samseg.data.sources.places import SPLITS
 from samseg.data.sources.source import Georeference, Source
 
 if TYPE_CHECKING:
+    from samseg.data.formats.georaster import RasterFile
     from samseg.data.formats.vectors import Burner
-    from samseg.data.sources.map_labels import Labels
+    from samseg.data.sources.map_labels import RasterLabels, VectorLabels
 
+KEYS = ("image", "labels", "area")  # of an entry
 MOSTLY = 0.5  # of a window's pixels must hold data for it to be trained on
-SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}  # of the windows, with split: blocks
+HELD_OUT = 0.15  # of a map's windows are for val, and as many for test, with split: blocks
+
+
+@dataclass
+class MapsConfig:
+    """Rasters with their labels, by split; paths are relative to data.root."""
+
+    # A list of {image: a.tif, labels: a.geojson, area: a.gpkg} for each split. An image is a raster, a VRT or a glob of
+    # them, labels a vector file or a raster in any coordinate system; area, which may be left out, holds polygons
+    # outside of which nothing counts.
+    train: list[Any] = field(default_factory=list)
+    val: list[Any] = field(default_factory=list)
+    test: list[Any] = field(default_factory=list)
+    split: str | None = (
+        None  # blocks: the maps of train are cut into train, val and test (70, 15 and 15 % of the windows)
+    )
+    window: int = 1024  # pixels a side, at most, of the windows that maps are cut into; each is an image
+    gap: int = 32  # with split: blocks, pixels that are left out between two windows
+    layer: str | None = None  # of label files that hold several, such as a GeoPackage
+    attribute: str | None = None  # of the labels, whose values data.classes names; null: all are the category "object"
+    order: list[str] | None = None  # where categories overlap, from the lowest to the topmost; null: as in data.classes
+    line_width: float | None = None  # metres, of lines
+    point_radius: float | None = None  # metres, of points
+    resolution: float | None = None  # metres a pixel that the maps are resampled to; null: their own
 
 
 class MapFile(NamedTuple):
@@ -31,7 +59,7 @@ class MapFile(NamedTuple):
     path: Path
     shape: tuple[int, int]
     digest: str
-    labels: "Labels | None"
+    labels: "VectorLabels | RasterLabels | None"
     area: "Burner | None"
 
 
@@ -62,29 +90,55 @@ class MapsSource(Source):
 
     def __init__(self, root: str | Path, split: str, settings: MapsConfig | None = None):
         super().__init__(root, split, settings)
-        from samseg.data.sources.map_labels import open_labels  # rasterio and its kin are an extra
+        from samseg.data.formats.vectors import Burner, read_areas  # rasterio and its kin are an extra
+        from samseg.data.sources.map_labels import open_labels
 
         self._settings = settings or MapsConfig()
         self._maps: list[MapFile] = []
         found: Counter[str] = Counter()
         for path, labels, area in _entries(root, split, self._settings):
-            self._maps.append(self._opened(path, area, open_labels(path, labels, self._settings) if labels else None))
-            if labels:
-                found.update(self._maps[-1].labels.counts)
-                self.notes += self._maps[-1].labels.notes
+            labels = open_labels(path, labels, self._settings) if labels else None
+            with self._opened(path) as raster:
+                place, shape, digest = raster.georeference, raster.shape, raster.digest()
+            if area is not None:
+                polygons = read_areas(area, place.get("crs")).geometries
+                area = Burner(polygons, np.ones(len(polygons)), place["transform"])
+            self._maps.append(MapFile(path, shape, digest, labels, area))
+            if labels is not None:
+                found.update(labels.counts)
+                self.notes += labels.notes
         order = self._settings.order or []
         self.categories = {name: found[name] for name in [*order, *sorted(found.keys() - set(order))]}
         for one in self._maps:
             if one.labels is not None:
                 one.labels.number(list(self.categories))
-        self._cells = self._cut(split)
+        self._cells = self._split_into_cells(split)
         if not self._cells:
             raise InputError(f"data.maps: no window of {split} holds data; there are {len(self._maps)} maps")
         self.names = sorted(self._cells)
 
     @classmethod
     def complete(cls, settings: MapsConfig) -> None:
-        complete_maps(settings)
+        if settings.split not in (None, "blocks"):
+            raise ConfigError(f"data.maps.split must be null or blocks, got {settings.split!r}")
+        if settings.split == "blocks" and (settings.val or settings.test):
+            raise ConfigError(
+                "data.maps.split=blocks cuts the maps of train; leave out data.maps.val and data.maps.test"
+            )
+        for split in SPLITS:
+            for number, entry in enumerate(getattr(settings, split), start=1):
+                where = f"data.maps.{split}, entry {number}"
+                if not isinstance(entry, dict) or "image" not in entry:
+                    raise ConfigError(f"{where} must be {{image: ..., labels: ..., area: ...}}, got {entry!r}")
+                if strange := [key for key in entry if key not in KEYS]:
+                    near = did_you_mean(strange[0], KEYS)
+                    raise ConfigError(f"{where}: unknown key {strange[0]!r}; there are {', '.join(KEYS)}{near}")
+        if settings.window < 1 or settings.gap < 0:
+            raise ConfigError(
+                f"data.maps.window must be above 0 and gap not below, got {settings.window} and {settings.gap}"
+            )
+        for key in ("line_width", "point_radius", "resolution"):
+            require(f"data.maps.{key}", getattr(settings, key), "metres, above 0", lambda value: value > 0)
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: MapsConfig | None = None) -> list[Path]:
@@ -95,10 +149,8 @@ class MapsSource(Source):
         return cell.height, cell.width
 
     def image(self, name: str, window: Window | None = None) -> Raster:
-        from samseg.data.formats.georaster import RasterFile, gdal
-
         one, box = self._place(name, window)
-        with gdal(), RasterFile(one.path, resolution=self._settings.resolution) as raster:
+        with self._opened(one.path) as raster:
             pixels, valid = raster.read(*box)
         if one.area is not None:
             valid &= one.area(*box) > 0
@@ -121,10 +173,8 @@ class MapsSource(Source):
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
     def georeference(self, name: str) -> Georeference | None:
-        from samseg.data.formats.georaster import RasterFile, gdal
-
         one, (top, left, _, _) = self._place(name, None)
-        with gdal(), RasterFile(one.path, resolution=self._settings.resolution) as raster:
+        with self._opened(one.path) as raster:
             place = raster.georeference
         if "transform" not in place:
             return None
@@ -144,19 +194,14 @@ class MapsSource(Source):
         top, left, height, width = window or (0, 0, cell.height, cell.width)
         return self._maps[cell.map], (cell.top + top, cell.left + left, height, width)
 
-    def _opened(self, path: Path, area: Path | None, labels: "Labels | None") -> MapFile:
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator["RasterFile"]:
         from samseg.data.formats.georaster import RasterFile, gdal
-        from samseg.data.formats.vectors import Burner, read_areas
 
         with gdal(), RasterFile(path, resolution=self._settings.resolution) as raster:
-            place, shape, digest = raster.georeference, raster.shape, raster.digest()
-        burner = None
-        if area is not None:
-            polygons = read_areas(area, place.get("crs")).geometries
-            burner = Burner(polygons, np.ones(len(polygons)), place["transform"])
-        return MapFile(path, shape, digest, labels, burner)
+            yield raster
 
-    def _cut(self, split: str) -> dict[str, Cell]:
+    def _split_into_cells(self, split: str) -> dict[str, Cell]:
         """The windows of the split by name."""
         cells: dict[str, Cell] = {}
         stems = Counter(one.path.stem for one in self._maps)
@@ -169,7 +214,7 @@ class MapsSource(Source):
                 for column, (left, width) in enumerate(columns)
             ]
             if self._settings.split == "blocks":
-                mine = [(name, self._shrunk(cell, one.shape)) for name, cell in _drawn(mine, split)]
+                mine = [(name, self._shrunk(cell, one.shape)) for name, cell in _of_split(mine, split)]
             cells |= {name: cell for name, cell in mine if self._holds_data(one, cell, split)}
         return cells
 
@@ -184,14 +229,10 @@ class MapsSource(Source):
         return Cell(cell.map, top, left, bottom - top, right - left)
 
     def _holds_data(self, one: MapFile, cell: Cell, split: str) -> bool:
-        from samseg.data.formats.georaster import RasterFile, gdal
-
         _, *box = cell
-        share = 1.0
-        if one.area is not None:
-            share = (one.area(*box) > 0).mean()
+        share = 1.0 if one.area is None else (one.area(*box) > 0).mean()
         if share:
-            with gdal(), RasterFile(one.path, resolution=self._settings.resolution) as raster:
+            with self._opened(one.path) as raster:
                 share = min(share, raster.valid(*box).mean())
         return share > MOSTLY if split == "train" else share > 0
 
@@ -221,14 +262,12 @@ def _pieces(length: int, most: int) -> list[tuple[int, int]]:
     return [(int(start), int(stop - start)) for start, stop in zip(borders, borders[1:])]
 
 
-def _drawn(cells: list[tuple[str, Cell]], split: str) -> list[tuple[str, Cell]]:
+def _of_split(cells: list[tuple[str, Cell]], split: str) -> list[tuple[str, Cell]]:
     """Those of a map's windows that the split has: the same at every call, one or more for each split."""
-    order = np.random.default_rng(0).permutation(len(cells))
-    held_out = {kind: max(1, round(SHARES[kind] * len(cells))) for kind in ("val", "test")}
     if len(cells) < 3:
         raise InputError(
             f"data.maps.split=blocks needs 3 windows or more of a map, got {len(cells)}; make data.maps.window less"
         )
-    val, test = held_out["val"], held_out["val"] + held_out["test"]
-    chosen = {"val": order[:val], "test": order[val:test], "train": order[test:]}[split]
+    order, held_out = np.random.default_rng(0).permutation(len(cells)), max(1, round(HELD_OUT * len(cells)))
+    chosen = {"val": order[:held_out], "test": order[held_out : 2 * held_out], "train": order[2 * held_out :]}[split]
     return [cells[index] for index in sorted(chosen)]

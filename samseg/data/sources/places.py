@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from samseg.common.errors import ConfigError, InputError
 from samseg.data.formats.images import list_images
+from samseg.data.sources.source import Layout
 
 # How tools call the splits; the first spelling that is there is taken.
 SPELLINGS = {
@@ -169,3 +170,15 @@ def folder_of_images(root: Path, annotations: str) -> str:
         folders = [text for text in folders if "{split}" not in text]
     there = (text for text in folders if (folder := place(root, text, "train")).is_dir() and list_images(folder))
     return next(there, "{split}/images" if "{split}" in annotations else "images")
+
+
+def annotated_layout(root: Path, found: list[str], config: type, what: str) -> Layout | None:
+    """The layout of images and the first of the annotation files ``found``; None if there is none.
+
+    ``config``: the source's section, of keys ``images`` and ``annotations``. ``what``: the files, for people.
+    """
+    if not found:
+        return None
+    images = folder_of_images(root, found[0])
+    splits = "{split}" in found[0] and place(root, found[0], "val").is_file()
+    return Layout(config(images, found[0]), f"{what} {found[0]}, images in {images or root}/", splits)

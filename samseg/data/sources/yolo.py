@@ -11,7 +11,7 @@ import yaml
 from samseg.common.errors import InputError
 from samseg.data.formats.images import image_shape, list_images
 from samseg.data.sources.coco import CocoSource
-from samseg.data.sources.files import some
+from samseg.data.sources.files import counted
 from samseg.data.sources.places import check_places, normal, place
 from samseg.data.sources.source import Layout
 
@@ -86,7 +86,7 @@ class YoloSource(CocoSource):
                 self.wrong[stem] = error
         orphans = [file.name for file in texts.values() if LINE.match(file.read_bytes())]
         if orphans:
-            self.notes.append(f"{self.split}: {some(sorted(orphans), 'text file')} without an image: left out")
+            self.notes.append(f"{self.split}: {counted(sorted(orphans), 'text file')} without an image: left out")
         numbers = sorted({one["category_id"] for one in annotations} | self._names.keys())
         categories = [{"id": number, "name": self._names.get(number, str(number))} for number in numbers]
         return {"images": listed, "annotations": annotations, "categories": categories}

@@ -19,8 +19,7 @@ from samseg.common.errors import ConfigError, InputError
 from samseg.data.check.dataset import check_dataset
 from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.sources.maps import MapsSource
-from samseg.data.sources.maps_config import MapsConfig
+from samseg.data.sources.maps import MapsConfig, MapsSource
 from samseg.data.target import class_target
 from tests.conftest import TINY
 from tests.data.sources.contract import SourceContract
@@ -262,7 +261,7 @@ def test_what_cannot_be_is_one_line(root, change, keys, message):
         ({"split": "random"}, "data.maps.split must be null or blocks"),
         ({"train": ["a.tif"]}, "data.maps.train, entry 1 must be"),
         ({"train": [{"image": "a.tif", "label": "b"}]}, "unknown key 'label'.*did you mean 'labels'"),
-        ({"line_width": 0.0}, "data.maps.line_width is metres, above 0"),
+        ({"line_width": 0.0}, "data.maps.line_width must be metres, above 0"),
         ({"split": "blocks", "val": [{"image": "a.tif"}]}, "leave out data.maps.val"),
     ],
 )
