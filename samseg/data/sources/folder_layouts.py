@@ -1,4 +1,4 @@
-"""What `data.folders` says of images and masks, and the layouts that are recognised, as tools call folders and files."""
+"""What `data.folders` says of images and masks, and the layouts that are recognised: how tools call them."""
 
 import csv
 from collections.abc import Iterator
