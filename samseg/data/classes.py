@@ -1,12 +1,14 @@
-"""The user's names for a mask's values, compiled into a fast map from raw masks to class indices."""
+"""The user's names for a mask's values, or for labels' categories, compiled into a fast map to class indices."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from samseg.common.errors import ConfigError, InputError
+from samseg.data.sources.source import UNLABELLED
 
 IGNORE_INDEX = 255  # class index of pixels that count neither in loss nor in metrics; so 255 classes at most
 UNKNOWN = -1
@@ -99,6 +101,56 @@ def parse_classes(classes: dict[str, Any], ignore: list[Any]) -> ClassMap:
     """
     if not classes:
         raise ConfigError("data.classes is empty; name each class and its mask value: {background: 0, building: 255}")
+    colours = all(_as_colours(entry) is not None for entry in [*classes.values(), *([ignore] if ignore else [])])
+    return ClassMap(list(classes), colours, _indices(classes, ignore, partial(_values, colours=colours)))
+
+
+def parse_categories(classes: dict[str, Any], ignore: list[Any]) -> dict[str | None, int]:
+    """Compile ``data.classes`` and ``data.ignore`` into class indices by category; None stands for no object.
+
+    A class is a category's name, null, or a list of these. Raises ConfigError.
+    """
+    if not classes:
+        raise ConfigError("data.classes is empty; name each class and its category: {nothing: null, house: house}")
+    indices = _indices(classes, ignore, _names)
+    if None not in indices:
+        raise ConfigError(
+            "data.classes has no class for where there is no object: write it as null, {background: null, ...}, or put "
+            "null in data.ignore"
+        )
+    return indices
+
+
+def category_map(classes: dict[str, Any], ignore: list[Any], categories: dict[str, int], split: str) -> ClassMap:
+    """The classes of a split whose ``categories`` have so many objects.
+
+    Raises InputError for a category with objects that is neither a class nor ignored.
+    """
+    indices = parse_categories(classes, ignore)
+    unlisted = {name: count for name, count in categories.items() if count and name not in indices}
+    if unlisted:
+        found = ", ".join(f"{name} ({count} object{'s' if count > 1 else ''})" for name, count in unlisted.items())
+        raise InputError(
+            f"{split} has {'categories' if len(unlisted) > 1 else 'category'} {found}, not declared (declared: "
+            f"{', '.join('null' if name is None else name for name in indices)}); add to data.classes, where a class "
+            "may be a list, or to data.ignore"
+        )
+    numbers = {number: indices[name] for number, name in enumerate([None, *categories]) if name in indices}
+    return ClassMap(list(classes), False, numbers | {UNLABELLED: IGNORE_INDEX})
+
+
+def names_nothing(entry: Any) -> bool:
+    """Whether an entry of ``data.classes`` is where there is no object."""
+    return entry is None or isinstance(entry, list) and None in entry
+
+
+def _indices(
+    classes: dict[str, Any], ignore: list[Any], read: Callable[[str, Any], Iterator[tuple[Hashable, str]]]
+) -> dict[Any, int]:
+    """The class index of each value of the entries of ``data.classes`` and ``data.ignore``; ConfigError.
+
+    ``read``: (key, entry) -> the entry's values, each with the way it is written.
+    """
     if len(classes) > IGNORE_INDEX:
         raise ConfigError(f"data.classes names {len(classes)} classes; at most {IGNORE_INDEX} are possible")
     if any(not name.strip() for name in classes):
@@ -106,17 +158,15 @@ def parse_classes(classes: dict[str, Any], ignore: list[Any]) -> ClassMap:
     entries = [(f"data.classes.{name}", entry, index) for index, (name, entry) in enumerate(classes.items())]
     if ignore:
         entries.append(("data.ignore", ignore, IGNORE_INDEX))
-    colours = all(_as_colours(entry) is not None for _, entry, _ in entries)
-
-    indices: dict[int, int] = {}
-    owner: dict[int, str] = {}
+    indices: dict[Any, int] = {}
+    owner: dict[Any, str] = {}
     for key, entry, index in entries:
-        for value, written in _values(key, entry, colours):
+        for value, written in read(key, entry):
             if value in owner:
                 where = "twice" if owner[value] == key else f"as {owner[value]} does"
-                raise ConfigError(f"{key} claims mask value {written} {where}; a value belongs to one class")
+                raise ConfigError(f"{key} claims {written} {where}; it belongs to one class")
             indices[value], owner[value] = index, key
-    return ClassMap(list(classes), colours, indices)
+    return indices
 
 
 def ignored_values(ignore: list[Any], colours: bool) -> set[int]:
@@ -137,7 +187,18 @@ def _values(key: str, entry: Any, colours: bool) -> Iterator[tuple[int, str]]:
             f"either; got {entry!r}"
         )
     for value in found:
-        yield value, f"#{value:06x}" if colours else str(value)
+        yield value, f"mask value #{value:06x}" if colours else f"mask value {value}"
+
+
+def _names(key: str, entry: Any) -> Iterator[tuple[str | None, str]]:
+    """The categories of one entry, each with the way it is written."""
+    for name in entry if isinstance(entry, list) else [entry]:
+        if name is not None and not isinstance(name, str):
+            raise ConfigError(
+                f"{key} must be a category's name, null (no object) or a list of these, which samseg check DATA lists; "
+                f"got {name!r}"
+            )
+        yield name, "null" if name is None else name
 
 
 def _as_numbers(entry: Any) -> list[int] | None:

@@ -91,7 +91,23 @@ class SegmentationDataset(Dataset):
 
     def training_item(self, index: int) -> dict:
         """The image of a training item with its maps, also where `use_features` has put taps in its place."""
-        return self._training_item(self._items[index], self._view(index), index % len(self))
+        # One generator for all that is drawn: seeds of their own would give each transform the same numbers, and a
+        # horizontal flip would never come without the vertical one.
+        generator = np.random.default_rng([self._seed, int(self._epoch), index % len(self)])
+        draw = random.Random(int(generator.integers(2**63)))
+        name = self._items[index]
+        image, maps = read_pair(self.source, self.target, name, self._window(name, draw))
+        picture, valid = self.preprocessing.scaled(image, self.source.image_file(name))
+        layers = {"image": picture, **without_data(maps, valid, self.target.fill)}
+        layers |= {} if valid is None else {"valid": valid.view(np.uint8)}
+        layers = {key: apply_view(layer, self._view(index)) for key, layer in layers.items()}
+        if self._augment is not None:
+            self._augment.set_random_state(generator, draw)
+            layers = self._augmented(layers, name)
+        picture, valid = layers.pop("image"), layers.pop("valid", None)
+        valid = None if valid is None else valid.astype(bool)
+        pixels = self.preprocessing.network_input(picture, valid, fit=self.preprocessing.resize)
+        return {"image": pixels, **self._sized(layers)}
 
     def _view(self, index: int) -> int:
         return drawn_view(self.views, self._seed, int(self._epoch), index % len(self))
@@ -113,23 +129,6 @@ class SegmentationDataset(Dataset):
         valid = self.preprocessing.valid_pixels(image, self.source.image_file(name))
         return image, without_data(maps, valid, self.target.fill)
 
-    def _training_item(self, name: str, view: int, index: int) -> dict:
-        # One generator for all that is drawn: seeds of their own would give each transform the same numbers, and a
-        # horizontal flip would never come without the vertical one.
-        generator = np.random.default_rng([self._seed, int(self._epoch), index])
-        draw = random.Random(int(generator.integers(2**63)))
-        image, maps = read_pair(self.source, self.target, name, self._window(name, draw))
-        picture, valid = self.preprocessing.scaled(image, self.source.image_file(name))
-        layers = {"image": picture, **without_data(maps, valid, self.target.fill)}
-        layers |= {} if valid is None else {"valid": valid.view(np.uint8)}
-        layers = {key: apply_view(layer, view) for key, layer in layers.items()}
-        if self._augment is not None:
-            self._augment.set_random_state(generator, draw)
-            layers = self._augmented(layers, name)
-        picture, valid = layers.pop("image"), layers.pop("valid", None)
-        valid = None if valid is None else valid.astype(bool)
-        pixels = self.preprocessing.network_input(picture, valid, fit=self.preprocessing.resize)
-        return {"image": pixels, **self._sized(layers)}
 
     def _window(self, name: str, draw: random.Random) -> Window | None:
         """The window to read: all of the image, or a random crop. Twice the size leaves room to rotate and shrink."""

@@ -4,8 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from samseg.data.categories import category_map, parse_categories
-from samseg.data.classes import IGNORE_INDEX, ClassMap, parse_classes
+from samseg.data.classes import IGNORE_INDEX, ClassMap, category_map, parse_categories, parse_classes
 from samseg.data.config import DataConfig
 from samseg.data.raster import Window
 from samseg.data.sources import Source, source_class

@@ -1,20 +1,72 @@
-"""Check every image and its classes before the first step."""
+"""Check every image and its classes before the first step, and say what the data set holds."""
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from samseg.common.errors import InputError
+from samseg.common.text_table import text_table
 from samseg.data.check.problems import DataProblems, Problem, look_at_all
-from samseg.data.check.report import Report, Size, SplitReport
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
 from samseg.data.dataset import read_pair, without_data
 from samseg.data.sources import Source
 from samseg.data.target import ClassTarget, class_target
+
+Size = tuple[int, int]  # (H, W) in pixels
+
+
+@dataclass
+class SplitReport:
+    """Counts over one split; the lists have an entry a class."""
+
+    images: int
+    pixels: list[int]
+    occurs: list[int]  # images that hold the class
+    ignored: int  # pixels
+    sizes: tuple[Size, Size] | None  # of the smallest image and of the largest; None: there are none
+
+
+@dataclass
+class Report:
+    """What a data set holds; ``print(report)`` shows the table of class shares by split, and what looks wrong.
+
+    Of a data set of which no split can be read there is no table.
+    """
+
+    classes: list[str]
+    splits: dict[str, SplitReport]
+    contents: dict[str, str]  # "SPLIT/NAME": a digest of the image and its classes
+    warnings: list[str] = field(default_factory=list)
+
+    def class_pixels(self, split: str) -> list[int]:
+        """Pixels of each class in ``split``."""
+        return self.splits[split].pixels
+
+    def images(self, split: str) -> int:
+        return self.splits[split].images
+
+    def rows(self) -> list[list[str]]:
+        """The table's rows, each its name and a cell for each split."""
+        splits = self.splits.values()
+        rows = [
+            [name, *(f"{_share(s.pixels[index], sum(s.pixels))} ({s.occurs[index]})" for s in splits)]
+            for index, name in enumerate(self.classes)
+        ]
+        rows.append(["ignored, of all", *(_share(s.ignored, s.ignored + sum(s.pixels)) for s in splits)])
+        rows.append(["images", *(str(s.images) for s in splits)])
+        rows.append(["width x height", *(_sizes(s.sizes) for s in splits)])
+        return rows
+
+    def __str__(self) -> str:
+        warnings = [f"warning: {warning}" for warning in dict.fromkeys(self.warnings)]  # splits may share a file
+        if not self.splits:
+            return "\n".join(warnings)
+        shares = text_table([["share of pixels (in images)", *self.splits], *self.rows()])
+        return "\n".join([shares, *warnings])
 
 
 @dataclass
@@ -146,3 +198,14 @@ def _odd_kinds(found: dict[str, list[Checked]], mended: str) -> list[Problem]:
         for split, one in all_of_them
         if one.kind != first.kind
     ]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f} %" if whole else "-"
+
+
+def _sizes(sizes: tuple[Size, Size] | None) -> str:
+    """ "64 x 40", or of different images "20 x 30 to 64 x 64"."""
+    if sizes is None:
+        return "-"
+    return " to ".join(dict.fromkeys(f"{width} x {height}" for height, width in sizes))

@@ -11,8 +11,7 @@ from tqdm import tqdm
 
 from samseg.common.errors import InputError, WeightsError
 from samseg.common.files import written_whole
-from samseg.data.categories import names_nothing
-from samseg.data.classes import IGNORE_INDEX
+from samseg.data.classes import IGNORE_INDEX, names_nothing
 from samseg.data.formats.images import read_image
 from samseg.data.raster import Raster
 from samseg.inference.each import LEGEND, check_names, each_image, output_folder

@@ -12,8 +12,7 @@ import pyproj
 import shapely
 from rasterio.transform import Affine
 
-from samseg.data.categories import names_nothing
-from samseg.data.classes import IGNORE_INDEX
+from samseg.data.classes import IGNORE_INDEX, names_nothing
 from samseg.data.preprocess import Preprocessing
 from samseg.data.sources import Source
 from samseg.maps.disk import written

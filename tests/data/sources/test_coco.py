@@ -141,9 +141,9 @@ def test_categories_become_classes_by_name(root):
     [
         ({"a": "cell"}, [], "no class for where there is no object: write it as null"),
         ({"a": None, "b": 1}, [], "data.classes.b must be a category's name, null"),
-        ({"a": None, "b": "cell", "c": ["cell"]}, [], "data.classes.c and data.classes.b both claim cell"),
-        ({"a": None, "b": "cell"}, [None], "data.ignore and data.classes.a both claim null"),
-        ({}, [], "names 0 classes"),
+        ({"a": None, "b": "cell", "c": ["cell"]}, [], "data.classes.c claims cell as data.classes.b does"),
+        ({"a": None, "b": "cell"}, [None], "data.ignore claims null as data.classes.a does"),
+        ({}, [], "data.classes is empty"),
     ],
 )
 def test_classes_that_cannot_be(tmp_path, classes, ignore, message):
