@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from samseg.maps.merge import merge
+    from samseg.maps.products import merge
 
     for folder in args.parts:
         merge(folder, args.cog, args.overwrite)

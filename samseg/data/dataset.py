@@ -129,7 +129,6 @@ class SegmentationDataset(Dataset):
         valid = self.preprocessing.valid_pixels(image, self.source.image_file(name))
         return image, without_data(maps, valid, self.target.fill)
 
-
     def _window(self, name: str, draw: random.Random) -> Window | None:
         """The window to read: all of the image, or a random crop. Twice the size leaves room to rotate and shrink."""
         if self.preprocessing.resize:

@@ -69,13 +69,11 @@ def share_of_data(raster: RasterFile, within: Callable[[Box], np.ndarray] | None
 
 
 def check_inputs(paths: list[Path], out: Path, options: MapOptions) -> None:
-    """InputError for rasters that one call cannot do together."""
+    """InputError for rasters that one call cannot do together.
+
+    Of rasters of different bands one is most likely not what the run is for.
+    """
     check_stems(paths, out, ".tif")
-    _check_bands(paths, options)
-
-
-def _check_bands(paths: list[Path], options: MapOptions) -> None:
-    """Rasters of different bands in one call: one of them is most likely not what the run is for."""
     counts: dict[Path, int] = {}
     for path in paths if options.bands is None else ():
         with suppress(InputError), RasterFile(path) as raster:  # what cannot be opened is told when its turn comes

@@ -1,13 +1,20 @@
-"""The options of a map, and the digest that tells one result from another."""
+"""The options of a map: how rasters are read, which of their pixels are wanted, what is written."""
 
 import hashlib
-import json
 import math
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import shapely
+
 from samseg.common.errors import InputError
+from samseg.data.formats.georaster import RasterFile, gdal
+from samseg.data.formats.vectors import Burner, read_areas
+from samseg.maps.parts.plan import Box
 
 FORMATS = {"gpkg": "GPKG", "geojson": "GeoJSON", "fgb": "FlatGeobuf", "parquet": "Parquet"}
 OVERLAY_PX = 2048  # of the picture to look at, on the longest side
@@ -91,6 +98,28 @@ class MapOptions:
             "skip_damaged": self.skip_damaged,
         }
 
+    def wanted(self, path: Path) -> Callable[[Box], np.ndarray] | None:
+        """A function from a box to which of its pixels' centres lie in the area or the bounds; None: all are wanted."""
+        if self.area is None and self.bounds is None:
+            return None
+        with gdal(), RasterFile(path, self.bands, self.resolution) as raster:
+            place, shape = raster.georeference, raster.shape
+        if "transform" not in place:
+            raise InputError(
+                f"{path} has no geotransform, so no area can be cut out of it; leave out --area and --bounds"
+            )
+        if self.bounds is not None:
+            areas = np.array([shapely.box(*self.bounds)])
+        else:
+            vectors = read_areas(self.area, place.get("crs"))
+            for note in vectors.notes:
+                warnings.warn(note, stacklevel=2)
+            areas = vectors.geometries
+        burner = Burner(areas, np.ones(len(areas)), place["transform"])
+        if not len(burner.touching(0, 0, *shape)):
+            raise InputError(f"{self.area or f'--bounds {self.bounds}'} does not touch {path}")
+        return lambda box: burner(*box) > 0
+
     def outputs(self) -> dict[str, Any]:
         """The options that say what is made of the pixels, for `from_outputs`."""
         keys = ("bands", "resolution", "probabilities", "polygons")
@@ -101,8 +130,3 @@ class MapOptions:
         polygons = outputs["polygons"]
         polygons = None if polygons is None else PolygonOptions(**polygons)
         return cls(**outputs | {"polygons": polygons}, **others)
-
-
-def digest(content: dict[str, Any]) -> str:
-    """sha256 of a description."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

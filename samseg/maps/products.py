@@ -8,7 +8,7 @@ from samseg.common.errors import InputError
 from samseg.common.files import sweep
 from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.raster import Raster, as_picture
-from samseg.maps.disk import written
+from samseg.maps.disk import writing, written
 from samseg.maps.options import OVERLAY_PX, MapOptions
 from samseg.maps.parts.store import PartStore
 from samseg.maps.polygons.areas import areas
@@ -84,7 +84,7 @@ class Products:
 
     def _polygons(self) -> None:
         place = Place(self.store.place, self.store.about["raster"])
-        found = areas(self.store, self._background)
+        found = areas(self.store, background_of(self.store.classes))
         file = self._file(f".{self.options.polygons.suffix}")
         count = write_polygons(file, found, self.store.classes, place, self.options.polygons)
         print(f"{count} polygons in {file}")
@@ -92,10 +92,6 @@ class Products:
     @property
     def _overlaid(self) -> Path:
         return self._file("_overlay.jpg")
-
-    @property
-    def _background(self) -> int | None:
-        return background_of(self.store.classes)
 
     def _overlay(self, classes: Path) -> None:
         try:
@@ -107,7 +103,7 @@ class Products:
             found = raster.small(OVERLAY_PX)[0][0]
         picture = as_picture(Raster(pixels, valid))
         picture[~valid] = 255
-        save_picture(self._overlaid, overlay(picture, found, self._background))
+        save_picture(self._overlaid, overlay(picture, found, background_of(self.store.classes)))
         save_picture(self.out / "legend.png", legend(self.store.classes))
 
     def _files(self) -> dict[str, Path]:
@@ -118,3 +114,16 @@ class Products:
 
     def _file(self, ending: str) -> Path:
         return self.out / (self.store.folder.stem + ending)
+
+
+def merge(folder: Path, cog: bool = False, overwrite: bool = False) -> None:
+    """Make what the shards in ``folder`` (STEM.parts) were asked for, beside it, and remove the parts.
+
+    InputError for a folder that holds no parts or not all of them, and for a map of another result that is there.
+    """
+    store = PartStore.opened(folder)
+    products = Products(store, folder.parent, MapOptions.from_outputs(store.outputs, cog=cog, overwrite=overwrite))
+    with products.lock(), writing(folder.parent):
+        if overwrite or not products.finished():
+            products.write()
+        store.remove()

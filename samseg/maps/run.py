@@ -1,9 +1,10 @@
 """Classify rasters by a trained run: the parts, then the outputs."""
 
 import hashlib
+import json
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,10 +19,9 @@ from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.preprocess import Preprocessing
 from samseg.inference.each import output_folder
 from samseg.inference.predictor import Predictor
-from samseg.maps.area import wanted
 from samseg.maps.checks import check_inputs, check_resolution, check_values, share_of_data
 from samseg.maps.disk import bytes_wanted, check_space, writing
-from samseg.maps.options import MapOptions, digest
+from samseg.maps.options import MapOptions
 from samseg.maps.parts.compute import compute_parts
 from samseg.maps.parts.plan import MapPlan
 from samseg.maps.parts.store import PartStore
@@ -63,7 +63,7 @@ class MapRun:
                 pixels["precision"] = "bf16"
             about = {"raster": str(path), "run": str(self.path), "weights": self.weights[:16], **pixels}
             layers = dict(confidence=options.polygons is not None, probabilities=options.probabilities)
-            content = {
+            made_of = {
                 "options": pixels,
                 "preprocessing": asdict(preprocessing),
                 "raster": raster.digest(),
@@ -72,17 +72,9 @@ class MapRun:
                 "plan": [*plan.shape, plan.tiles.tile, plan.tiles.overlap],
             }
             place = raster.georeference
-        folder = out / f"{path.stem}.parts"
-        return PartStore(
-            folder,
-            plan,
-            self.predictor.classes,
-            digest(content),
-            about | layers,
-            place,
-            outputs=options.outputs(),
-            **layers,
-        )
+        digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+        folder, classes, outputs = out / f"{path.stem}.parts", self.predictor.classes, options.outputs()
+        return PartStore(folder, plan, classes, digest, about | layers, place, outputs=outputs, **layers)
 
     def raster(self, path: Path, options: MapOptions) -> RasterFile:
         """The raster with the bands that the network is given: the options', or the run's."""
@@ -108,11 +100,10 @@ class MapRun:
             return preprocessing  # one band, taken thrice
         return replace(preprocessing, bands=list(range(1, preprocessing.channels + 1)))
 
-    def compute(self, store: PartStore, path: Path, options: MapOptions, numbers: Iterable[int]) -> None:
+    def compute(self, store: PartStore, path: Path, options: MapOptions, numbers: Sequence[int]) -> None:
         """Compute those of the parts ``numbers`` that are missing, with a progress bar."""
-        numbers = list(numbers)
         predictor = self.predictor
-        within = wanted(path, options)
+        within = options.wanted(path)
         with self.raster(path, options) as raster:
             view = partial(self.preprocessing(raster).tile_input, name=path)
             filled = share_of_data(raster, within)

@@ -88,14 +88,6 @@ def _one_raster(
         rasterio.Env(COMPRESS_OVERVIEW="DEFLATE", SPARSE_OK_OVERVIEW="YES", GDAL_TIFF_OVR_BLOCKSIZE=BLOCK),
         rasterio.open(made, "r+") as raster,
     ):
-        factors = overview_factors(height, width)
-        if factors:
-            raster.build_overviews(factors, overviews)
-
-
-def overview_factors(height: int, width: int) -> list[int]:
-    """2, 4, 8 ... until the raster is `SMALLEST_OVERVIEW` pixels on its longest side."""
-    factors = []
-    while max(height, width) / 2 ** len(factors) > SMALLEST_OVERVIEW:
-        factors.append(2 ** (len(factors) + 1))
-    return factors
+        halvings = math.ceil(math.log2(max(height, width) / SMALLEST_OVERVIEW))
+        if halvings > 0:
+            raster.build_overviews([2**number for number in range(1, halvings + 1)], overviews)

@@ -14,9 +14,8 @@ import pytest
 import rasterio
 
 from samseg.common.errors import InputError
-from samseg.maps.merge import merge
 from samseg.maps.options import MapOptions, PolygonOptions
-from samseg.maps.products import Products
+from samseg.maps.products import Products, merge
 from samseg.maps.run import MapRun, infer_map, infer_shard
 from tests.maps.rasters import write_two_parts
 from tests.processes import first_line, kill, start

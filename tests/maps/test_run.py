@@ -14,8 +14,8 @@ from samseg.common import machine
 from samseg.data.raster import Raster
 from samseg.data.sources.maps import MapsConfig
 from samseg.inference.predictor import Predictor
-from samseg.maps.merge import merge
 from samseg.maps.options import MapOptions, PolygonOptions
+from samseg.maps.products import merge
 from samseg.maps.run import MapRun, infer_map, infer_maps, infer_shard
 from tests.conftest import SHARED
 from tests.data.sources.test_maps import write_labels

@@ -1,8 +1,11 @@
 """The parts of a map, computed: a thread reads, the network answers, a thread writes."""
 
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -10,12 +13,13 @@ from torch import Tensor
 
 from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.raster import Raster
-from samseg.maps.parts.ahead import ahead
-from samseg.maps.parts.edges import Edges
+from samseg.maps.disk import written
 from samseg.maps.parts.plan import Box, MapPlan, Tile
 from samseg.maps.parts.store import PartStore
 
+T = TypeVar("T")
 AHEAD = 3  # tiles that wait for the network
+END = object()
 
 
 class TileJob(NamedTuple):
@@ -36,7 +40,7 @@ class PartJob(NamedTuple):
 
 def compute_parts(
     store: PartStore,
-    numbers: Iterable[int],
+    numbers: Sequence[int],
     open_raster: Callable[[], RasterFile],
     view: Callable[[Raster], Tensor],
     network: Callable[[Tensor], Tensor],
@@ -57,7 +61,7 @@ def compute_parts(
         within: which pixels (h, w) of a box are wanted; None: all.
     """
     plan, edges = store.plan, Edges(store.folder)
-    todo = store.missing(list(numbers))
+    todo = store.missing(numbers)
     left = set(todo)
     columns = plan.grid[1]
     writing = None
@@ -86,6 +90,61 @@ def compute_parts(
                 yield writing.result()
         finally:
             jobs.close()
+
+
+def ahead(items: Generator[T, None, None], depth: int) -> Iterator[T]:
+    """Yield what ``items`` yields, which runs in a thread, at most ``depth`` items ahead; what it raises is raised.
+
+    Closing this generator waits until the thread has ended the item that it is at.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(next, items, END) for _ in range(depth))
+        try:
+            while (item := waiting.popleft().result()) is not END:
+                waiting.append(thread.submit(next, items, END))
+                yield item
+        finally:
+            for one in waiting:
+                one.cancel()
+            thread.submit(items.close)  # there, for what it holds open belongs to that thread
+
+
+class Edges:
+    """Pieces of tiles for parts that come later: for those of the same row of parts in memory, for others on disk.
+
+    Neighbouring parts share the tiles on their border; so each is computed once, and memory does not grow with the
+    width of the raster. What is on disk survives a process that was killed.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._near: dict[int, dict[Tile, Tensor]] = {}
+
+    def keep(self, part: int, tile: Tile, piece: Tensor, near: bool) -> None:
+        """Keep the ``piece`` (C, h, w) of a tile, weighted, that lies in a ``part``."""
+        if near:
+            self._near.setdefault(part, {})[tile] = piece.clone()  # not a view, which would hold the whole tile
+        elif not self.stored(part, tile):
+            with written(self._file(part, tile)) as temporary, open(temporary, "wb") as file:
+                np.save(file, piece.numpy())
+
+    def stored(self, part: int, tile: Tile) -> bool:
+        return self._file(part, tile).is_file()
+
+    def take(self, part: int, tile: Tile) -> Tensor:
+        piece = self._near.get(part, {}).get(tile)
+        return piece if piece is not None else torch.from_numpy(np.load(self._file(part, tile)))
+
+    def drop(self, part: int) -> None:
+        """Forget what was kept for a part, which is done."""
+        self._near.pop(part, None)
+        shutil.rmtree(self._folder(part), ignore_errors=True)
+
+    def _folder(self, part: int) -> Path:
+        return self.folder / f"edges-{part:06d}"
+
+    def _file(self, part: int, tile: Tile) -> Path:
+        return self._folder(part) / f"{tile.row}-{tile.column}.npy"
 
 
 def _jobs(plan: MapPlan, todo: list[int], open_raster, view, edges: Edges, within) -> Iterator[TileJob | PartJob]:

@@ -28,7 +28,7 @@ DAMAGED = "SAMSEG_DAMAGED_BLOCKS"
 OUTPUTS = "SAMSEG_OUTPUTS"
 NODATA = 255
 CERTAIN = 254  # what a probability of 1 is stored as
-SPLIT = "parts.json"  # says of what the parts are, under these keys
+ABOUT = "parts.json"  # says of what the parts are, under these keys
 KEYS = ("digest", "about", "classes", "tile", "overlap", "side", "confidence", "probabilities", "outputs")
 GRID = "grid.tif"  # an empty raster of the whole: its size and place
 ROWS = 256  # of a part that the best class is found of at a time: its index is 8 bytes a pixel
@@ -67,7 +67,7 @@ class PartStore:
     @classmethod
     def opened(cls, folder: Path) -> "PartStore":
         """The store that `prepare` has made in a folder; InputError when there is none."""
-        if not (folder / SPLIT).is_file():
+        if not (folder / ABOUT).is_file():
             raise InputError(f"{folder} holds no parts of a map; samseg infer --shard makes them")
         said = _said(folder)
         with RasterFile(folder / GRID) as grid:
@@ -80,7 +80,7 @@ class PartStore:
 
     def prepare(self) -> None:
         """Make the folder; InputError, naming the difference, when it holds the parts of something else."""
-        if (self.folder / SPLIT).is_file():
+        if (self.folder / ABOUT).is_file():
             earlier = _said(self.folder)
             if earlier["digest"] == self.digest:
                 return
@@ -95,7 +95,7 @@ class PartStore:
                 "name another --out, or start anew with --overwrite"
             )
         if self.folder.is_dir() and any(not _of_preparing(name) for name in os.listdir(self.folder)):
-            if (self.folder / SPLIT).is_file():  # another shard has made it ready in the meantime
+            if (self.folder / ABOUT).is_file():  # another shard has made it ready in the meantime
                 return self.prepare()
             raise InputError(f"{self.folder} exists and holds no parts of a map; name another --out")
         height, width = self.plan.shape
@@ -108,7 +108,7 @@ class PartStore:
             overlap=self.plan.tiles.overlap, side=self.plan.side, confidence=self.confidence,
             probabilities=self.probabilities, outputs=self.outputs,
         )  # fmt: skip
-        with written(self.folder / SPLIT) as temporary:  # last: it says that the folder is ours
+        with written(self.folder / ABOUT) as temporary:  # last: it says that the folder is ours
             temporary.write_text(json.dumps(said, indent=1), encoding="utf-8")
 
     def remove(self) -> None:
@@ -116,13 +116,13 @@ class PartStore:
         for entry in self.folder.glob("*"):
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name not in (SPLIT, GRID):
+            elif entry.name not in (ABOUT, GRID):
                 entry.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def clear(self) -> None:
         """Remove the parts of another result."""
-        if (self.folder / SPLIT).is_file() and _said(self.folder)["digest"] != self.digest:
+        if (self.folder / ABOUT).is_file() and _said(self.folder)["digest"] != self.digest:
             self.remove()
 
     def file(self, number: int) -> Path:
@@ -192,10 +192,10 @@ class PartStore:
 def _said(folder: Path) -> dict[str, Any]:
     """What `PartStore.prepare` wrote into a folder of a result, this or another; InputError where it is damaged."""
     try:
-        said = json.loads((folder / SPLIT).read_text(encoding="utf-8"))
+        said = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         return {key: said[key] for key in KEYS} | {"about": dict(said["about"])}
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / SPLIT} is damaged ({error}): delete {folder} to start anew") from None
+        raise InputError(f"{folder / ABOUT} is damaged ({error}): delete {folder} to start anew") from None
 
 
 def _stored(probabilities: Tensor) -> np.ndarray:
@@ -204,4 +204,4 @@ def _stored(probabilities: Tensor) -> np.ndarray:
 
 def _of_preparing(name: str) -> bool:
     """Whether a file's name is one of those that `prepare` makes, finished or not: other shards may be at it, too."""
-    return name in (GRID, SPLIT) or name.startswith(tuple(f".{Path(file).stem}-" for file in (GRID, SPLIT)))
+    return name in (GRID, ABOUT) or name.startswith(tuple(f".{Path(file).stem}-" for file in (GRID, ABOUT)))

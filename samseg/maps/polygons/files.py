@@ -66,16 +66,20 @@ def write_polygons(path: Path, found: Iterable[Area], classes: list[str], place:
     schema = NUMBERED if options.numbered else SCHEMA
     batches = _batches(iter(found), schema, classes, place, options, counted)
     with written(path) as temporary:
-        temporary.unlink()  # GDAL makes the file
         if options.suffix == "parquet":
             _write_parquet(temporary, schema, batches, place)
         else:
             reader = pa.RecordBatchReader.from_batches(schema, batches)
-            pyogrio.write_arrow(
-                reader, temporary, layer=path.stem, driver=FORMATS[options.suffix], geometry_name="geometry",
-                geometry_type="Unknown", crs=place.crs.to_wkt(),
-            )  # fmt: skip
+            write_layer(temporary, path.stem, reader, FORMATS[options.suffix], place.crs.to_wkt())
     return counted[0]
+
+
+def write_layer(file: Path, name: str, content: Any, driver: str, crs: str) -> None:
+    """Write Arrow's table or reader ``content`` as the layer ``name`` of a new vector file in place of ``file``."""
+    file.unlink()  # GDAL makes it
+    pyogrio.write_arrow(
+        content, file, layer=name, driver=driver, geometry_name="geometry", geometry_type="Unknown", crs=crs
+    )
 
 
 def _batches(

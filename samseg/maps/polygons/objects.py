@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyogrio
 import pyproj
 import shapely
 from rasterio.transform import Affine
@@ -18,6 +17,7 @@ from samseg.data.sources import Source
 from samseg.maps.disk import written
 from samseg.maps.parts.plan import Box
 from samseg.maps.polygons.areas import labelled, traced
+from samseg.maps.polygons.files import write_layer
 from samseg.tasks.matching import Matches, partners
 
 
@@ -127,14 +127,5 @@ def _write(path: Path, found: list[ScoredObject], source: Source, classes: list[
         }
     )
     with written(path) as temporary:
-        temporary.unlink()
-        pyogrio.write_arrow(
-            content,
-            temporary,
-            layer=path.stem,
-            driver="GPKG",
-            geometry_name="geometry",
-            geometry_type="Unknown",
-            crs=crs,
-        )
+        write_layer(temporary, path.stem, content, "GPKG", crs)
     return True
