@@ -40,9 +40,13 @@ class FileServer(ThreadingHTTPServer):
         return [asked for method, at, asked in self.requests if (method, at) == ("GET", path)]
 
 
-@contextmanager
 def serving(files: dict[str, bytes]):
-    server = FileServer(files)
+    return served(FileServer(files))
+
+
+@contextmanager
+def served(server: ThreadingHTTPServer):
+    """Run a server in a thread for the block."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

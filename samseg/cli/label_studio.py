@@ -38,16 +38,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     import os
-    import threading
 
     from samseg.labelling.build import backend, steps
-    from samseg.labelling.server import Server, serving
+    from samseg.labelling.server import Server
 
     way = None if args.objects == "auto" else args.objects
     built = backend(
         args.run, args.sam, args.device, way, args.root, args.server, os.environ.get("LABEL_STUDIO_API_KEY")
     )
-    server = Server(built, args.host, args.port, args.token, steps(built))
-    with serving(server) as address:
-        print(f"connect Label Studio to {address}, which shows the steps in a browser (Ctrl-C ends it)", flush=True)
-        threading.Event().wait()  # until Ctrl-C
+    with Server(built, args.host, args.port, args.token, steps(built)) as server:
+        print(f"connect Label Studio to {server.url}, which shows the steps in a browser (Ctrl-C ends it)", flush=True)
+        server.serve_forever()

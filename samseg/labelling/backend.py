@@ -18,8 +18,7 @@ from samseg.inference.objects import label_studio
 from samseg.inference.objects.files import ObjectFinder
 from samseg.inference.objects.find import Objects
 from samseg.labelling.images import LabelStudio, image_of
-from samseg.labelling.interface import Interface
-from samseg.labelling.prompts import Prompts
+from samseg.labelling.interface import Interface, Prompts
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.predictor import SamPredictor
 
@@ -82,9 +81,15 @@ class Backend:
         context = (asked.get("params") or {}).get("context") or {}
         server = self._asking.get(str(asked.get("project")))
         with self._busy:
-            if context.get("result"):
-                return {"results": [self._answer(tasks, context["result"], interface, server)]}
-            return {"results": self._predictions(tasks, interface, server)}
+            if not context.get("result"):
+                return {"results": self._predictions(tasks, interface, server)}
+            try:
+                answer = self._mask(tasks[0], context["result"], interface, server)
+            except InputError as error:
+                answer = self._refusal(error, tasks[0], interface)
+                if answer is None:
+                    raise
+            return {"results": [answer]}
 
     def _predictions(self, tasks: list[dict], interface: Interface, server: LabelStudio | None) -> list:
         """A prediction for each task, or an empty list for none: one in a hundred may be broken, or too late."""
@@ -108,7 +113,7 @@ class Backend:
 
     def _prediction(self, task: dict, interface: Interface, server: LabelStudio | None) -> dict[str, Any]:
         started, names = time.monotonic(), self.finder.names
-        image = self._image(task, interface, server)
+        image = image_of(int(task.get("id", 0)), _where(task, interface), self.root, server)
         self.finder.predictor.preprocessing.check_pixels(image.pixels, f"task {task.get('id')}")
         objects = self.finder(image)
         wanted = [number for number, label in enumerate(objects.classes, start=1) if names[label] in interface.labels]
@@ -118,15 +123,6 @@ class Backend:
         answer = self._regions(Objects(numbers[objects.map], *kept), names, interface, "object")
         say(f"task {task.get('id')}: {len(wanted)} objects, {time.monotonic() - started:.1f} s")
         return answer
-
-    def _answer(self, tasks: list, drawn: list, interface: Interface, server: LabelStudio | None) -> dict[str, Any]:
-        try:
-            return self._mask(tasks[0], drawn, interface, server)
-        except InputError as error:
-            refusal = self._refusal(error, tasks[0], interface)
-            if refusal is None:
-                raise
-            return refusal
 
     def _refusal(self, error: InputError, task: dict, interface: Interface) -> dict[str, Any] | None:
         """An error as a text under the image, of a version of its own; None where the interface has no place for it.
@@ -144,8 +140,7 @@ class Backend:
         if self.clicked is None:
             raise InputError("clicks are SAM's to answer, and this backend has none: start it with --sam sam-vit_b")
         started = time.monotonic()
-        where = self._where(task, interface)
-        predictor = self._embedded(int(task.get("id", 0)), where, server)
+        predictor = self._embedded(int(task.get("id", 0)), _where(task, interface), server)
         prompts = Prompts.read(drawn, predictor.shapes[0])
         if prompts.label not in interface.labels:
             raise InputError(f"what was drawn has no label of {interface.control!r}; choose one of its labels first")
@@ -171,8 +166,15 @@ class Backend:
         interface = Interface.read(xml)
         if self.finder is None:
             return []
-        names = enumerate(self.finder.names)
-        return interface.check_classes([name for number, name in names if number != self.finder.background])
+        names = [name for number, name in enumerate(self.finder.names) if number != self.finder.background]
+        missing = [name for name in names if name not in interface.labels]
+        if names and len(missing) == len(names):
+            raise InputError(
+                f"the run finds {', '.join(names)}, none of which is a label of {interface.control!r} in the project's "
+                f"labelling interface ({', '.join(interface.labels) or 'it has none'}); call the labels as the run's "
+                "classes"
+            )
+        return missing
 
     def _server(self, asked: dict[str, Any], at: str) -> LabelStudio | None:
         """The Label Studio of a request, with the token for its images; None: it does not say where it is."""
@@ -189,19 +191,18 @@ class Backend:
             )
         return LabelStudio(url, key)
 
-    def _image(self, task: dict, interface: Interface, server: LabelStudio | None) -> Raster:
-        return image_of(int(task.get("id", 0)), self._where(task, interface), self.root, server)
-
-    def _where(self, task: dict, interface: Interface) -> str:
-        where = (task.get("data") or {}).get(interface.data)
-        if not isinstance(where, str) or not where:
-            raise InputError(f"the task has no image under {interface.data!r}, which the labelling interface shows")
-        return where
-
     def _embed(self, task: int, where: str, server: LabelStudio | None) -> SamPredictor:
         predictor = SamPredictor(self.clicked.sam)
         predictor.set_image(self.clicked.picture(image_of(task, where, self.root, server)))
         return predictor
+
+
+def _where(task: dict, interface: Interface) -> str:
+    """The address of a task's image."""
+    where = (task.get("data") or {}).get(interface.data)
+    if not isinstance(where, str) or not where:
+        raise InputError(f"the task has no image under {interface.data!r}, which the labelling interface shows")
+    return where
 
 
 def say(line: str, file=None) -> None:

@@ -5,11 +5,8 @@ import hmac
 import json
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 from samseg.common.errors import InputError
@@ -17,6 +14,7 @@ from samseg.labelling.backend import Backend, say
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_MB = 256  # of a request, which holds a task's annotations with all their brush strokes
+HEALTHY = {"status": "UP", "model_class": "samseg"}
 NO_TRAINING = "samseg label-studio does not train: export the project as JSON, and samseg train"
 
 
@@ -55,19 +53,6 @@ class Server(ThreadingHTTPServer):
         return f"http://{self.server_address[0]}:{self.server_port}"
 
 
-@contextmanager
-def serving(server: Server) -> Iterator[str]:
-    """Serve for the block, which is given the address."""
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server.url
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     timeout = 60  # seconds for a request to arrive
@@ -76,12 +61,19 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: what is answered is said by the backend, what is refused by `_refuse`."""
 
     def do_GET(self) -> None:
-        self._serve({"/": self._page, "/health": self._health, "/versions": self._versions})
+        version = {"versions": [self.server.backend.version]}
+        self._serve({"/": lambda: self.server.page, "/health": lambda: HEALTHY, "/versions": lambda: version})
 
     def do_POST(self) -> None:
-        names = {"/setup": self._setup, "/predict": self._predict, "/validate": self._validate, "/train": self._train}
-        same = dict.fromkeys(("/webhook", "/duplicate_model", "/delete"), self._nothing_to_do)
-        self._serve({"/health": self._health} | names | same)
+        backend = self.server.backend
+        answers = {
+            "/health": lambda: HEALTHY,
+            "/setup": lambda: backend.setup(self._asked(), self.client_address[0]),
+            "/predict": lambda: backend.predict(self._asked()),
+            "/validate": lambda: {"missing": backend.check(self._asked().get("config"))},
+            "/train": self._train,
+        }
+        self._serve(answers | dict.fromkeys(("/webhook", "/duplicate_model", "/delete"), self._nothing_to_do))
 
     def _serve(self, answers: dict) -> None:
         path = self.path.partition("?")[0]
@@ -135,25 +127,6 @@ class _Handler(BaseHTTPRequestHandler):
         if not isinstance(asked, dict):
             raise InputError("the request is no JSON object")
         return asked
-
-    def _page(self) -> str:
-        return self.server.page
-
-    def _health(self) -> dict[str, Any]:
-        return {"status": "UP", "model_class": "samseg"}
-
-    def _versions(self) -> dict[str, Any]:
-        return {"versions": [self.server.backend.version]}
-
-    def _setup(self) -> dict[str, Any]:
-        return self.server.backend.setup(self._asked(), self.client_address[0])
-
-    def _predict(self) -> dict[str, Any]:
-        return self.server.backend.predict(self._asked())
-
-    def _validate(self) -> dict[str, Any]:
-        self.server.backend.check(self._asked().get("config"))
-        return {}
 
     def _train(self) -> None:
         raise Refused(HTTPStatus.NOT_IMPLEMENTED, NO_TRAINING)

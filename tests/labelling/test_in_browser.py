@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from samseg.labelling.build import backend, steps
-from samseg.labelling.server import Server, serving
+from samseg.labelling.server import Server
 from samseg.models.sam.files import empty_sam
+from tests import file_server
 from tests.random_run import write_run
 
 httpx = pytest.importorskip("httpx")
@@ -73,7 +74,8 @@ def test_predicted_and(studio, tmp_path, case):
     torch.save(empty_sam("sam-vit_t").state_dict(), tmp_path / "sam.pt")
     built = backend(str(write_run(tmp_path / "run")), str(tmp_path / "sam.pt"), "cpu", key=key)
     text = steps(built)
-    with serving(Server(built, "127.0.0.1", 0, None, text)) as address:
+    with file_server.served(Server(built, "127.0.0.1", 0, None, text)) as server:
+        address = server.url
         asked = {"title": "cells", "label_config": text[text.index("<View>") :]}
         project = client.post("/api/projects/", json=asked).json()["id"]
         with open(tmp_path / "a.png", "rb") as file:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from http.client import HTTPConnection
 from xml.etree import ElementTree
@@ -19,7 +20,7 @@ from samseg.inference.objects.label_studio import interface_xml
 from samseg.labelling import backend as backends
 from samseg.labelling.backend import Backend, Clicked
 from samseg.labelling.build import backend, steps
-from samseg.labelling.server import Server, serving
+from samseg.labelling.server import Server
 from samseg.models.sam.files import empty_sam
 from samseg.models.sam.predictor import SamPredictor
 from tests import file_server
@@ -53,15 +54,14 @@ def made(tmp_path_factory) -> Backend:
 @pytest.fixture
 def asked(made):
     """Asks a fresh copy of the backend, or another one: (status, reason, content)."""
-    open_servers = []
+    latest, running = [], ExitStack()
 
     def ask(method: str, path: str, body=None, headers=None, *, token=None, **changes):
         key = (token, *changes)
-        if not open_servers or open_servers[-1][0] != key:
+        if not latest or latest[0] != key:
             server = Server(replace(made, **changes), "127.0.0.1", 0, token, steps(made))
-            context = serving(server)
-            open_servers.append((key, server, context, context.__enter__()))
-        server = open_servers[-1][1]
+            latest[:] = key, running.enter_context(file_server.served(server))
+        server = latest[1]
         connection = HTTPConnection("127.0.0.1", server.server_port, timeout=30)
         sent = body if body is None or isinstance(body, (str, bytes)) else json.dumps(body)
         connection.request(method, path, sent, {"Content-Type": "application/json"} | (headers or {}))
@@ -70,9 +70,8 @@ def asked(made):
         connection.close()
         return answer.status, answer.reason, json.loads(content) if content.startswith("{") else content
 
-    yield ask
-    for _, _, context, _ in open_servers:
-        context.__exit__(None, None, None)
+    with running:
+        yield ask
 
 
 def task(number: int = 1, where: str = "/data/local-files/?d=some%20slides/a.png") -> dict:
@@ -242,8 +241,8 @@ def test_tasks_that_take_too_long_are_left_for_the_next_time(asked, capsys, monk
 
 def test_health_is_answered_while_the_network_computes(asked, made):
     busy = replace(made)
-    with busy._busy, serving(Server(busy, "127.0.0.1", 0, None, "")) as address:
-        connection = HTTPConnection(address.removeprefix("http://"), timeout=10)
+    with busy._busy, file_server.served(Server(busy, "127.0.0.1", 0, None, "")) as server:
+        connection = HTTPConnection("127.0.0.1", server.server_port, timeout=10)
         connection.request("GET", "/health")
         assert connection.getresponse().status == 200
 
@@ -312,5 +311,5 @@ def test_what_cannot_be_started(command, made):
     assert "no such folder" in command("label-studio", made.root / "run", "--root", made.root / "none")[2]
     with pytest.raises(InputError, match="--token"):
         Server(made, "0.0.0.0", 0, None, "")
-    with serving(Server(made, "127.0.0.1", 0, None, "")) as address, pytest.raises(InputError, match="--port"):
-        Server(made, "127.0.0.1", int(address.rpartition(":")[2]), None, "")
+    with Server(made, "127.0.0.1", 0, None, "") as server, pytest.raises(InputError, match="--port"):
+        Server(made, "127.0.0.1", server.server_port, None, "")

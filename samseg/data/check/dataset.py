@@ -190,11 +190,7 @@ def _odd_kinds(found: dict[str, list[Checked]], mended: str) -> list[Problem]:
     all_of_them = [(split, one) for split, some in found.items() for one in some]
     first = all_of_them[0][1] if all_of_them else None
     return [
-        Problem(
-            split,
-            one.name,
-            InputError(f"{one.file} has {one.kind}, but {first.file} has {first.kind}: {mended}"),
-        )
+        Problem(split, one.name, InputError(f"{one.file} has {one.kind}, but {first.file} has {first.kind}: {mended}"))
         for split, one in all_of_them
         if one.kind != first.kind
     ]
