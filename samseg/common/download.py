@@ -1,7 +1,5 @@
 """Download of one file: goes on where it broke off, and counts only with the published digest."""
 
-import errno
-import hashlib
 import os
 import shutil
 import urllib.request
@@ -15,7 +13,8 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 from tqdm import tqdm
 
-from samseg.common.errors import InputError
+from samseg.common.errors import InputError, first_line
+from samseg.common.files import FULL, file_digest
 from samseg.common.machine import megabytes
 
 BLOCK = 2**20  # bytes read at a time, at most
@@ -50,7 +49,7 @@ def download(
                 _append(url, part, headers or {}, stalled)
                 break
             except (OSError, HTTPException) as error:
-                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if isinstance(error, OSError) and error.errno in FULL:
                     raise _disk_full(part, _size(part)) from error
                 if _size(part) <= before:
                     kept = f"; the {megabytes(before)} that arrived are kept" if before else ""
@@ -62,15 +61,6 @@ def download(
         os.replace(part, file)
     with suppress(OSError):  # Windows: another process waits for it
         os.unlink(f"{part}.lock")
-
-
-def file_digest(file: Path) -> str:
-    """SHA-256 (hexadecimal) of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(file, "rb") as content:
-        while block := content.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _append(url: str, part: Path, headers: Mapping[str, str], stalled: float) -> None:
@@ -137,5 +127,4 @@ def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", error)  # what URLError wraps
     if isinstance(reason, TimeoutError):
         return "it sends nothing"
-    text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return text.splitlines()[0]
+    return getattr(reason, "strerror", None) or first_line(reason)

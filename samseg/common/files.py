@@ -1,6 +1,7 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and telling their contents apart."""
 
 import errno
+import hashlib
 import io
 import os
 import re
@@ -13,6 +14,7 @@ from typing import BinaryIO
 from samseg.common.errors import InputError
 
 READERS = min(4, os.cpu_count() or 1)  # threads that read: decoding and checksums leave Python's lock to others
+BLOCK = 2**20  # bytes read at a time
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SYSTEM_ERROR = re.compile(r"os error (\d+)")  # how safetensors' errors name the system's
 
@@ -117,6 +119,15 @@ class Sink(io.RawIOBase):
         if self.error is not None:
             raise self.error
         self.file.flush()
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 (hexadecimal) of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(file, "rb") as content:
+        while block := content.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _system_error(error: Exception) -> int | None:

@@ -16,9 +16,9 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import build_hf_headers
 
-from samseg.common.download import DownloadError, download, file_digest
+from samseg.common.download import DownloadError, download
 from samseg.common.errors import WeightsError, suggestion
-from samseg.common.files import written_whole
+from samseg.common.files import file_digest, written_whole
 from samseg.common.hub import refusal
 from samseg.encoders import find_row
 from samseg.encoders.encoder import TrunkEncoder

@@ -1,7 +1,7 @@
 """Fill the feature cache: all processes together compute what no run has computed yet."""
 
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -56,7 +56,18 @@ def with_features(
     for source in (training.source, validation.source):
         store.add(source)
     entries = list({store.path(*entry): entry for entry in entries}.values())  # the same picture twice is one file
-    fill(store, entries, tap_model.encoder, preprocessing, accelerator, batch_size=batch_size, workers=workers)
+    missing = _missing(store, entries, tap_model.encoder, preprocessing.size, accelerator)
+    if missing:
+        views, pinned = Views(missing, preprocessing), accelerator.device.type == "cuda"
+        loader = DataLoader(views, batch_size, pin_memory=pinned, **in_workers(workers))
+        _compute(store, missing, tap_model.encoder, loader, accelerator)
+    accelerator.wait_for_everyone()
+    absent = [entry for entry in entries if not store.path(*entry).is_file()]
+    if absent:
+        raise InputError(
+            f"{len(absent)} features that other processes computed are not in {store.folder} on this machine; put "
+            "train.cache_dir on a disk that all machines share"
+        )
     for dataset in (training, validation):
         dataset.use_features(store)
     return tap_model
@@ -83,19 +94,12 @@ def feature_store(
     return FeatureStore(root, f"{encoder.variant}-{preprocessing.size}", recipe)
 
 
-def fill(
-    store: FeatureStore,
-    entries: list[Entry],
-    encoder: nn.Module,
-    preprocessing: Preprocessing,
-    accelerator: Accelerator,
-    *,
-    batch_size: int,
-    workers: int,
-) -> None:
-    """Compute what of ``entries`` is missing or damaged in the store, every process its share, and wait for all.
+def _missing(
+    store: FeatureStore, entries: list[Entry], encoder: nn.Module, size: int, accelerator: Accelerator
+) -> list[Entry]:
+    """This process's share of the ``entries`` that are missing or damaged in the store.
 
-    Says what is to be computed and the disk it takes, before; InputError when it cannot fit there.
+    Says what all processes are to compute and the disk that it takes; InputError when it cannot fit there.
     """
     share = entries[accelerator.process_index :: accelerator.num_processes]
     shown = accelerator.is_main_process
@@ -107,36 +111,15 @@ def fill(
     missing = [entry for entry, state in zip(share, states, strict=True) if state != "sound"]
     counts = torch.tensor([len(missing), states.count("damaged")], device=accelerator.device)
     to_compute, damaged = accelerator.reduce(counts, "sum").tolist()
-    _announce(
-        store, len(entries), to_compute, damaged, _entry_bytes(encoder, preprocessing.size, store.dtype), accelerator
-    )
-    if missing:
-        loader = DataLoader(
-            Views(missing, preprocessing),
-            batch_size,
-            pin_memory=accelerator.device.type == "cuda",
-            **in_workers(workers),
-        )
-        _compute(store, missing, encoder, loader, accelerator)
-    accelerator.wait_for_everyone()
-    absent = [entry for entry in entries if not store.path(*entry).is_file()]
-    if absent:
-        raise InputError(
-            f"{len(absent)} features that other processes computed are not in {store.folder} on this machine; put "
-            "train.cache_dir on a disk that all machines share"
-        )
-
-
-def _announce(
-    store: FeatureStore, entries: int, to_compute: int, damaged: int, entry_bytes: int, accelerator: Accelerator
-) -> None:
     if not to_compute:
-        accelerator.print(f"features: all {entries} read from {store.folder}")
-        return
-    needed, free = to_compute * entry_bytes, _free_bytes(store.folder)
+        accelerator.print(f"features: all {len(entries)} read from {store.folder}")
+        return missing
+    taps = zip(encoder.tap_channels, encoder.tap_strides, strict=True)
+    needed = to_compute * store.dtype.itemsize * sum(width * (size // stride) ** 2 for width, stride in taps)
+    free = _free_bytes(store.folder)
     again = f", {damaged} of them damaged," if damaged else ""
     accelerator.print(
-        f"features: computing {to_compute} of {entries}{again} in {store.folder}: {megabytes(needed)} of the "
+        f"features: computing {to_compute} of {len(entries)}{again} in {store.folder}: {megabytes(needed)} of the "
         f"{megabytes(free)} that are free"
     )
     if needed > free:
@@ -144,6 +127,7 @@ def _announce(
             f"the features take {megabytes(needed)}, but {store.folder} has {megabytes(free)} free: name another "
             "folder with train.cache_dir, lower data.views or data.image_size, or set train.cache_features=false"
         )
+    return missing
 
 
 def _compute(
@@ -174,7 +158,6 @@ def _compute(
 
 def _finish(writes: list[Future], bar: tqdm) -> None:
     """Wait for ``writes``, raise what one of them raised, and empty the list."""
-    wait(writes)
     for write in writes:
         write.result()
     bar.update(len(writes))
@@ -193,12 +176,6 @@ class Views(Dataset):
     def __getitem__(self, index: int) -> Tensor:
         source, name, view = self.entries[index]
         return self.preprocessing.whole_input(source.image(name), source.image_file(name), view)
-
-
-def _entry_bytes(encoder: nn.Module, side: int, dtype: torch.dtype) -> int:
-    """Bytes of the taps of one image of ``side`` px on disk, without a header of some hundred bytes."""
-    values = sum(c * (side // s) ** 2 for c, s in zip(encoder.tap_channels, encoder.tap_strides, strict=True))
-    return values * dtype.itemsize
 
 
 def _free_bytes(folder: Path) -> int:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from samseg.common.errors import InputError
+from samseg.common.files import file_digest
 from samseg.data.raster import as_picture
-from samseg.data.sources.files import file_digest
 from samseg.inference.objects.files import ObjectFinder
 from samseg.inference.objects.label_studio import interface_xml
 from samseg.inference.predictor import Predictor, find_device

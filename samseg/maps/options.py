@@ -1,6 +1,5 @@
 """The options of a map: how rasters are read, which of their pixels are wanted, what is written."""
 
-import hashlib
 import math
 import warnings
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import numpy as np
 import shapely
 
 from samseg.common.errors import InputError
+from samseg.common.files import file_digest
 from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.formats.vectors import Burner, read_areas
 from samseg.maps.parts.plan import Box
@@ -87,7 +87,7 @@ class MapOptions:
         area = None
         if self.area is not None:
             try:
-                area = hashlib.sha256(self.area.read_bytes()).hexdigest()[:16]
+                area = file_digest(self.area)[:16]
             except OSError as error:
                 raise InputError(f"the area {self.area} cannot be read: {error.strerror}") from None
         return {

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from samseg.common.errors import InputError
-from samseg.common.files import WriteError
+from samseg.common.files import WriteError, file_digest
 from samseg.common.machine import return_freed_memory
 from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.preprocess import Preprocessing
@@ -46,8 +46,7 @@ class MapRun:
                 "precision=auto may choose otherwise when a stopped map goes on, or on another machine, so maps and "
                 "--engine ray do not take it; name bf16 or fp32"
             )
-        weights = self.path if self.path.is_file() else self.path / WEIGHTS
-        self.weights = hashlib.sha256(weights.read_bytes()).hexdigest()
+        self.weights = file_digest(self.path if self.path.is_file() else self.path / WEIGHTS)
 
     def store(self, path: Path, out: Path, options: MapOptions) -> PartStore:
         """The store of a raster's parts; nothing is written yet. InputError for what cannot be."""

@@ -1,11 +1,11 @@
 """The base of sources that read one file an image, and what they share: folders of images, JSON, checks, words."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from samseg.common.errors import InputError, first_line
+from samseg.common.files import file_digest
 from samseg.data.formats.images import image_shape, list_images, may_lack_data, read_image
 from samseg.data.raster import Raster, Window
 from samseg.data.sources.places import place
@@ -34,7 +34,7 @@ class FileSource(Source):
         return may_lack_data(self.files[name])
 
     def digest(self, name: str) -> str:
-        return file_digest(self.files[name])
+        return image_digest(self.files[name])
 
     def image_file(self, name: str) -> Path:
         return self.files[name]
@@ -55,10 +55,10 @@ def images_and_annotations(root: str | Path, split: str, settings: Any) -> tuple
     return place(root, settings.images, split), place(root, settings.annotations, split)
 
 
-def file_digest(file: Path) -> str:
+def image_digest(file: Path) -> str:
     """The first 32 hexadecimal digits of a file's SHA-256; InputError for a file that cannot be read."""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+        return file_digest(file)[:32]
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}; replace the file") from error
 
