@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from samseg.common.errors import ConfigError, nearest
+from samseg.common.errors import ConfigError, first_line, nearest
 from samseg.data.preprocess import Preprocessing
 
 
@@ -143,7 +143,7 @@ def _construct(name: str, kind: type, arguments: dict[str, Any]) -> A.BasicTrans
     except Exception as error:
         details = getattr(error.__cause__, "errors", None)  # pydantic's, which albumentations wraps
         if details is None:
-            reason = str(error).strip().split("\n")[0]
+            reason = first_line(error)
         else:
             first = details()[0]
             where = ".".join(str(part) for part in first["loc"][:1])

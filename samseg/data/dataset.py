@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from samseg.common.errors import InputError
+from samseg.common.errors import InputError, first_line
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.preprocess import Preprocessing
 from samseg.data.raster import Raster, Window
@@ -145,7 +145,7 @@ class SegmentationDataset(Dataset):
             layers = self._augment(**layers)
         except Exception as error:  # a crop larger than this image, or whatever else a transform cannot do with it
             picture = layers["image"]
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            reason = first_line(error)
             size = f"{picture.shape[1]} x {picture.shape[0]} pixels"
             if picture.dtype != np.uint8 or picture.shape[2] != 3:
                 size += f", {picture.shape[2]} bands of {picture.dtype}"

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from samseg.common.errors import InputError
+from samseg.common.errors import InputError, first_line
 from samseg.common.files import READERS, WriteError, written_whole
 from samseg.data.sources import Source
 
@@ -76,7 +76,7 @@ class FeatureStore:
                 with safe_open(path, framework="pt") as file:
                     return [file.get_tensor(str(i)) for i in range(len(file.keys()))]
         except (OSError, SafetensorError) as error:
-            reason = _reason(error)
+            reason = first_line(error)
         raise InputError(
             f"{path}, the features of {source.image_file(name)}, cannot be read ({reason}); train.resume=true computes "
             "them again and goes on"
@@ -135,7 +135,3 @@ def _is_sound(file) -> bool:
                 return complete and f"{zlib.crc32(body):08x}" == header["__metadata__"]["crc32"]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):  # an empty file, a header that is no JSON
         return False
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

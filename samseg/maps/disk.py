@@ -10,7 +10,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
-from samseg.common.errors import InputError
+from samseg.common.errors import InputError, first_line
 from samseg.common.files import written_whole
 from samseg.common.machine import megabytes
 from samseg.data.formats.georaster import gdal
@@ -46,7 +46,7 @@ def writing(out: Path) -> Iterator[None]:
         with gdal():
             yield
     except (OSError, RasterioError, CPLE_BaseError, DataSourceError, DataLayerError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        reason = first_line(error.__cause__ or error)
         raise InputError(f"{out} cannot be written: {reason}; the same command goes on where it stopped") from error
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from samseg.common.errors import InputError
+from samseg.common.errors import InputError, first_line
 from samseg.common.machine import keep_freed_memory
 from samseg.inference.each import check_names
 from samseg.inference.photos import predict_images
@@ -80,9 +80,7 @@ def connect(address: str | None) -> None:
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError) as error:
-        raise InputError(
-            f"no Ray cluster at {address} ({str(error).splitlines()[0]}); name another --address"
-        ) from None
+        raise InputError(f"no Ray cluster at {address} ({first_line(error)}); name another --address") from None
 
 
 def start_workers(
@@ -119,7 +117,7 @@ def spread(workers: list[Any], shares: Iterable[Share]) -> Iterator[Done]:
         yield from ActorPool(workers).map_unordered(lambda worker, share: worker.do.remote(share), list(shares))
     except RayActorError as error:
         raise InputError(
-            f"a worker died {RETRIES + 1} times over one share ({str(error).splitlines()[0]}): is it short of memory? "
+            f"a worker died {RETRIES + 1} times over one share ({first_line(error)}): is it short of memory? "
             "Fewer --workers need less; the same command goes on where it stopped"
         ) from error
     except RayTaskError as error:

@@ -3,7 +3,6 @@
 What cannot be read is an InputError that names the file.
 """
 
-import os
 import re
 import struct
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from samseg.common.errors import InputError
+from samseg.common.errors import InputError, first_line
 from samseg.data.formats import npy, tiff
 from samseg.data.raster import Raster, Window, as_bands, crop, pixels_with_data, rows_and_columns
 
@@ -36,15 +35,6 @@ OTHERS = {  # by their first bytes: files that are no images, or none that is re
     **{rb"RIFF....WEBP": "WebP", rb"BM": "BMP", rb"GIF8": "GIF", rb"%PDF": "PDF", rb"....ftyp": "HEIF or video"},
     **{rb"\0\0\0\x0cjP": "JPEG 2000", rb"\x89HDF": "HDF5"},
 }
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """The PNG, TIFF and JPEG files in ``folder`` by suffix (any case), sorted; hidden files are left out."""
-    return sorted(
-        Path(entry.path)
-        for entry in os.scandir(folder)
-        if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
-    )
 
 
 def read_image(path: str | Path, window: Window | None = None) -> Raster:
@@ -191,8 +181,7 @@ def _opened(path: str | Path, plugins: tuple[type[ImageFile], ...] = PLUGINS) ->
         if not start.startswith(tiff.MAGIC):
             raise InputError(f"{path} {_what_it_is(start)}") from error
     except Exception as error:  # on damaged files PIL's decoders raise anything from SyntaxError to struct.error
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise InputError(f"{path} cannot be read: {reason}; replace the file") from error
+        raise InputError(f"{path} cannot be read: {first_line(error)}; replace the file") from error
     else:
         return
     yield None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
-from samseg.common.errors import InputError
+from samseg.common.errors import InputError, first_line
 from samseg.data.raster import Raster, Window, crop, pixels_with_data
 
 WIDTH, HEIGHT, SAMPLES, NODATA = 256, 257, 277, 42113  # tags; the last is GDAL_NODATA, a number as text
@@ -131,7 +131,7 @@ def _opened(path: str | Path, alone: bool = False) -> Iterator[list[TiffPage]]:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # as PIL's, tifffile's decoders raise anything on damaged files
-        reason = str(error).split("\n")[0] or type(error).__name__
+        reason = first_line(error)
         way_out = EXTRA if "imagecodecs" in reason else "replace the file"
         raise InputError(f"{path} cannot be read: {reason}; {way_out}") from error
 

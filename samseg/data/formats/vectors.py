@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from samseg.common.errors import InputError, did_you_mean
+from samseg.common.errors import InputError, did_you_mean, first_line
 
 try:
     import pyogrio
@@ -71,7 +71,7 @@ def read_vectors(path: str | Path, crs: Any, layer: str | None = None) -> Vector
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} cannot be read as a vector file: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} cannot be read as a vector file: {first_line(error)}") from None
     if wkb is None:
         raise InputError(f"{path} holds a table without geometries")
     if not own_crs:

@@ -6,9 +6,9 @@ from typing import Any
 
 from samseg.common.errors import InputError, first_line
 from samseg.common.files import file_digest
-from samseg.data.formats.images import image_shape, list_images, may_lack_data, read_image
+from samseg.data.formats.images import image_shape, may_lack_data, read_image
 from samseg.data.raster import Raster, Window
-from samseg.data.sources.places import place
+from samseg.data.sources.places import list_images, place
 from samseg.data.sources.source import Source
 
 NAMED = 3  # so many files are named in an error

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samseg.common.errors import InputError
+from samseg.common.errors import InputError, first_line
 from samseg.data.formats.images import LABELS_ALONE, SUFFIXES, image_shape, orientation, read_label
 from samseg.data.formats.voc_colours import numbers
 from samseg.data.raster import Window
@@ -143,7 +143,7 @@ def _names(file: Path) -> set[str]:
     except FileNotFoundError:
         raise InputError(f"no such file: {file}; data.folders.names says where the names of a split stand") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as text: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{file} cannot be read as text: {first_line(error)}") from error
     return {normal(line.strip().strip('"')) for line in lines}
 
 

@@ -23,7 +23,7 @@ from samseg.data.sources.files import (
     images_in,
     read_json,
 )
-from samseg.data.sources.places import SPLITS, annotation_files, by_stem, check_places, folder_of_images, normal, place
+from samseg.data.sources.places import SPLITS, annotation_files, by_name, check_places, folder_of_images, normal, place
 from samseg.data.sources.source import Layout
 
 POINTS = {  # that a shape must have at least; rotation is what some tools call labelme's oriented_rectangle
@@ -71,7 +71,7 @@ class LabelmeSource(FileSource):
         super().__init__(root, split, settings)
         self._settings = settings or LabelmeConfig()
         folder, annotations = images_and_annotations(root, split, self._settings)
-        images = by_stem(images_in(folder, self.section))
+        images = by_name(folder, ((normal(file.stem), file) for file in images_in(folder, self.section)))
         if not annotations.is_dir():
             raise InputError(f"no such folder: {annotations}; data.labelme.annotations says where the JSON files lie")
         self._labels = {normal(file.stem): file for file in sorted(annotations.glob("[!.]*.json"))}

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from samseg.common.errors import ConfigError, InputError
-from samseg.data.formats.images import list_images
+from samseg.data.formats.images import SUFFIXES
 from samseg.data.sources.source import Layout
 
 # How tools call the splits; the first spelling that is there is taken.
@@ -68,11 +68,6 @@ def by_name(folder: Path, named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     return found
 
 
-def by_stem(files: list[Path]) -> dict[str, Path]:
-    """The files of a folder by their stems; InputError for two of one stem."""
-    return by_name(files[0].parent, ((normal(file.stem), file) for file in files)) if files else {}
-
-
 class Pattern:
     """A key such as ``{split}/masks/{name}_mask.png``: a folder, and what a file in it is called.
 
@@ -129,6 +124,11 @@ def files_in(folder: Path, deep: bool = False) -> list[Path]:
         elif deep and entry.is_dir():
             files += files_in(Path(entry.path), deep)
     return sorted(files)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The PNG, TIFF and JPEG files of a folder by their endings, in any case, as `files_in`."""
+    return [file for file in files_in(folder) if file.name.lower().endswith(SUFFIXES)]
 
 
 def files_meant(folder: Path, names: list[str]) -> list[Path | None]:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from samseg.common.errors import InputError
-from samseg.data.formats.images import image_shape, list_images
+from samseg.common.errors import InputError, first_line
+from samseg.data.formats.images import image_shape
 from samseg.data.sources.coco import CocoSource
 from samseg.data.sources.files import counted
-from samseg.data.sources.places import check_places, normal, place
+from samseg.data.sources.places import check_places, list_images, normal, place
 from samseg.data.sources.source import Layout
 
 PLACES = (  # of images and text files
@@ -134,4 +134,4 @@ def _names(file: Path) -> dict[int, str]:
     except FileNotFoundError:
         raise InputError(f"no such file: {file}; data.yolo.names says which file names the classes, or null") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file} has no names of classes under the key names: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{file} has no names of classes under the key names: {first_line(error)}") from error

@@ -11,7 +11,7 @@ from PIL import Image
 from samseg.common.errors import InputError
 from samseg.data.classes import parse_classes
 from samseg.data.formats import images
-from samseg.data.formats.images import image_shape, list_images, read_label
+from samseg.data.formats.images import image_shape, read_label
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -266,15 +266,6 @@ def test_masks_that_cannot_be_masks(tmp_path):
         read_label(tmp_path / "b.png")
     with pytest.raises(InputError, match="more than 8 bits a channel"):
         read_label(save(tmp_path / "c.png", GREY.astype(np.uint16)), colours=True)
-
-
-def test_only_images_are_listed(tmp_path):
-    listed = ["a.JPEG", "b.jpg", "c.Tif", "d.tiff", "e.PNG"]
-    others = [".hidden.png", "._e.PNG", "Thumbs.db", ".DS_Store", "c.tfw", "c.Tif.aux.xml", "notes.txt", "png"]
-    for name in listed + others:
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in list_images(tmp_path)] == listed
 
 
 VALUES = np.array([[0, 1, 2, 0, 255], [3, 3, 0, 1, 1]], np.uint8)

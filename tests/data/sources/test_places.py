@@ -7,7 +7,7 @@ import pytest
 
 from samseg.common.errors import InputError
 from samseg.data.sources.coco import CocoConfig, CocoSource
-from samseg.data.sources.places import files_meant
+from samseg.data.sources.places import files_meant, list_images
 from tests.data import exports
 
 COMPOSED, APART = (unicodedata.normalize(form, "Zürich é.png") for form in ("NFC", "NFD"))
@@ -56,3 +56,12 @@ def test_two_that_become_one_file_are_told(tmp_path):
     )
     with pytest.raises(InputError, match="all.json lists two images of one name or id: a"):
         CocoSource(tmp_path, "train", CocoConfig("images", "all.json"))
+
+
+def test_only_images_are_listed(tmp_path):
+    listed = ["a.JPEG", "b.jpg", "c.Tif", "d.tiff", "e.PNG"]
+    others = [".hidden.png", "._e.PNG", "Thumbs.db", ".DS_Store", "c.tfw", "c.Tif.aux.xml", "notes.txt", "png"]
+    for name in listed + others:
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in list_images(tmp_path)] == listed
