@@ -1,7 +1,7 @@
 """The objects of maps, predicted and labelled, window by window: figures, and vectors of them."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,14 +61,39 @@ class ObjectScores:
 
     def compute(self) -> dict[str, Any] | None:
         """The way, and `Matches.figures` by class; None where nothing was counted."""
-        wanted = [name for index, name in enumerate(self._names) if index not in self._empty]
-        classes = figures(self._found, wanted, self._names)
+        classes = {
+            name: matches(one for one in self._found if one.index == index).figures()
+            for index, name in enumerate(self._names)
+            if index not in self._empty
+        }
         return {"way": "components", "classes": classes} if self._counted else None
 
     def write(self, path: Path) -> bool:
-        """Write the true, missed and false objects as a GeoPackage; False: none were counted, or they have no place on
-        Earth."""
-        return self._counted and _write(path, self._found, self._source, self._names)
+        """Write the true, missed and false objects as a GeoPackage in the coordinates of the split's first map.
+
+        False: none were counted, or they have no place on Earth.
+        """
+        places = {name: self._source.georeference(name) for name in self._source.names}
+        crs = next((place.crs for place in places.values() if place and place.crs), None)
+        if not self._counted or crs is None:
+            return False
+        polygons = []
+        for one in self._found:
+            place = places[one.window]
+            transform, there = Affine(*place.transform), pyproj.Transformer.from_crs(place.crs, crs, always_xy=True)
+            ground = shapely.transform(one.polygon, lambda x, y, t=transform: np.stack(t @ (x, y)), interleaved=False)
+            if place.crs != crs:
+                ground = shapely.transform(ground, lambda x, y, t=there: np.stack(t.transform(x, y)), interleaved=False)
+            polygons.append(shapely.to_wkb(ground))
+        columns = {
+            "geometry": pa.array(polygons, pa.binary()),
+            "kind": pa.array([one.kind for one in self._found], pa.string()),
+            "class": pa.array([self._names[one.index] for one in self._found], pa.string()),
+            "iou": pa.array([one.iou for one in self._found], pa.float64()),
+        }
+        with written(path) as temporary:
+            write_layer(temporary, path.stem, pa.table(columns), "GPKG", crs)
+        return True
 
 
 def compared(classes: np.ndarray, objects: np.ndarray, index: int, window: str) -> Iterator[ScoredObject]:
@@ -81,51 +106,16 @@ def compared(classes: np.ndarray, objects: np.ndarray, index: int, window: str) 
         yield ScoredObject(kind, index, iou, polygon, window)
     missed = (objects != 0) & ~np.isin(objects, [one for one, _ in pairs.values()])
     outlines, _ = labelled(np.where(missed, 0, IGNORE_INDEX).astype(np.uint8))
-    polygons = defaultdict(list)
-    for polygon, one in zip(traced(outlines, box), _first(outlines, objects)):
+    labels, first = np.unique(outlines, return_index=True)
+    polygons = defaultdict(list)  # by object, which may be of several outlines
+    for polygon, one in zip(traced(outlines, box), objects.ravel()[first[labels > 0]].tolist(), strict=True):
         polygons[one].append(polygon)
     for parts in polygons.values():
         yield ScoredObject("missed", index, 0.0, shapely.union_all(parts), window)
 
 
-def figures(found: list[ScoredObject], names: list[str], classes: list[str]) -> dict[str, dict[str, float | None]]:
-    """`Matches.figures` by class."""
-    result = {}
-    for name in names:
-        own = [one for one in found if classes[one.index] == name]
-        kinds = [one.kind for one in own]
-        counts = (kinds.count(kind) for kind in ("true", "false", "missed"))
-        result[name] = Matches(*counts, sum(one.iou for one in own)).figures()
-    return result
-
-
-def _first(outlines: np.ndarray, objects: np.ndarray) -> list[int]:
-    """The object that each outline is of, in the order of the outlines."""
-    labels, at = np.unique(outlines, return_index=True)
-    return [int(objects.ravel()[place]) for label, place in zip(labels, at) if label]
-
-
-def _write(path: Path, found: list[ScoredObject], source: Source, classes: list[str]) -> bool:
-    """Write objects in the coordinates of the split's first map; False where no map has any."""
-    crs = next((place.crs for name in source.names if (place := source.georeference(name)) and place.crs), None)
-    if crs is None:
-        return False
-    polygons = []
-    for one in found:
-        place = source.georeference(one.window)
-        transform, there = Affine(*place.transform), pyproj.Transformer.from_crs(place.crs, crs, always_xy=True)
-        ground = shapely.transform(one.polygon, lambda x, y, t=transform: np.stack(t @ (x, y)), interleaved=False)
-        if place.crs != crs:
-            ground = shapely.transform(ground, lambda x, y, t=there: np.stack(t.transform(x, y)), interleaved=False)
-        polygons.append(shapely.to_wkb(ground))
-    content = pa.table(
-        {
-            "geometry": pa.array(polygons, pa.binary()),
-            "kind": pa.array([one.kind for one in found], pa.string()),
-            "class": pa.array([classes[one.index] for one in found], pa.string()),
-            "iou": pa.array([one.iou for one in found], pa.float64()),
-        }
-    )
-    with written(path) as temporary:
-        write_layer(temporary, path.stem, content, "GPKG", crs)
-    return True
+def matches(found: Iterable[ScoredObject]) -> Matches:
+    """How many objects are true, false and missed, and the sum of their IoUs."""
+    found = list(found)
+    kinds = [one.kind for one in found]
+    return Matches(*(kinds.count(kind) for kind in ("true", "false", "missed")), sum(one.iou for one in found))

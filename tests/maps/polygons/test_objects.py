@@ -11,7 +11,7 @@ import yaml
 
 from samseg.inference.predictor import Predictor
 from samseg.maps.polygons.areas import labelled
-from samseg.maps.polygons.objects import compared, figures
+from samseg.maps.polygons.objects import compared, matches
 from tests.data.sources.test_maps import box, write_labels
 from tests.maps.rasters import noise, write_raster
 from tests.random_run import write_run
@@ -29,14 +29,14 @@ def test_an_object_is_found_where_half_of_both_is_shared():
     assert sorted(one.iou for one in found if one.kind == "true") == [0.7, 1.0]
     assert {one.polygon.area for one in found if one.kind == "missed"} == {100, 24}
     assert [one.polygon.bounds for one in found if one.kind == "false"] == [(24, 2, 34, 12)]
-    row = figures(found, ["roof"], ["ground", "roof"])["roof"]
+    row = matches(found).figures()
     assert (row["precision"], row["recall"], row["f1"]) == (2 / 3, 2 / 4, 4 / 7)
     assert row["mean_iou"] == pytest.approx(0.85)
 
 
 def test_nothing_there_and_nothing_found_has_no_score():
     nothing = list(compared(np.full((5, 5), 255), np.zeros((5, 5), int), 1, "w"))
-    assert nothing == [] and figures(nothing, ["roof"], ["ground", "roof"])["roof"]["f1"] is None
+    assert nothing == [] and matches(nothing).figures()["f1"] is None
 
 
 def run_on(root: Path, maps: dict, classes: dict) -> Path:
