@@ -37,23 +37,14 @@ class Clicked:
 
 @dataclass
 class Backend:
-    """The answers, one request at a time; each raises InputError for what cannot be answered.
+    """The answers, one request at a time; each raises InputError for what cannot be answered."""
 
-    Attributes:
-        version: of the model; Label Studio asks anew for tasks that have no predictions of it.
-        finder: of the objects that are predicted; None: there are no predictions.
-        clicked: None: clicks are refused.
-        root: a folder of images.
-        server: the Label Studio that is asked for images; None: the one that asks, if it is where it says.
-        key: an access token, which goes before the one that Label Studio sends.
-    """
-
-    version: str
-    finder: ObjectFinder | None = None
-    clicked: Clicked | None = None
-    root: Path | None = None
-    server: str | None = None
-    key: str = ""
+    version: str  # of the model; Label Studio asks anew for tasks that have no predictions of it
+    finder: ObjectFinder | None = None  # of the objects that are predicted; None: there are no predictions
+    clicked: Clicked | None = None  # None: clicks are refused
+    root: Path | None = None  # a folder of images
+    server: str | None = None  # the Label Studio that is asked for images; None: the one that asks, if it is there
+    key: str = ""  # an access token, which goes before the one that Label Studio sends
     _asking: dict[str, LabelStudio] = field(default_factory=dict)  # by project
     _busy: Lock = field(default_factory=Lock)
 

@@ -18,23 +18,14 @@ MOST_POINTS = 8  # of a brush stroke
 
 @dataclass(frozen=True)
 class Interface:
-    """The part of a project's labelling interface that is about one image.
+    """The part of a project's labelling interface that is about one image."""
 
-    Attributes:
-        image: the name of the tag that shows the image.
-        data: the key of a task's data under which the image is.
-        kind: `BRUSH` or `POLYGON`, the kind of regions in which masks are given.
-        control: the name of the tag that such regions are from.
-        labels: of that tag.
-        messages: the name of a <TextArea> for what samseg has to say, `MESSAGES`; None: there is none.
-    """
-
-    image: str
-    data: str
-    kind: str
-    control: str
-    labels: tuple[str, ...]
-    messages: str | None = None
+    image: str  # the name of the tag that shows the image
+    data: str  # the key of a task's data under which the image is
+    kind: str  # `BRUSH` or `POLYGON`, the kind of regions in which masks are given
+    control: str  # the name of the tag that such regions are from
+    labels: tuple[str, ...]  # of that tag
+    messages: str | None = None  # the name of a <TextArea> for what samseg has to say, `MESSAGES`; None: there is none
 
     @classmethod
     def read(cls, xml: object) -> "Interface":
@@ -71,19 +62,12 @@ class Interface:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Points and a box in an image's pixels, and the label that was chosen.
+    """Points and a box in an image's pixels, and the label that was chosen."""
 
-    Attributes:
-        points: (N, 2) as x, y.
-        positive: (N,), 1 on the object, 0 beside it.
-        box: (left, top, right, bottom), or None.
-        label: of the object.
-    """
-
-    points: np.ndarray
-    positive: np.ndarray
-    box: np.ndarray | None
-    label: str | None
+    points: np.ndarray  # (N, 2) as x, y
+    positive: np.ndarray  # (N,), 1 on the object, 0 beside it
+    box: np.ndarray | None  # (left, top, right, bottom)
+    label: str | None  # of the object
 
     @classmethod
     def read(cls, regions: list[dict[str, Any]], shape: tuple[int, int]) -> "Prompts":

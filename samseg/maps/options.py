@@ -22,19 +22,12 @@ OVERLAY_PX = 2048  # of the picture to look at, on the longest side
 
 @dataclass(frozen=True)
 class PolygonOptions:
-    """How polygons are written.
+    """How polygons are written."""
 
-    Attributes:
-        suffix: of the file, one of `FORMATS`.
-        min_area: square metres; smaller polygons are left out.
-        simplify: metres that a border may move; borders between classes stay shared.
-        numbered: each polygon is an object, with its number from 1.
-    """
-
-    suffix: str
-    min_area: float = 0.0
-    simplify: float = 0.0
-    numbered: bool = False
+    suffix: str  # of the file, one of `FORMATS`
+    min_area: float = 0.0  # square metres; smaller polygons are left out
+    simplify: float = 0.0  # metres that a border may move; borders between classes stay shared
+    numbered: bool = False  # each polygon is an object, with its number from 1
 
     def __post_init__(self) -> None:
         if self.suffix not in FORMATS:
@@ -45,29 +38,17 @@ class PolygonOptions:
 
 @dataclass(frozen=True)
 class MapOptions:
-    """How rasters are read and what is written.
+    """How rasters are read and what is written."""
 
-    Attributes:
-        bands: 1-based, in the network's order; None: the run's.
-        resolution: metres a pixel that rasters are resampled to; None: their own.
-        area: a file of polygons, ``bounds`` (left, bottom, right, top) in the raster's coordinates: pixels outside are
-            nodata.
-        skip_damaged: what cannot be read is nodata.
-        probabilities: write them, too, as "uint8" or "float16"; None: they are not.
-        polygons: how they are written; None: they are not.
-        cog: write a cloud-optimised GeoTIFF.
-        overwrite: replace an earlier result.
-    """
-
-    bands: tuple[int, ...] | None = None
-    resolution: float | None = None
-    area: Path | None = None
-    bounds: tuple[float, float, float, float] | None = None
-    skip_damaged: bool = False
-    probabilities: str | None = None
-    polygons: PolygonOptions | None = None
-    cog: bool = False
-    overwrite: bool = False
+    bands: tuple[int, ...] | None = None  # from 1, in the network's order; None: the run's
+    resolution: float | None = None  # metres a pixel that rasters are resampled to; None: their own
+    area: Path | None = None  # a file of polygons; pixels outside are nodata
+    bounds: tuple[float, float, float, float] | None = None  # left, bottom, right, top on the ground; likewise
+    skip_damaged: bool = False  # what cannot be read is nodata
+    probabilities: str | None = None  # written, too, as "uint8" or "float16"; None: they are not
+    polygons: PolygonOptions | None = None  # None: none are written
+    cog: bool = False  # a cloud-optimised GeoTIFF
+    overwrite: bool = False  # an earlier result is replaced
 
     def __post_init__(self) -> None:
         if self.area is not None and self.bounds is not None:

@@ -73,9 +73,13 @@ def _element(chart: Chart | Scatter, parts: list[str], data: str = "") -> Markup
 
 
 def legend(chart: Chart | Scatter) -> list[tuple[str, str]]:
-    """(name, background of its mark in CSS) of each line, or of each group of points."""
-    names = chart.series if isinstance(chart, Chart) else _groups(chart)
-    return [(name, _mark(number)) for number, name in enumerate(names)]
+    """(name, background of its mark in CSS) of each line, or of each group of points; dashed as the line is."""
+    marks = []
+    for number, name in enumerate(chart.series if isinstance(chart, Chart) else _groups(chart)):
+        colour = COLOURS[number % len(COLOURS)]
+        dashes = f"repeating-linear-gradient(90deg, {colour} 0 4px, transparent 4px 6px)"
+        marks.append((name, colour if number < len(COLOURS) else dashes))
+    return marks
 
 
 def _groups(chart: Scatter) -> dict[str, str]:
@@ -83,11 +87,6 @@ def _groups(chart: Scatter) -> dict[str, str]:
     names = dict.fromkeys(point.group for point in chart.points)
     return {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
 
-
-def _mark(number: int) -> str:
-    colour = COLOURS[number % len(COLOURS)]
-    dashes = f"repeating-linear-gradient(90deg, {colour} 0 4px, transparent 4px 6px)"
-    return colour if number < len(COLOURS) else dashes
 
 
 class _Scale:

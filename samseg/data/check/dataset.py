@@ -71,25 +71,15 @@ class Report:
 
 @dataclass
 class Checked:
-    """What one image and its label hold.
+    """What one image and its label hold."""
 
-    Attributes:
-        name: the image's in its source.
-        file: the image's.
-        digest: of the image.
-        content: digest of the image and its classes.
-        kind: how many bands of which dtype, as text.
-        shape: (H, W).
-        pixels: counts by class index, 256 of them.
-    """
-
-    name: str
+    name: str  # in the source
     file: str
     digest: str
-    content: str
-    kind: str
+    content: str  # digest of the image and its classes
+    kind: str  # how many bands of which dtype
     shape: Size
-    pixels: np.ndarray
+    pixels: np.ndarray  # counts by class index, 256 of them
 
 
 def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
@@ -126,8 +116,12 @@ def check_dataset(data: DataConfig, splits: Iterable[str]) -> Report:
     classes = list(data.classes)
     contents = {f"{split}/{one.name}": one.content for split, some in found.items() for one in some}
     report = Report(classes, {split: _add_up(some, len(classes)) for split, some in found.items()}, contents)
-    report.warnings = notes + remarks + _missing(report) + _leaks(found)
-    if not problems and "train" in found and not any(report.class_pixels("train")):
+    learnt = report.class_pixels("train") if "train" in found else []
+    missing = [name for name, count in zip(classes, learnt) if not count]
+    report.warnings = notes + remarks
+    report.warnings += [f"class {name} never occurs in train, so it cannot be learnt" for name in missing]
+    report.warnings += _leaks(found)
+    if not problems and "train" in found and not any(learnt):
         learn_nothing = "every pixel of train is ignored, so there is nothing to learn: see data.classes, data.ignore"
         problems.append(Problem("train", None, InputError(learn_nothing)))
     if problems:
@@ -157,16 +151,6 @@ def _add_up(found: list[Checked], classes: int) -> SplitReport:
         sizes=(by_area[0], by_area[-1]) if found else None,
     )
 
-
-def _missing(report: Report) -> list[str]:
-    if "train" not in report.splits:
-        return []
-    pixels = report.class_pixels("train")
-    return [
-        f"class {name} never occurs in train, so it cannot be learnt"
-        for name, count in zip(report.classes, pixels, strict=True)
-        if not count
-    ]
 
 
 def _leaks(found: dict[str, list[Checked]]) -> list[str]:

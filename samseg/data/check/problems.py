@@ -38,7 +38,12 @@ class DataProblems(InputError):
         splits: dict[str, dict[str, None]] = {}
         for problem in problems:
             splits.setdefault(str(problem.error), {})[problem.split] = None
-        super().__init__(_one_line(list(splits)))
+        first, *others = splits
+        if others:
+            further = " | ".join(error.partition(";")[0] for error in others[:NAMED])
+            rest = f" | and {len(others) - NAMED} more" if len(others) > NAMED else ""
+            first = f"{first} (and {len(others)} more: {further}{rest})"
+        super().__init__(first)
         self.problems, self.report = problems, report
         self.splits = {error: list(concerned) for error, concerned in splits.items()}
 
@@ -88,10 +93,3 @@ def look_at_all(
             remarks.setdefault((source.split, what), []).append(which)
     return found, problems, [f"{split}: {counted(which, 'object')} {what}" for (split, what), which in remarks.items()]
 
-
-def _one_line(errors: list[str]) -> str:
-    if len(errors) == 1:
-        return errors[0]
-    further = " | ".join(error.partition(";")[0] for error in errors[1 : 1 + NAMED])
-    rest = f" | and {len(errors) - 1 - NAMED} more" if len(errors) > 1 + NAMED else ""
-    return f"{errors[0]} (and {len(errors) - 1} more: {further}{rest})"

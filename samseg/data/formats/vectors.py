@@ -28,19 +28,13 @@ PARQUET = (".parquet", ".geoparquet")  # which pyogrio's own GDAL does not read
 
 @dataclass
 class Vectors:
-    """Geometries in one coordinate system, each with its attributes.
-
-    Attributes:
-        fields: a column of values by attribute name, None where there is none.
-        mended: how many geometries were invalid and have been mended (shapely's make_valid, and rings closed).
-        left_out: how many features had no geometry, or one that covers nothing.
-    """
+    """Geometries in one coordinate system, each with its attributes."""
 
     path: str
     geometries: np.ndarray
-    fields: dict[str, np.ndarray]
-    mended: int = 0
-    left_out: int = 0
+    fields: dict[str, np.ndarray]  # a column of values by attribute name, None where there is none
+    mended: int = 0  # geometries that were invalid (shapely's make_valid) or whose rings were open
+    left_out: int = 0  # features without a geometry, or with one that covers nothing
 
     def column(self, attribute: str) -> np.ndarray:
         """The values of an attribute as text, "no ATTRIBUTE" for none; InputError, listing those that are there."""

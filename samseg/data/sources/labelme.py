@@ -45,13 +45,13 @@ class LabelmeConfig:
 
 
 class Shape(NamedTuple):
-    """A shape as labelme writes it; ``number`` counts an image's objects from 1, and ``mask`` is a PNG in base64."""
+    """A shape as labelme writes it."""
 
     label: str
     kind: str
     points: list[tuple[float, float]]
-    mask: str | None
-    number: int
+    mask: str | None  # a PNG in base64
+    number: int  # of the object, from 1
 
 
 class LabelmeSource(FileSource):

@@ -50,17 +50,13 @@ class MapsConfig:
 
 
 class MapFile(NamedTuple):
-    """A raster with what is known of it.
-
-    Attributes:
-        area: burns 1 inside the area that counts; None: all counts.
-    """
+    """A raster with what is known of it."""
 
     path: Path
     shape: tuple[int, int]
     digest: str
     labels: "VectorLabels | RasterLabels | None"
-    area: "Burner | None"
+    area: "Burner | None"  # burns 1 inside the area that counts; None: all counts
 
 
 class Cell(NamedTuple):

@@ -21,21 +21,13 @@ class Georeference(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How the files of a source lie under a root, as `Source.recognise` found it.
+    """How the files of a source lie under a root, as `Source.recognise` found it."""
 
-    Attributes:
-        settings: the source's section of the configuration.
-        what: the labels that are there, and where, for people.
-        splits: whether train and val are told apart; otherwise ``data.split`` draws them.
-        classes: ``data.classes`` as a file beside the masks names them; None: there is none.
-        ignore: ``data.ignore``, by the convention of the format.
-    """
-
-    settings: Any
-    what: str
-    splits: bool
-    classes: dict[str, Any] | None = None
-    ignore: Sequence[Any] = ()
+    settings: Any  # the source's section of the configuration
+    what: str  # the labels that are there, and where, for people
+    splits: bool  # whether train and val are told apart; otherwise ``data.split`` draws them
+    classes: dict[str, Any] | None = None  # ``data.classes`` as a file beside the masks names them; None: there is none
+    ignore: Sequence[Any] = ()  # ``data.ignore``, by the convention of the format
 
 
 class Source(ABC):

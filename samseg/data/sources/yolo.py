@@ -63,10 +63,7 @@ class YoloSource(CocoSource):
         check_places(cls.section, settings, ["images"])
 
     def describe_label(self, name: str) -> str:
-        return str(self._text_file(self.files[name]))
-
-    def _text_file(self, image: Path) -> Path:
-        return self._annotations / f"{image.stem}.txt"
+        return str(self._annotations / f"{self.files[name].stem}.txt")
 
     def _content(self, images: list[Path]) -> dict[str, Any]:
         if not self._annotations.is_dir():

@@ -46,23 +46,17 @@ class PartStore:
     Their bands: the class; with ``confidence`` its probability; with ``probabilities`` one of each class. `NODATA` is
     what has none of them. All are uint8, the confidence as 0..254 and the probabilities, too; or with ``probabilities``
     "float16" all are float16, in which these are 0..1 and the others the same whole numbers.
-
-    Attributes:
-        classes: their names.
-        about: the raster, the run and the options, for people; ``digest`` names them.
-        outputs: what `samseg merge` is to make of the parts (fields of MapOptions).
-        place: georeference of the whole raster (`RasterFile.georeference`).
     """
 
     folder: Path
     plan: MapPlan
     classes: list[str]
-    digest: str
-    about: dict[str, Any]
-    place: dict[str, Any]
+    digest: str  # names what the parts are made of
+    about: dict[str, Any]  # the raster, the run and the options, for people
+    place: dict[str, Any]  # the whole raster's, as `RasterFile.georeference`
     confidence: bool = False
     probabilities: str | None = None
-    outputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)  # what `samseg merge` makes of the parts, as in `MapOptions`
 
     @classmethod
     def opened(cls, folder: Path) -> "PartStore":

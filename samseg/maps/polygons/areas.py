@@ -29,19 +29,14 @@ class Area(NamedTuple):
 
 @dataclass
 class Group:
-    """Pieces that belong to one area.
+    """Pieces that belong to one area."""
 
-    Attributes:
-        pixels: how many, and ``probability`` their sum.
-        open: borders behind which the area may go on.
-    """
-
-    index: int
+    index: int  # of the class
     pieces: list[int]
     polygons: list[shapely.Polygon]
     pixels: int
-    probability: float
-    open: int
+    probability: float  # the sum over the pixels
+    open: int  # borders behind which the area may go on
 
 
 def areas(store: PartStore, skip: int | None = None) -> Iterator[Area]:
