@@ -88,7 +88,6 @@ def _groups(chart: Scatter) -> dict[str, str]:
     return {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
 
 
-
 class _Scale:
     """Values onto pixels, with round ticks, whole ones for numbers; ``unit``: 0 to 1 whatever the values are."""
 

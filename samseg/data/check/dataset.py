@@ -152,7 +152,6 @@ def _add_up(found: list[Checked], classes: int) -> SplitReport:
     )
 
 
-
 def _leaks(found: dict[str, list[Checked]]) -> list[str]:
     """One warning for each two splits that share images."""
     first: dict[str, tuple[str, Checked]] = {}

@@ -92,4 +92,3 @@ def look_at_all(
         for what, which in source.remarks(name):
             remarks.setdefault((source.split, what), []).append(which)
     return found, problems, [f"{split}: {counted(which, 'object')} {what}" for (split, what), which in remarks.items()]
-
