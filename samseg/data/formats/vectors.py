@@ -81,7 +81,7 @@ def read_vectors(path: str | Path, crs: Any, layer: str | None = None) -> Vector
         raise InputError(f"{path} holds no geometries")
     mended = int((there & (invalid | open_rings)).sum())
     geometries, fields = geometries[there], {name: column[there] for name, column in fields.items()}
-    return Vectors(str(path), _projected(geometries, own_crs, crs.to_wkt()), fields, mended, int((~there).sum()))
+    return Vectors(str(path), projected(geometries, own_crs, crs.to_wkt()), fields, mended, int((~there).sum()))
 
 
 def read_areas(path: str | Path, crs: Any) -> Vectors:
@@ -204,8 +204,8 @@ def _buffered(geometries: np.ndarray, metres: np.ndarray, crs: Any) -> np.ndarra
     # A plane in metres about the middle of the geometries, true to shape and scale there.
     longitude, latitude = np.array(shapely.total_bounds(geometries)).reshape(2, 2).mean(axis=0)
     plane = f"+proj=aeqd +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m"
-    wide = shapely.buffer(_projected(geometries, crs.to_wkt(), plane), metres)
-    return _projected(wide, plane, crs.to_wkt())
+    wide = shapely.buffer(projected(geometries, crs.to_wkt(), plane), metres)
+    return projected(wide, plane, crs.to_wkt())
 
 
 class Burner:
@@ -231,7 +231,8 @@ class Burner:
         return rasterize(shapes, (height, width), fill=fill, transform=place, dtype=self.dtype)
 
 
-def _projected(geometries: np.ndarray, source: str, target: str) -> np.ndarray:
+def projected(geometries: np.ndarray, source: str, target: str) -> np.ndarray:
+    """Geometries in the coordinate system ``target`` instead of ``source``."""
     there = pyproj.Transformer.from_crs(source, target, always_xy=True)
     if there.source_crs.equals(there.target_crs, ignore_axis_order=True):
         return geometries

@@ -23,7 +23,7 @@ from samseg.data.sources.files import (
     images_in,
     read_json,
 )
-from samseg.data.sources.places import annotated_layout, annotation_files, check_places, files_meant, name_in
+from samseg.data.sources.places import annotated_layout, annotation_files, files_meant, name_in
 from samseg.data.sources.source import Layout
 
 Id = int | str  # of images and categories; any JSON would do, but others cannot be told apart
@@ -51,7 +51,7 @@ class CocoSource(FileSource):
     Raises InputError for files that are missing or do not fit each other.
     """
 
-    section = "coco"
+    section, split_keys = "coco", ("annotations",)
     named = True
 
     def __init__(self, root: str | Path, split: str, settings: CocoConfig | None = None):
@@ -83,10 +83,6 @@ class CocoSource(FileSource):
         """Set how many objects each of the `categories` has."""
         counts = Counter(one["number"] for objects in self._objects.values() for one in objects)
         self.categories = {name: counts[number] for number, name in enumerate(self.categories, start=1)}
-
-    @classmethod
-    def check_splits(cls, settings: CocoConfig) -> None:
-        check_places(cls.section, settings, ["annotations"])
 
     @classmethod
     def recognise(cls, root: Path) -> Layout | None:

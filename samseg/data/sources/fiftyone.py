@@ -40,7 +40,7 @@ class FiftyOneSource(CocoSource):
     say, or by their number; it does not tell objects apart. Labels are read once, when the source is opened.
     """
 
-    section = "fiftyone"
+    section, split_keys = "fiftyone", ("tag",)
 
     def __init__(self, root: str | Path, split: str, settings: FiftyOneConfig | None = None):
         FileSource.__init__(self, root, split, settings)
@@ -76,14 +76,6 @@ class FiftyOneSource(CocoSource):
     def complete(cls, settings: FiftyOneConfig) -> None:
         if not settings.dataset:
             raise ConfigError("data.source: fiftyone needs data.fiftyone.dataset, a dataset's name")
-
-    @classmethod
-    def check_splits(cls, settings: FiftyOneConfig) -> None:
-        if settings.tag is None or "{split}" not in settings.tag:
-            raise ConfigError(
-                f"data.fiftyone.tag must hold {{split}}, which stands for train, val or test; got {settings.tag!r}; "
-                "data.split=[0.7, 0.15, 0.15] draws the splits where there are none"
-            )
 
     @classmethod
     def recognise(cls, root: Path) -> None:

@@ -10,7 +10,7 @@ from samseg.data.formats.voc_colours import numbers
 from samseg.data.raster import Window
 from samseg.data.sources.files import FileSource, counted
 from samseg.data.sources.folder_layouts import FoldersConfig, recognise_folders
-from samseg.data.sources.places import check_places, normal, place
+from samseg.data.sources.places import normal, place
 from samseg.data.sources.source import Layout
 
 MOST_OBJECTS = 2**16 - 1  # of an image
@@ -59,7 +59,7 @@ class FolderSource(FileSource):
     @classmethod
     def check_splits(cls, settings: FoldersConfig) -> None:
         label = "instances" if settings.masks is None else "masks"
-        check_places(cls.section, settings, ["names"] if settings.names else ["images", label])
+        super().check_splits(settings, ["names"] if settings.names else ["images", label])
 
     @classmethod
     def recognise(cls, root: Path) -> Layout | None:

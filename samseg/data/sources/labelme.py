@@ -23,7 +23,7 @@ from samseg.data.sources.files import (
     images_in,
     read_json,
 )
-from samseg.data.sources.places import SPLITS, annotation_files, by_name, check_places, folder_of_images, normal, place
+from samseg.data.sources.places import SPLITS, annotation_files, by_name, folder_of_images, normal, place
 from samseg.data.sources.source import Layout
 
 POINTS = {  # that a shape must have at least; rotation is what some tools call labelme's oriented_rectangle
@@ -64,7 +64,7 @@ class LabelmeSource(FileSource):
     Raises InputError for folders that are missing or hold nothing.
     """
 
-    section = "labelme"
+    section, split_keys = "labelme", ("images", "annotations")
     named = True
 
     def __init__(self, root: str | Path, split: str, settings: LabelmeConfig | None = None):
@@ -117,10 +117,6 @@ class LabelmeSource(FileSource):
         beside = found[0].rpartition("/")[0]
         settings = LabelmeConfig(folder_of_images(root, found[0]), beside)
         return Layout(settings, f"labelme's JSON files in {beside or root}", "{split}" in beside)
-
-    @classmethod
-    def check_splits(cls, settings: LabelmeConfig) -> None:
-        check_places(cls.section, settings, ("images", "annotations"))
 
     @classmethod
     def images(cls, root: str | Path, split: str, settings: LabelmeConfig | None = None) -> list[Path]:

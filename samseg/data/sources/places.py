@@ -5,7 +5,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from samseg.common.errors import ConfigError, InputError
@@ -32,16 +31,6 @@ def place(root: str | Path, text: str, split: str) -> Path:
     """What a key names for a split, {split} being its name or another spelling of it: valid for val."""
     spelt = [Path(root) / text.replace("{split}", name) for name in SPELLINGS.get(split, (split,))]
     return next((path for path in spelt if path.exists()), spelt[0])
-
-
-def check_places(section: str, settings: Any, keys: Iterable[str]) -> None:
-    """ConfigError unless these keys of a source's section name a place for each split."""
-    for key in keys:
-        if "{split}" not in getattr(settings, key):
-            raise ConfigError(
-                f"data.{section}.{key} must hold {{split}}, which stands for train, val or test; got "
-                f"{getattr(settings, key)!r}; data.split=[0.7, 0.15, 0.15] draws the splits where there are none"
-            )
 
 
 def normal(name: str) -> str:

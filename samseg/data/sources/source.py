@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from samseg.common.errors import InputError
+from samseg.common.errors import ConfigError, InputError
 from samseg.data.raster import Raster, Window
 
 UNLABELLED = 2**16 - 1  # in the labels of `named` sources: nobody said what is there
@@ -38,6 +38,7 @@ class Source(ABC):
 
     Attributes:
         section: the source's own keys stand in ``data.<section>``; None: it has none.
+        split_keys: those of them that hold {split}, where the splits are told apart.
         named: labels tell apart `categories` that have names, and data.classes names them; otherwise labels hold values
             (numbers or colours), and data.classes names those.
         objects: evaluation also scores objects, as `instances` tells them apart: by connected areas of a class.
@@ -51,6 +52,7 @@ class Source(ABC):
     """
 
     section: ClassVar[str | None] = None
+    split_keys: ClassVar[tuple[str, ...]] = ()
     named: ClassVar[bool] = False
     objects: ClassVar[bool] = False
 
@@ -65,9 +67,15 @@ class Source(ABC):
     def complete(cls, settings: Any) -> None:
         """Check the source's own keys and fill in, in place, what is left out; ConfigError."""
 
-    @classmethod  # noqa: B027
-    def check_splits(cls, settings: Any) -> None:
-        """ConfigError where the source's keys do not tell the splits apart, which ``data.split`` then draws."""
+    @classmethod
+    def check_splits(cls, settings: Any, keys: Sequence[str] | None = None) -> None:
+        """ConfigError where `split_keys`, or ``keys``, do not tell the splits apart, which ``data.split`` then draws."""
+        for key in cls.split_keys if keys is None else keys:
+            if "{split}" not in (value := str(getattr(settings, key))):
+                raise ConfigError(
+                    f"data.{cls.section}.{key} must hold {{split}}, which stands for train, val or test; got {value!r}; "
+                    "data.split=[0.7, 0.15, 0.15] draws the splits where there are none"
+                )
 
     @classmethod
     def recognise(cls, root: Path) -> Layout | None:

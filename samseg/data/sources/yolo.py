@@ -12,7 +12,7 @@ from samseg.common.errors import InputError, first_line
 from samseg.data.formats.images import image_shape
 from samseg.data.sources.coco import CocoSource
 from samseg.data.sources.files import counted
-from samseg.data.sources.places import check_places, list_images, normal, place
+from samseg.data.sources.places import list_images, normal, place
 from samseg.data.sources.source import Layout
 
 PLACES = (  # of images and text files
@@ -40,7 +40,7 @@ class YoloSource(CocoSource):
     as COCO's: the smaller lies on top. Boxes are no segmentation, and an error.
     """
 
-    section = "yolo"
+    section, split_keys = "yolo", ("images",)
 
     def __init__(self, root: str | Path, split: str, settings: YoloConfig | None = None):
         settings = settings or YoloConfig()
@@ -57,10 +57,6 @@ class YoloSource(CocoSource):
                 what = f"YOLO's text files in {labels or root}/" + ("" if names is None else f", classes in {names}")
                 return Layout(YoloConfig(images, labels, names), what, splits)
         return None
-
-    @classmethod
-    def check_splits(cls, settings: YoloConfig) -> None:
-        check_places(cls.section, settings, ["images"])
 
     def describe_label(self, name: str) -> str:
         return str(self._annotations / f"{self.files[name].stem}.txt")

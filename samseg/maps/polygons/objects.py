@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyproj
 import shapely
 from rasterio.transform import Affine
 
 from samseg.data.classes import IGNORE_INDEX, names_nothing
+from samseg.data.formats.vectors import projected
 from samseg.data.preprocess import Preprocessing
 from samseg.data.sources import Source
 from samseg.maps.disk import written
@@ -80,11 +80,9 @@ class ObjectScores:
         polygons = []
         for one in self._found:
             place = places[one.window]
-            transform, there = Affine(*place.transform), pyproj.Transformer.from_crs(place.crs, crs, always_xy=True)
+            transform = Affine(*place.transform)
             ground = shapely.transform(one.polygon, lambda x, y, t=transform: np.stack(t @ (x, y)), interleaved=False)
-            if place.crs != crs:
-                ground = shapely.transform(ground, lambda x, y, t=there: np.stack(t.transform(x, y)), interleaved=False)
-            polygons.append(shapely.to_wkb(ground))
+            polygons.append(shapely.to_wkb(projected(ground, place.crs, crs)))
         columns = {
             "geometry": pa.array(polygons, pa.binary()),
             "kind": pa.array([one.kind for one in self._found], pa.string()),
