@@ -69,12 +69,12 @@ class Source(ABC):
 
     @classmethod
     def check_splits(cls, settings: Any, keys: Sequence[str] | None = None) -> None:
-        """ConfigError where `split_keys`, or ``keys``, do not tell the splits apart, which ``data.split`` then draws."""
+        """ConfigError where `split_keys`, or ``keys``, do not tell splits apart, which ``data.split`` then draws."""
         for key in cls.split_keys if keys is None else keys:
             if "{split}" not in (value := str(getattr(settings, key))):
                 raise ConfigError(
-                    f"data.{cls.section}.{key} must hold {{split}}, which stands for train, val or test; got {value!r}; "
-                    "data.split=[0.7, 0.15, 0.15] draws the splits where there are none"
+                    f"data.{cls.section}.{key} must hold {{split}}, which stands for train, val or test; got "
+                    f"{value!r}; data.split=[0.7, 0.15, 0.15] draws the splits where there are none"
                 )
 
     @classmethod
