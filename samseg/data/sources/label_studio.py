@@ -17,6 +17,7 @@ from samseg.data.sources.places import annotated_layout, annotation_files
 from samseg.data.sources.source import Layout
 
 OF_MIN = {"annotation_id", "annotator"}  # keys of an entry of JSON-MIN
+SIDES = ("original_width", "original_height")  # keys of a region: of its image, in pixels
 CORNERS = 72  # of the polygon that stands for an ellipse
 
 
@@ -61,7 +62,9 @@ class LabelStudioSource(CocoSource):
                 continue
             points += [stem] * without_area
             key = len(listed)
-            listed.append({"id": key, "file_name": name} | _size(result))
+            sized = next((one for one in result if one.keys() >= set(SIDES)), {})
+            sides = {side: sized.get(f"original_{side}") for side in ("width", "height")}
+            listed.append({"id": key, "file_name": name} | sides)
             annotations += [region | {"image_id": key} for region in regions]
         if unlabelled:
             self.notes.append(f"{self.split}: {counted(unlabelled, 'task')} without annotations: left out")
@@ -103,8 +106,7 @@ def _tasks_of_min(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         )
         lists = [value for value in entry.values() if isinstance(value, list)]
         values = [one for each in lists for one in each if isinstance(one, dict) and "original_width" in one]
-        sides = ("original_width", "original_height")
-        result = [{"value": one} | {key: one[key] for key in sides if key in one} for one in values]
+        result = [{"value": one} | {key: one[key] for key in SIDES if key in one} for one in values]
         task["annotations"].append({"updated_at": entry.get("updated_at"), "result": result})
     return list(tasks.values())
 
@@ -125,13 +127,6 @@ def _chosen(task: dict[str, Any]) -> list[dict[str, Any]] | None:
     return [one for one in best.get("result") or [] if isinstance(one, dict) and isinstance(one.get("value"), dict)]
 
 
-def _size(result: list[dict[str, Any]]) -> dict[str, int]:
-    """The image's size, if a region says it."""
-    for one in result:
-        if "original_width" in one and "original_height" in one:
-            return {"width": one["original_width"], "height": one["original_height"]}
-    return {}
-
 
 def _regions(result: list[dict[str, Any]], where: str) -> tuple[list[dict[str, Any]], int]:
     """COCO's annotations but for their image, and how many regions cover no area. InputError for what is no region."""
@@ -139,7 +134,7 @@ def _regions(result: list[dict[str, Any]], where: str) -> tuple[list[dict[str, A
     for number, one in enumerate(result):
         if one.get("image_rotation"):
             raise InputError(f"{where} was turned in Label Studio, which is not read; turn the image itself")
-        sides = {key: one[key] for key in ("original_width", "original_height") if key in one}
+        sides = {key: one[key] for key in SIDES if key in one}
         values.setdefault(one.get("id", number), {}).update(one["value"] | sides)
     regions, without_area = [], 0
     for key, value in values.items():
