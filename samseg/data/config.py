@@ -17,7 +17,7 @@ from samseg.data.sources.labelme import LabelmeConfig
 from samseg.data.sources.maps import MapsConfig
 from samseg.data.sources.places import SPLITS
 from samseg.data.sources.yolo import YoloConfig
-from samseg.data.splits import check_shares, drawn, share_of
+from samseg.data.splits import check_shares, draw_splits, share_of
 
 LEAST_STD = 1e-4  # below a step of 16-bit images' values nothing is left to be told apart
 IMAGE_SIZE = 1024  # px a side, for encoders that do not say theirs
@@ -100,7 +100,7 @@ def _whole_split(data: DataConfig, split: str) -> Source:
             cls.check_splits(settings)
         return cls(data.root, split, settings)
     source = cls(data.root, "train", settings)
-    kinds = drawn([*source.names, *source.wrong], data.split, data.split_seed, data.group)
+    kinds = draw_splits([*source.names, *source.wrong], data.split, data.split_seed, data.group)
     source.split, names = split, source.names
     source.names = [name for name in names if kinds[name] == split]
     source.wrong = {name: error for name, error in source.wrong.items() if kinds[name] == split}

@@ -12,7 +12,7 @@ from samseg.common.errors import ConfigError, InputError
 from samseg.data.sources.places import SPLITS
 
 
-def drawn(names: Iterable[str], shares: list[float], seed: int, group: str | None) -> dict[str, str]:
+def draw_splits(names: Iterable[str], shares: list[float], seed: int, group: str | None) -> dict[str, str]:
     """The split of each name, drawn by the name alone: it stays where it is when others are added.
 
     Names for which the pattern ``group`` captures the same are drawn together. A split that would go empty is given the

@@ -55,9 +55,9 @@ class Interface:
                 )
         image = images[control.get("toName")]
         data = str(image.get("value", "")).removeprefix("$")
-        told = any(tag.tag == "TextArea" and tag.get("name") == MESSAGES for tag in tags)
+        answers = any(tag.tag == "TextArea" and tag.get("name") == MESSAGES for tag in tags)
         kind, name = ANSWERS[control.tag], str(control.get("name"))
-        return cls(str(image.get("name")), data, kind, name, tuple(labels), MESSAGES if told else None)
+        return cls(str(image.get("name")), data, kind, name, tuple(labels), MESSAGES if answers else None)
 
 
 @dataclass(frozen=True)

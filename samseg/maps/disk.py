@@ -39,7 +39,7 @@ def written(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[None]:
+def disk_errors_named(out: Path) -> Iterator[None]:
     """Make the folder ``out``; what the disk or GDAL cannot do in the block is an InputError."""
     output_folder(out)
     try:

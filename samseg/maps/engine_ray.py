@@ -15,11 +15,11 @@ from samseg.inference.each import check_names
 from samseg.inference.photos import predict_images
 from samseg.inference.predictor import Predictor
 from samseg.maps.checks import check_inputs
-from samseg.maps.disk import writing
+from samseg.maps.disk import disk_errors_named
 from samseg.maps.options import MapOptions
 from samseg.maps.parts.store import PartStore
 from samseg.maps.products import Products
-from samseg.maps.run import MapRun, begun
+from samseg.maps.run import MapRun, locked_products
 
 try:
     import ray
@@ -66,7 +66,7 @@ class Worker:
             if share.parts is None:
                 written = self.options.probabilities is not None
                 return Done(share, predict_images(run.predictor, share.paths, self.out, written))
-            with writing(self.out):
+            with disk_errors_named(self.out):
                 run.compute(run.store(path, self.out, self.options), path, self.options, share.parts)
         except InputError as error:
             return Done(share, error=str(error))
@@ -146,7 +146,7 @@ def infer_on_ray(
         todo: dict[Path, tuple[PartStore, Products]] = {}
         for path in maps:
             try:
-                if found := held.enter_context(begun(run, path, out, options)):
+                if found := held.enter_context(locked_products(run, path, out, options)):
                     found[0].prepare()
                     todo[path.resolve()] = found
             except InputError as error:
@@ -170,7 +170,7 @@ def infer_on_ray(
                     _tell(done.share.paths[0], done.error, failed)
         for path, (store, products) in todo.items():
             if path not in failed:
-                with writing(out):
+                with disk_errors_named(out):
                     products.write()
                 store.remove()
         return len(failed) + unread

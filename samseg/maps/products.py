@@ -8,7 +8,7 @@ from samseg.common.errors import InputError
 from samseg.common.files import sweep
 from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.raster import Raster, as_picture
-from samseg.maps.disk import writing, written
+from samseg.maps.disk import disk_errors_named, written
 from samseg.maps.options import OVERLAY_PX, MapOptions
 from samseg.maps.parts.store import PartStore
 from samseg.maps.polygons.areas import areas
@@ -123,7 +123,7 @@ def merge(folder: Path, cog: bool = False, overwrite: bool = False) -> None:
     """
     store = PartStore.opened(folder)
     products = Products(store, folder.parent, MapOptions.from_outputs(store.outputs, cog=cog, overwrite=overwrite))
-    with products.lock(), writing(folder.parent):
+    with products.lock(), disk_errors_named(folder.parent):
         if overwrite or not products.finished():
             products.write()
         store.remove()

@@ -20,7 +20,7 @@ from samseg.data.preprocess import Preprocessing
 from samseg.inference.each import output_folder
 from samseg.inference.predictor import Predictor
 from samseg.maps.checks import check_inputs, check_resolution, check_values, share_of_data
-from samseg.maps.disk import bytes_wanted, check_space, writing
+from samseg.maps.disk import bytes_wanted, check_space, disk_errors_named
 from samseg.maps.options import MapOptions
 from samseg.maps.parts.compute import compute_parts
 from samseg.maps.parts.plan import MapPlan
@@ -128,7 +128,9 @@ class MapRun:
 
 
 @contextmanager
-def begun(run: MapRun, path: Path, out: Path, options: MapOptions) -> Iterator[tuple[PartStore, Products] | None]:
+def locked_products(
+    run: MapRun, path: Path, out: Path, options: MapOptions
+) -> Iterator[tuple[PartStore, Products] | None]:
     """What is to be computed of a raster and made of it; None, with a word, where it is finished already.
 
     For the block no other process begins it. InputError for what cannot be read, for an output of something else that
@@ -156,11 +158,11 @@ def infer_map(run: MapRun, path: Path, out: Path, options: MapOptions) -> None:
     What an earlier call left unfinished is gone on with; what it finished is left as it is. InputError for what cannot
     be read or written.
     """
-    with begun(run, path, out, options) as found:
+    with locked_products(run, path, out, options) as found:
         if found is None:
             return
         store, products = found
-        with writing(out):
+        with disk_errors_named(out):
             run.compute(store, path, options, range(store.plan.parts))
             products.write()
             store.remove()
@@ -172,7 +174,7 @@ def infer_shard(run: MapRun, path: Path, out: Path, options: MapOptions, index: 
     numbers = store.plan.shard(index, count)
     if options.overwrite:
         store.clear()
-    with writing(out):
+    with disk_errors_named(out):
         run.compute(store, path, options, numbers)
     print(f"{len(numbers)} of {store.plan.parts} parts in {store.folder}; samseg merge {store.folder} makes the map")
 

@@ -8,30 +8,30 @@ import pytest
 
 from samseg.common.errors import ConfigError, InputError
 from samseg.data.config import DataConfig, complete_data, open_source, split_images
-from samseg.data.splits import drawn, share_of
+from samseg.data.splits import draw_splits, share_of
 
 SHARES = [0.7, 0.15, 0.15]
 NAMES = [f"patient{number % 40:02d}_{number:03d}" for number in range(400)]
 
 
 def test_shares_are_about_what_was_asked_for():
-    counts = Counter(drawn([f"image {number}" for number in range(4000)], SHARES, 0, None).values())
+    counts = Counter(draw_splits([f"image {number}" for number in range(4000)], SHARES, 0, None).values())
     assert counts["train"] == pytest.approx(2800, abs=120) and counts["val"] == pytest.approx(600, abs=100)
-    assert set(drawn(NAMES, [0.8, 0.2], 0, None).values()) == {"train", "val"}
+    assert set(draw_splits(NAMES, [0.8, 0.2], 0, None).values()) == {"train", "val"}
 
 
 def test_images_stay_where_they_are_when_others_are_added_and_move_with_the_seed():
-    few, all_of_them = drawn(NAMES[100:200], SHARES, 0, None), drawn(NAMES, SHARES, 0, None)
+    few, all_of_them = draw_splits(NAMES[100:200], SHARES, 0, None), draw_splits(NAMES, SHARES, 0, None)
     assert all(all_of_them[name] == split for name, split in few.items())
-    assert drawn(NAMES, SHARES, 1, None) != all_of_them == drawn(reversed(NAMES), SHARES, 0, None)
+    assert draw_splits(NAMES, SHARES, 1, None) != all_of_them == draw_splits(reversed(NAMES), SHARES, 0, None)
 
 
 def test_what_belongs_together_is_drawn_together():
-    splits = drawn(NAMES, SHARES, 0, r"(patient\d+)_.*")
+    splits = draw_splits(NAMES, SHARES, 0, r"(patient\d+)_.*")
     of_patient = {name[:9]: {splits[other] for other in NAMES if other[:9] == name[:9]} for name in NAMES}
     assert all(len(found) == 1 for found in of_patient.values()) and len(set(splits.values())) == 3
     with pytest.raises(InputError, match=r"=\(patient\\d\+\)_\.\* does not match 1 of 401 names, such as 'other'"):
-        drawn([*NAMES, "other"], SHARES, 0, r"(patient\d+)_.*")
+        draw_splits([*NAMES, "other"], SHARES, 0, r"(patient\d+)_.*")
 
 
 def test_a_smaller_fraction_is_a_part_of_a_larger_and_takes_groups_whole(scenes):
@@ -48,7 +48,7 @@ def test_a_smaller_fraction_is_a_part_of_a_larger_and_takes_groups_whole(scenes)
 @pytest.mark.parametrize("images", [3, 4, 5, 6])
 def test_no_split_of_a_few_images_is_empty(images):
     for seed in range(20):
-        assert set(drawn(NAMES[:images], SHARES, seed, None).values()) == {"train", "val", "test"}
+        assert set(draw_splits(NAMES[:images], SHARES, seed, None).values()) == {"train", "val", "test"}
 
 
 @pytest.mark.parametrize(

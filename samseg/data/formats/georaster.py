@@ -20,7 +20,7 @@ try:
     from rasterio.vrt import WarpedVRT
     from rasterio.windows import Window
 
-    from samseg.data.formats.palettes import as_seen
+    from samseg.data.formats.palettes import in_colours
 except ImportError as error:
     raise InputError(f"maps need rasterio ({error}): pip install 'samseg-smp[maps]'") from None
 
@@ -59,7 +59,7 @@ class RasterFile:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                self._source = self._dataset = as_seen(rasterio.open(path))
+                self._source = self._dataset = in_colours(rasterio.open(path))
         except RasterioError as error:
             raise InputError(f"{path} cannot be opened as a raster: {_reason(error)}") from None
         self.bands = list(bands) if bands else self.colour_bands

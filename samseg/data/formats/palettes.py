@@ -9,7 +9,7 @@ from rasterio.io import MemoryFile
 from rasterio.shutil import copy as copy_raster
 
 
-def as_seen(source: Any) -> Any:
+def in_colours(source: Any) -> Any:
     """A raster as photos are read: colours for a palette's numbers, 8 bits of grey, black at 0; others as they are.
 
     GDAL translates while it reads, so windows, masks, resampling and the place on Earth are those of any raster.

@@ -19,10 +19,10 @@ MOST_OBJECTS = 2**16 - 1  # of an image
 class FolderSource(FileSource):
     """The images and masks of a split that share a name.
 
-    Raises InputError for a folder that is missing or empty, and two files of one name.
     Objects are read from ``instances`` where that folder is: 16-bit (or 8-bit) PNG, 0 background, or colours as Pascal
     VOC gives them to numbers. Where they are and masks are not, the masks are 1 in objects and 0 elsewhere. What is a
-    mask by its name is no image; of images and masks in one folder, images without a mask are left out.
+    mask by its name is no image; of images and masks in one folder, images without a mask are left out. Raises
+    InputError for a folder that is missing or empty, and two files of one name.
     """
 
     section = "folders"

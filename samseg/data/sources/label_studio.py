@@ -127,7 +127,6 @@ def _chosen(task: dict[str, Any]) -> list[dict[str, Any]] | None:
     return [one for one in best.get("result") or [] if isinstance(one, dict) and isinstance(one.get("value"), dict)]
 
 
-
 def _regions(result: list[dict[str, Any]], where: str) -> tuple[list[dict[str, Any]], int]:
     """COCO's annotations but for their image, and how many regions cover no area. InputError for what is no region."""
     values: dict[Any, dict[str, Any]] = {}  # what is said of a region may stand in several entries of its id

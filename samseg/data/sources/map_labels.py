@@ -121,9 +121,9 @@ class RasterLabels:
         window = RasterWindow(left, top, width, height)
         try:
             with gdal(), rasterio.open(self.path) as source:
-                told = source.nodata is not None or ColorInterp.alpha in source.colorinterp
-                with WarpedVRT(source, resampling=Resampling.nearest, add_alpha=not told, **self._grid) as laid:
-                    known = laid.dataset_mask(window=window) if told else laid.read(laid.count, window=window)
+                has_mask = source.nodata is not None or ColorInterp.alpha in source.colorinterp
+                with WarpedVRT(source, resampling=Resampling.nearest, add_alpha=not has_mask, **self._grid) as laid:
+                    known = laid.dataset_mask(window=window) if has_mask else laid.read(laid.count, window=window)
                     return laid.read(1, window=window), known > 0
         except RasterioError as error:
             raise InputError(f"{self.path} cannot be read: {first_line(error)}") from None

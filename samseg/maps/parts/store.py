@@ -28,7 +28,7 @@ DAMAGED = "SAMSEG_DAMAGED_BLOCKS"
 OUTPUTS = "SAMSEG_OUTPUTS"
 NODATA = 255
 CERTAIN = 254  # what a probability of 1 is stored as
-ABOUT = "parts.json"  # says of what the parts are, under these keys
+FACTS = "parts.json"  # says of what the parts are, under these keys
 KEYS = ("digest", "about", "classes", "tile", "overlap", "side", "confidence", "probabilities", "outputs")
 GRID = "grid.tif"  # an empty raster of the whole: its size and place
 ROWS = 256  # of a part that the best class is found of at a time: its index is 8 bytes a pixel
@@ -61,12 +61,12 @@ class PartStore:
     @classmethod
     def opened(cls, folder: Path) -> "PartStore":
         """The store that `prepare` has made in a folder; InputError when there is none."""
-        if not (folder / ABOUT).is_file():
+        if not (folder / FACTS).is_file():
             raise InputError(f"{folder} holds no parts of a map; samseg infer --shard makes them")
-        said = _said(folder)
+        facts = _read_facts(folder)
         with RasterFile(folder / GRID) as grid:
-            tiles, place = TilePlan(*grid.shape, said.pop("tile"), said.pop("overlap")), grid.georeference
-        return cls(folder, MapPlan(tiles, said.pop("side")), place=place, **said)
+            tiles, place = TilePlan(*grid.shape, facts.pop("tile"), facts.pop("overlap")), grid.georeference
+        return cls(folder, MapPlan(tiles, facts.pop("side")), place=place, **facts)
 
     @property
     def bands(self) -> int:
@@ -74,8 +74,8 @@ class PartStore:
 
     def prepare(self) -> None:
         """Make the folder; InputError, naming the difference, when it holds the parts of something else."""
-        if (self.folder / ABOUT).is_file():
-            earlier = _said(self.folder)
+        if (self.folder / FACTS).is_file():
+            earlier = _read_facts(self.folder)
             if earlier["digest"] == self.digest:
                 return
             before, now = earlier["about"], self.about
@@ -89,7 +89,7 @@ class PartStore:
                 "name another --out, or start anew with --overwrite"
             )
         if self.folder.is_dir() and any(not _of_preparing(name) for name in os.listdir(self.folder)):
-            if (self.folder / ABOUT).is_file():  # another shard has made it ready in the meantime
+            if (self.folder / FACTS).is_file():  # another shard has made it ready in the meantime
                 return self.prepare()
             raise InputError(f"{self.folder} exists and holds no parts of a map; name another --out")
         height, width = self.plan.shape
@@ -97,26 +97,26 @@ class PartStore:
             profile = dict(driver="GTiff", height=height, width=width, count=1, dtype="uint8", nodata=NODATA)
             with rasterio.open(temporary, "w", **LAYOUT, **profile, **self.place):
                 pass
-        said = dict(
+        facts = dict(
             digest=self.digest, about=self.about, classes=self.classes, tile=self.plan.tiles.tile,
             overlap=self.plan.tiles.overlap, side=self.plan.side, confidence=self.confidence,
             probabilities=self.probabilities, outputs=self.outputs,
         )  # fmt: skip
-        with written(self.folder / ABOUT) as temporary:  # last: it says that the folder is ours
-            temporary.write_text(json.dumps(said, indent=1), encoding="utf-8")
+        with written(self.folder / FACTS) as temporary:  # last: it says that the folder is ours
+            temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
     def remove(self) -> None:
         """Remove the folder, what says what it is last, so that a removal that is stopped can be gone on with."""
         for entry in self.folder.glob("*"):
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name not in (ABOUT, GRID):
+            elif entry.name not in (FACTS, GRID):
                 entry.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def clear(self) -> None:
         """Remove the parts of another result."""
-        if (self.folder / ABOUT).is_file() and _said(self.folder)["digest"] != self.digest:
+        if (self.folder / FACTS).is_file() and _read_facts(self.folder)["digest"] != self.digest:
             self.remove()
 
     def file(self, number: int) -> Path:
@@ -183,13 +183,13 @@ class PartStore:
         return HALF if self.probabilities == "float16" else dict(dtype="uint8")
 
 
-def _said(folder: Path) -> dict[str, Any]:
+def _read_facts(folder: Path) -> dict[str, Any]:
     """What `PartStore.prepare` wrote into a folder of a result, this or another; InputError where it is damaged."""
     try:
-        said = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        return {key: said[key] for key in KEYS} | {"about": dict(said["about"])}
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        return {key: facts[key] for key in KEYS} | {"about": dict(facts["about"])}
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / ABOUT} is damaged ({error}): delete {folder} to start anew") from None
+        raise InputError(f"{folder / FACTS} is damaged ({error}): delete {folder} to start anew") from None
 
 
 def _stored(probabilities: Tensor) -> np.ndarray:
@@ -198,4 +198,4 @@ def _stored(probabilities: Tensor) -> np.ndarray:
 
 def _of_preparing(name: str) -> bool:
     """Whether a file's name is one of those that `prepare` makes, finished or not: other shards may be at it, too."""
-    return name in (GRID, ABOUT) or name.startswith(tuple(f".{Path(file).stem}-" for file in (GRID, ABOUT)))
+    return name in (GRID, FACTS) or name.startswith(tuple(f".{Path(file).stem}-" for file in (GRID, FACTS)))
