@@ -140,11 +140,11 @@ def files_meant(folder: Path, names: list[str]) -> list[Path | None]:
     return [None] * len(names)
 
 
-def annotation_files(root: Path, kind: Callable[[bytes], bool], endings: tuple[str, ...] = (".json",)) -> list[str]:
-    """The files up to two folders deep whose beginning is of a ``kind``, as keys name them: {split} for train."""
+def annotation_files(root: Path, kind: Callable[[bytes], bool]) -> list[str]:
+    """The JSON files up to two folders deep whose beginning is of a ``kind``, as keys name them: {split} for train."""
     texts = []
     for file in [file for pattern in ("*", "*/*", "*/*/*") for file in root.glob(pattern)]:
-        if file.suffix.lower() in endings and not file.name.startswith(".") and file.is_file():
+        if file.suffix.lower() == ".json" and not file.name.startswith(".") and file.is_file():
             with open(file, "rb") as content:
                 if kind(content.read(BEGINNING).lstrip(b"\xef\xbb\xbf \r\n\t")):
                     texts.append(SPELT.sub("{split}", file.relative_to(root).as_posix()))
