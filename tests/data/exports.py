@@ -7,6 +7,7 @@ for background, cell and plate.
 import json
 import unicodedata
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -347,25 +348,8 @@ def pairs(root: Path, ending: str) -> tuple[str, ...]:
     return VALUES
 
 
-def masks_as_bmp(root: Path) -> tuple[str, ...]:
-    return pairs(root, ".bmp")
-
-
-def masks_as_gif(root: Path) -> tuple[str, ...]:
-    return pairs(root, ".gif")
-
-
-def masks_as_npy(root: Path) -> tuple[str, ...]:
-    return pairs(root, ".npy")
-
-
-def masks_of_other_names(root: Path) -> tuple[str, ...]:
-    return pairs(root, "_mask.png")
-
-
-def masks_in_a_folder_of_their_own(root: Path) -> tuple[str, ...]:
-    """Values, though they are called as cellpose calls numbers of objects."""
-    return pairs(root, "_masks.png")
+# The last are values, though they are called as cellpose calls numbers of objects.
+PAIRS = [partial(pairs, ending=ending) for ending in (".bmp", ".gif", ".npy", "_mask.png", "_masks.png")]
 
 
 def jpg_and_png_of_one_name(root: Path) -> tuple[str, ...]:
@@ -402,6 +386,6 @@ EXPORTS = [
     *(label_studio_json, label_studio_json_min, yolo_of_roboflow, yolo_of_ultralytics, yolo_of_label_studio),
     *(cvat_masks, datumaro_masks),
     *(pascal_voc, pascal_voc_in_colours),
-    *(cityscapes, suffixes_in_one_folder, cellpose, roboflow_masks, masks_as_bmp, masks_as_gif, masks_as_npy),
-    *(masks_of_other_names, masks_in_a_folder_of_their_own, jpg_and_png_of_one_name, one_folder_of_pairs, labelme),
+    *(cityscapes, suffixes_in_one_folder, cellpose, roboflow_masks, *PAIRS),
+    *(jpg_and_png_of_one_name, one_folder_of_pairs, labelme),
 ]

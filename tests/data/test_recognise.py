@@ -19,7 +19,9 @@ from tests.conftest import TINY
 from tests.data import exports
 
 
-@pytest.mark.parametrize("export", exports.EXPORTS, ids=lambda export: export.__name__)
+@pytest.mark.parametrize(
+    "export", exports.EXPORTS, ids=lambda one: one.keywords["ending"] if one in exports.PAIRS else one.__name__
+)
 def test_an_export_is_recognised_and_read_by_the_command_that_check_prints(command, tmp_path, monkeypatch, export):
     monkeypatch.chdir(tmp_path)
     names = export(Path("mine"))
@@ -108,7 +110,11 @@ def test_where_no_label_is_usable_check_says_what_was_found_and_why(command, tmp
     assert cause in stderr, stderr
 
 
-@pytest.mark.parametrize("export", [exports.roboflow_coco, exports.cvat_masks], ids=lambda export: export.__name__)
+@pytest.mark.parametrize(
+    "export",
+    [exports.roboflow_coco, exports.cvat_masks],
+    ids=lambda one: one.keywords["ending"] if one in exports.PAIRS else one.__name__,
+)
 def test_the_command_trains_and_the_run_says_what_was_recognised(command, tmp_path, monkeypatch, export):
     monkeypatch.chdir(tmp_path)
     export(Path("mine"))
