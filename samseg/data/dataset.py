@@ -95,12 +95,12 @@ class SegmentationDataset(Dataset):
         # horizontal flip would never come without the vertical one.
         generator = np.random.default_rng([self._seed, int(self._epoch), index % len(self)])
         draw = random.Random(int(generator.integers(2**63)))
-        name = self._items[index]
+        name, view = self._items[index], self._view(index)
         image, maps = read_pair(self.source, self.target, name, self._window(name, draw))
         picture, valid = self.preprocessing.scaled(image, self.source.image_file(name))
         layers = {"image": picture, **without_data(maps, valid, self.target.fill)}
         layers |= {} if valid is None else {"valid": valid.view(np.uint8)}
-        layers = {key: apply_view(layer, self._view(index)) for key, layer in layers.items()}
+        layers = {key: apply_view(layer, view) for key, layer in layers.items()}
         if self._augment is not None:
             self._augment.set_random_state(generator, draw)
             layers = self._augmented(layers, name)
