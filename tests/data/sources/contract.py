@@ -2,9 +2,11 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 
+from samseg.data.config import DataConfig, complete_data
 from samseg.data.raster import crop
 from samseg.data.sources import Source
 from samseg.data.sources.source import UNLABELLED
@@ -15,6 +17,12 @@ def windows(height: int, width: int) -> list[tuple[int, int, int, int]]:
     inner = (height // 3, width // 4, max(1, height // 2), max(1, width // 3))
     corners = [(top, left, 1, 1) for top in (0, height - 1) for left in (0, width - 1)]
     return [(0, 0, height, width), (height // 2, 0, 1, width), (0, width // 2, height, 1), inner, *corners]
+
+
+def config(source: str, root: Path, **settings) -> DataConfig:
+    """Of cells on plates, as tests of annotations have them."""
+    classes = {"nothing": None, "cell": "cell", "plate": "plate"}
+    return complete_data(DataConfig(**{"source": source, "root": str(root), "classes": classes} | settings))
 
 
 class SourceContract:

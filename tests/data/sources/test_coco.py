@@ -10,11 +10,11 @@ from PIL import Image
 
 from samseg.common.errors import ConfigError, InputError
 from samseg.data.check.dataset import check_dataset
-from samseg.data.config import DataConfig, complete_data, open_source
+from samseg.data.config import open_source
 from samseg.data.sources.coco import CocoConfig, CocoSource
 from samseg.data.sources.folders import FolderSource
 from tests.conftest import SHARED
-from tests.data.sources.contract import SourceContract
+from tests.data.sources.contract import SourceContract, config
 
 HEIGHT, WIDTH = 20, 30
 
@@ -71,13 +71,6 @@ def write(root: Path, annotations: list[dict], split: str = "train", **changes) 
     (root / split / "annotations.json").write_text(json.dumps(content))
 
 
-def config(root: Path, **settings) -> DataConfig:
-    classes = {"nothing": None, "cell": "cell", "plate": "plate"}
-    data = DataConfig(**{"source": "coco", "root": str(root), "classes": classes} | settings)
-    complete_data(data)
-    return data
-
-
 class TestCoco(SourceContract):
     @pytest.fixture
     def source(self, root) -> CocoSource:
@@ -126,12 +119,12 @@ def test_of_two_of_the_same_size_the_later_lies_on_top(tmp_path):
 
 def test_categories_become_classes_by_name(root):
     write(root, [annotation(1, 4, [box(0, 0, 10, 30)])], "val")
-    report = check_dataset(config(root), ["train", "val"])
+    report = check_dataset(config("coco", root), ["train", "val"])
     assert report.class_pixels("val") == [2 * HEIGHT * WIDTH - 300, 0, 300]
     assert "train: 1 image (b) without annotations counts as background" in report.warnings
-    data = config(root, classes={"nothing": None, "thing": ["cell", "plate"]})
+    data = config("coco", root, classes={"nothing": None, "thing": ["cell", "plate"]})
     assert check_dataset(data, ["val"]).class_pixels("val") == [2 * HEIGHT * WIDTH - 300, 300]
-    data = config(root, classes={"plate": "plate"}, ignore=[None, "cell"])
+    data = config("coco", root, classes={"plate": "plate"}, ignore=[None, "cell"])
     report = check_dataset(data, ["val"])
     assert report.class_pixels("val") == [300] and report.splits["val"].ignored == 2 * HEIGHT * WIDTH - 300
 
@@ -150,14 +143,14 @@ def test_classes_that_cannot_be(tmp_path, classes, ignore, message):
     from samseg.data.target import check_classes
 
     with pytest.raises(ConfigError, match=message):
-        check_classes(config(tmp_path, classes=classes, ignore=ignore))
+        check_classes(config("coco", tmp_path, classes=classes, ignore=ignore))
 
 
 def test_a_category_that_is_not_listed_is_named_with_its_count(root):
     with pytest.raises(
         InputError, match=r"^train has category cell \(3 objects\), not declared .declared: null, plate"
     ):
-        check_dataset(config(root, classes={"a": None, "b": "plate"}), ["train"])
+        check_dataset(config("coco", root, classes={"a": None, "b": "plate"}), ["train"])
 
 
 POLYGON = [box(0, 0, 3, 3)]
@@ -211,7 +204,7 @@ def compressed(mask: np.ndarray) -> str:
 def test_annotations_that_cannot_be_are_one_line(tmp_path, annotations, message):
     write(tmp_path, annotations)
     with pytest.raises(InputError, match=message) as error:
-        check_dataset(config(tmp_path), ["train"])
+        check_dataset(config("coco", tmp_path), ["train"])
     assert "\n" not in str(error.value)
 
 
@@ -236,7 +229,7 @@ def test_objects_of_which_nothing_is_drawn_are_counted_and_named(tmp_path):
     outside, stray, empty = [box(5, 40, 9, 45)], [box(2, 2, 5, 5), [48, 32]], {"size": [HEIGHT, WIDTH], "counts": [600]}
     segmentations = [outside, stray, empty, [box(30, 1, 39, 9)]]
     write(tmp_path, [annotation(number, 7, one) for number, one in enumerate(segmentations, start=1)])
-    report = check_dataset(config(tmp_path), ["train"])
+    report = check_dataset(config("coco", tmp_path), ["train"])
     assert report.class_pixels("train")[1] == 9
     assert (
         "train: 3 objects (annotation 1 of a.png, annotation 3 of a.png, annotation 4 of a.png) of which no pixel "
@@ -289,7 +282,7 @@ def test_files_that_are_missing_or_no_coco(root):
     assert CocoSource(root, "train").notes[-1].startswith("train: 1 images in the folder are not in annotations.json")
     write(root, [], images=[images[0] | {"width": 31, "height": HEIGHT}])
     with pytest.raises(InputError, match=r"annotations.json \(a.png\) is 31 x 20 pixels, but .*a.png is 30 x 20"):
-        check_dataset(config(root), ["train"])
+        check_dataset(config("coco", root), ["train"])
     write(root, [], images=[images[0], images[0] | {"id": 2}])
     with pytest.raises(InputError, match="two images of one name or id: a"):
         CocoSource(root, "train")
@@ -308,19 +301,19 @@ def test_files_that_are_missing_or_no_coco(root):
 
 def test_its_keys_belong_to_it():
     with pytest.raises(ConfigError, match=r"data.coco.annotations must hold \{split\}"):
-        config(Path("x"), coco=CocoConfig(annotations="result.json"))
+        config("coco", Path("x"), coco=CocoConfig(annotations="result.json"))
     with pytest.raises(ConfigError, match="data.coco is for data.source=coco, but data.source is folders"):
-        config(Path("x"), source="folders", coco=CocoConfig(images="{split}2017"))
+        config("folders", Path("x"), coco=CocoConfig(images="{split}2017"))
     with pytest.raises(
         ConfigError, match="data.source must be one of folders, coco, .*got 'cocoa'; did you mean 'coco'"
     ):
-        config(Path("x"), source="cocoa")
+        config("cocoa", Path("x"))
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no real images here")
 def test_nuclei_are_the_same_from_folders_and_from_annotations():
     for split in ("val", "test"):
-        coco = open_source(config(SHARED / "nuclei"), split)
+        coco = open_source(config("coco", SHARED / "nuclei"), split)
         folders = FolderSource(SHARED / "nuclei", split)
         assert coco.names == folders.names
         for name in coco.names:

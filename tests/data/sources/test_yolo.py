@@ -7,10 +7,9 @@ import pytest
 
 from samseg.common.errors import InputError
 from samseg.data.check.dataset import check_dataset
-from samseg.data.config import DataConfig, complete_data
 from samseg.data.sources.yolo import YoloConfig, YoloSource
 from tests.data import exports
-from tests.data.sources.contract import SourceContract
+from tests.data.sources.contract import SourceContract, config
 
 
 @pytest.fixture
@@ -67,8 +66,7 @@ def test_classes_without_names_are_called_by_their_numbers(root):
 def test_lines_that_are_no_polygon_are_one_line(root, line, message):
     file = root / "train" / "labels" / "a.txt"
     file.write_text(file.read_text().splitlines()[0] + "\n" + line + "\n")
-    data = DataConfig(root=str(root), source="yolo", classes={"no": None, "cell": "cell", "plate": "plate"})
-    complete_data(data)
+    data = config("yolo", root)
     with pytest.raises(InputError, match=message) as error:
         check_dataset(data, ["train"])
     assert "\n" not in str(error.value)
