@@ -54,9 +54,8 @@ class CocoSource(FileSource):
     section, split_keys = "coco", ("annotations",)
     named = True
 
-    def __init__(self, root: str | Path, split: str, settings: CocoConfig | None = None):
+    def __init__(self, root: str | Path, split: str, settings: CocoConfig):
         super().__init__(root, split, settings)
-        settings = settings or CocoConfig()
         folder, self._annotations = images_and_annotations(root, split, settings)
         listed = images_in(folder, self.section)
         content = self._content(listed)
@@ -92,8 +91,7 @@ class CocoSource(FileSource):
         return annotated_layout(root, found, CocoConfig, "COCO's JSON")
 
     @classmethod
-    def images(cls, root: str | Path, split: str, settings: CocoConfig | None = None) -> list[Path]:
-        settings = settings or CocoConfig()
+    def images(cls, root: str | Path, split: str, settings: CocoConfig) -> list[Path]:
         if "{split}" not in settings.images:  # those of all splits lie there
             return sorted(cls(root, split, settings).files.values())
         return images_in(images_and_annotations(root, split, settings)[0], cls.section)

@@ -42,7 +42,7 @@ class FiftyOneSource(CocoSource):
 
     section, split_keys = "fiftyone", ("tag",)
 
-    def __init__(self, root: str | Path, split: str, settings: FiftyOneConfig | None = None):
+    def __init__(self, root: str | Path, split: str, settings: FiftyOneConfig):
         FileSource.__init__(self, root, split, settings)
         self._where = f"{settings.dataset}.{settings.field}"
         dataset = _dataset(settings)
@@ -82,7 +82,7 @@ class FiftyOneSource(CocoSource):
         return None
 
     @classmethod
-    def images(cls, root: str | Path, split: str, settings: FiftyOneConfig | None = None) -> list[Path]:
+    def images(cls, root: str | Path, split: str, settings: FiftyOneConfig) -> list[Path]:
         return sorted(Path(sample.filepath) for sample in _samples(_dataset(settings), split, settings))
 
     def instances(self, name: str, window: Window | None = None) -> np.ndarray | None:

@@ -27,9 +27,8 @@ class FolderSource(FileSource):
 
     section = "folders"
 
-    def __init__(self, root: str | Path, split: str, settings: FoldersConfig | None = None):
+    def __init__(self, root: str | Path, split: str, settings: FoldersConfig):
         super().__init__(root, split, settings)
-        settings = settings or FoldersConfig()
         patterns, found = settings.patterns(), _files(root, split, settings)
         folders = {kind: pattern.folder(root, split) for kind, pattern in patterns.items()}
         self.files = found["image"]
@@ -66,8 +65,8 @@ class FolderSource(FileSource):
         return recognise_folders(root)
 
     @classmethod
-    def images(cls, root: str | Path, split: str, settings: FoldersConfig | None = None) -> list[Path]:
-        return sorted(_files(root, split, settings or FoldersConfig())["image"].values())
+    def images(cls, root: str | Path, split: str, settings: FoldersConfig) -> list[Path]:
+        return sorted(_files(root, split, settings)["image"].values())
 
     def check(self, name: str) -> None:
         """Refuse an image that EXIF turns beside a mask that it does not turn, where the sizes do not tell which fits.

@@ -67,10 +67,9 @@ class LabelmeSource(FileSource):
     section, split_keys = "labelme", ("images", "annotations")
     named = True
 
-    def __init__(self, root: str | Path, split: str, settings: LabelmeConfig | None = None):
+    def __init__(self, root: str | Path, split: str, settings: LabelmeConfig):
         super().__init__(root, split, settings)
-        self._settings = settings or LabelmeConfig()
-        folder, annotations = images_and_annotations(root, split, self._settings)
+        folder, annotations = images_and_annotations(root, split, self.settings)
         images = by_name(folder, ((normal(file.stem), file) for file in images_in(folder, self.section)))
         if not annotations.is_dir():
             raise InputError(f"no such folder: {annotations}; data.labelme.annotations says where the JSON files lie")
@@ -119,8 +118,8 @@ class LabelmeSource(FileSource):
         return Layout(settings, f"labelme's JSON files in {beside or root}", "{split}" in beside)
 
     @classmethod
-    def images(cls, root: str | Path, split: str, settings: LabelmeConfig | None = None) -> list[Path]:
-        return images_in(images_and_annotations(root, split, settings or LabelmeConfig())[0], cls.section)
+    def images(cls, root: str | Path, split: str, settings: LabelmeConfig) -> list[Path]:
+        return images_in(images_and_annotations(root, split, settings)[0], cls.section)
 
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         """The numbers of `categories` (H, W) uint16."""
@@ -184,9 +183,9 @@ class LabelmeSource(FileSource):
             case "circle":
                 draw.ellipse(_around(points[0], math.dist(*points[:2])), fill=value)
             case "point":
-                draw.ellipse(_around(points[0], self._settings.point_radius), fill=value)
+                draw.ellipse(_around(points[0], self.settings.point_radius), fill=value)
             case "line" | "linestrip":
-                draw.line(points, fill=value, width=self._settings.line_width, joint="curve")
+                draw.line(points, fill=value, width=self.settings.line_width, joint="curve")
             case _:
                 draw.polygon(points, fill=value, outline=value)
 
@@ -212,7 +211,7 @@ class LabelmeSource(FileSource):
                 raise InputError(
                     f"{where} has {len(points)} point(s), a {kind} has {POINTS[kind]} or more; redraw or remove it"
                 )
-            if kind in NEEDED and getattr(self._settings, NEEDED[kind]) is None:
+            if kind in NEEDED and getattr(self.settings, NEEDED[kind]) is None:
                 raise InputError(f"{where} is a {kind}: say how many pixels it takes with data.labelme.{NEEDED[kind]}")
             group = entry.get("group_id")
             one = number if group is None else (label, str(group))

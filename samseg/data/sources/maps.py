@@ -84,16 +84,15 @@ class MapsSource(Source):
     named = True
     objects = True
 
-    def __init__(self, root: str | Path, split: str, settings: MapsConfig | None = None):
+    def __init__(self, root: str | Path, split: str, settings: MapsConfig):
         super().__init__(root, split, settings)
         from samseg.data.formats.vectors import Burner, read_areas  # rasterio and its kin are an extra
         from samseg.data.sources.map_labels import open_labels
 
-        self._settings = settings or MapsConfig()
         self._maps: list[MapFile] = []
         found: Counter[str] = Counter()
-        for path, labels, area in _entries(root, split, self._settings):
-            labels = open_labels(path, labels, self._settings) if labels else None
+        for path, labels, area in _entries(root, split, self.settings):
+            labels = open_labels(path, labels, self.settings) if labels else None
             with self._opened(path) as raster:
                 place, shape, digest = raster.georeference, raster.shape, raster.digest()
             if area is not None:
@@ -103,7 +102,7 @@ class MapsSource(Source):
             if labels is not None:
                 found.update(labels.counts)
                 self.notes += labels.notes
-        order = self._settings.order or []
+        order = self.settings.order or []
         self.categories = {name: found[name] for name in [*order, *sorted(found.keys() - set(order))]}
         for one in self._maps:
             if one.labels is not None:
@@ -137,8 +136,8 @@ class MapsSource(Source):
             require(f"data.maps.{key}", getattr(settings, key), "metres, above 0", lambda value: value > 0)
 
     @classmethod
-    def images(cls, root: str | Path, split: str, settings: MapsConfig | None = None) -> list[Path]:
-        return [path for path, _, _ in _entries(root, split, settings or MapsConfig())]
+    def images(cls, root: str | Path, split: str, settings: MapsConfig) -> list[Path]:
+        return [path for path, _, _ in _entries(root, split, settings)]
 
     def shape(self, name: str) -> tuple[int, int]:
         cell = self._cells[name]
@@ -165,7 +164,7 @@ class MapsSource(Source):
 
     def digest(self, name: str) -> str:
         one, box = self._place(name, None)
-        content = f"{one.digest} {box} {self._settings.resolution} {one.area is not None}"
+        content = f"{one.digest} {box} {self.settings.resolution} {one.area is not None}"
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
     def georeference(self, name: str) -> Georeference | None:
@@ -194,7 +193,7 @@ class MapsSource(Source):
     def _opened(self, path: Path) -> Iterator["RasterFile"]:
         from samseg.data.formats.georaster import RasterFile, gdal
 
-        with gdal(), RasterFile(path, resolution=self._settings.resolution) as raster:
+        with gdal(), RasterFile(path, resolution=self.settings.resolution) as raster:
             yield raster
 
     def _split_into_cells(self, split: str) -> dict[str, Cell]:
@@ -203,25 +202,25 @@ class MapsSource(Source):
         stems = Counter(one.path.stem for one in self._maps)
         for number, one in enumerate(self._maps):
             stem = one.path.stem if stems[one.path.stem] == 1 else f"{one.path.stem}-{number}"
-            rows, columns = (_pieces(length, self._settings.window) for length in one.shape)
+            rows, columns = (_pieces(length, self.settings.window) for length in one.shape)
             mine = [
                 (f"{stem}_{row:03d}_{column:03d}", Cell(number, top, left, height, width))
                 for row, (top, height) in enumerate(rows)
                 for column, (left, width) in enumerate(columns)
             ]
-            if self._settings.split == "blocks":
+            if self.settings.split == "blocks":
                 mine = [(name, self._shrunk(cell, one.shape)) for name, cell in _of_split(mine, split)]
             cells |= {name: cell for name, cell in mine if self._holds_data(one, cell, split)}
         return cells
 
     def _shrunk(self, cell: Cell, shape: tuple[int, int]) -> Cell:
         """A window without its half of the gap to its neighbours."""
-        gap = self._settings.gap // 2
+        gap = self.settings.gap // 2
         top, left = cell.top + (gap if cell.top else 0), cell.left + (gap if cell.left else 0)
         bottom, right = cell.top + cell.height, cell.left + cell.width
         bottom, right = bottom - (gap if bottom < shape[0] else 0), right - (gap if right < shape[1] else 0)
         if bottom <= top or right <= left:
-            raise InputError(f"data.maps.gap={self._settings.gap} leaves nothing of windows of {cell.height} pixels")
+            raise InputError(f"data.maps.gap={self.settings.gap} leaves nothing of windows of {cell.height} pixels")
         return Cell(cell.map, top, left, bottom - top, right - left)
 
     def _holds_data(self, one: MapFile, cell: Cell, split: str) -> bool:

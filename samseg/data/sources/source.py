@@ -43,6 +43,7 @@ class Source(ABC):
             (numbers or colours), and data.classes names those.
         objects: evaluation also scores objects, as `instances` tells them apart: by connected areas of a class.
         split: train, val, test ...
+        settings: the source's section of the configuration.
         names: of the images, sorted, each once.
         categories: of a ``named`` source: how many objects each has in the split, in the order of the numbers that
             stand for them in labels, from 1; 0 is where there is no object, `UNLABELLED` where nobody looked.
@@ -57,7 +58,7 @@ class Source(ABC):
     objects: ClassVar[bool] = False
 
     def __init__(self, root: str | Path, split: str, settings: Any = None):
-        self.split = split
+        self.split, self.settings = split, settings
         self.names: list[str] = []
         self.categories: dict[str, int] = {}
         self.wrong: dict[str, InputError] = {}

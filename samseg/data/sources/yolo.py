@@ -42,8 +42,7 @@ class YoloSource(CocoSource):
 
     section, split_keys = "yolo", ("images",)
 
-    def __init__(self, root: str | Path, split: str, settings: YoloConfig | None = None):
-        settings = settings or YoloConfig()
+    def __init__(self, root: str | Path, split: str, settings: YoloConfig):
         self._names = {} if settings.names is None else _names(Path(root) / settings.names)
         super().__init__(root, split, settings)
 

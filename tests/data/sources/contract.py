@@ -87,5 +87,5 @@ class SourceContract:
 
     def test_its_images_are_found_without_labels(self, source, root):
         """``root``: where the source of the test lies, of the split ``train``."""
-        found = type(source).images(root, "train", None)
+        found = type(source).images(root, "train", source.settings)
         assert {source.image_file(name).resolve() for name in source.names} <= {file.resolve() for file in found}

@@ -12,7 +12,7 @@ from samseg.common.errors import ConfigError, InputError
 from samseg.data.check.dataset import check_dataset
 from samseg.data.config import open_source
 from samseg.data.sources.coco import CocoConfig, CocoSource
-from samseg.data.sources.folders import FolderSource
+from samseg.data.sources.folders import FoldersConfig, FolderSource
 from tests.conftest import SHARED
 from tests.data.sources.contract import SourceContract, config
 
@@ -74,7 +74,7 @@ def write(root: Path, annotations: list[dict], split: str = "train", **changes) 
 class TestCoco(SourceContract):
     @pytest.fixture
     def source(self, root) -> CocoSource:
-        return CocoSource(root, "train")
+        return CocoSource(root, "train", CocoConfig())
 
 
 class TestNestedFolders(SourceContract):
@@ -97,7 +97,7 @@ class TestNestedFolders(SourceContract):
 
 
 def test_the_smaller_object_lies_on_top_and_crowds_below(root):
-    source = CocoSource(root, "train")
+    source = CocoSource(root, "train", CocoConfig())
     expected = region(0, 0, 18, 30).astype(int)  # the crowd, of cells
     expected[LARGE > 0] = 2
     expected[SMALL > 0] = 1
@@ -113,7 +113,7 @@ def test_the_smaller_object_lies_on_top_and_crowds_below(root):
 
 def test_of_two_of_the_same_size_the_later_lies_on_top(tmp_path):
     write(tmp_path, [annotation(1, 7, [box(2, 2, 8, 8)]), annotation(2, 4, [box(5, 5, 11, 11)])])
-    label = CocoSource(tmp_path, "train").label("a")
+    label = CocoSource(tmp_path, "train", CocoConfig()).label("a")
     assert label[3, 3] == 1 and label[6, 6] == 2
 
 
@@ -213,7 +213,7 @@ def test_compressed_rle_is_the_mask_that_it_was_made_of(tmp_path):
     masks = [rng.random((HEIGHT, WIDTH)) < share for share in (0, 0.02, 0.5, 0.98, 1)]
     for mask in masks:
         write(tmp_path, [annotation(5, 7, rle(compressed(mask.astype(np.uint8))))])
-        assert np.array_equal(CocoSource(tmp_path, "train").label("a"), mask)
+        assert np.array_equal(CocoSource(tmp_path, "train", CocoConfig()).label("a"), mask)
     from samseg.data.formats.coco_rle import as_rle
 
     wide = np.zeros((1500, 2000), np.uint8)  # run lengths of several letters, and negative differences
@@ -255,48 +255,49 @@ def test_images_are_listed_with_whole_sides_or_none(tmp_path, size, message):
     image = {"id": 1, "file_name": "a.png"} | size
     write(tmp_path, [annotation(5, 7, POLYGON)], images=[image])
     if message is None:
-        assert CocoSource(tmp_path, "train").label("a").sum() == 9
+        assert CocoSource(tmp_path, "train", CocoConfig()).label("a").sum() == 9
         return
     with pytest.raises(InputError, match=message) as error:
-        CocoSource(tmp_path, "train")
+        CocoSource(tmp_path, "train", CocoConfig())
     assert "\n" not in str(error.value)
 
 
 def test_categories_have_names_and_ids_of_their_own(tmp_path):
     write(tmp_path, [annotation(5, 7, POLYGON)], categories=[{"id": 7, "name": 12}])
-    assert CocoSource(tmp_path, "train").categories == {"12": 1}
+    assert CocoSource(tmp_path, "train", CocoConfig()).categories == {"12": 1}
     write(tmp_path, [], categories=[{"id": 7, "name": "a"}, {"id": 7, "name": "b"}])
     with pytest.raises(InputError, match="lists two categories of one id"):
-        CocoSource(tmp_path, "train")
+        CocoSource(tmp_path, "train", CocoConfig())
     write(tmp_path, [], categories=[{"id": 7, "name": None}])
     with pytest.raises(InputError, match="category 7 has the name null; names are text"):
-        CocoSource(tmp_path, "train")
+        CocoSource(tmp_path, "train", CocoConfig())
 
 
 def test_files_that_are_missing_or_no_coco(root):
     images = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "gone.png"}]
     write(root, [], images=images)
     with pytest.raises(InputError, match=r"lists 1 image \(gone.png\) not in .*train/images"):
-        CocoSource(root, "train")
+        CocoSource(root, "train", CocoConfig())
     write(root, [], images=images[:1])
-    assert CocoSource(root, "train").notes[-1].startswith("train: 1 images in the folder are not in annotations.json")
+    note = CocoSource(root, "train", CocoConfig()).notes[-1]
+    assert note.startswith("train: 1 images in the folder are not in annotations.json")
     write(root, [], images=[images[0] | {"width": 31, "height": HEIGHT}])
     with pytest.raises(InputError, match=r"annotations.json \(a.png\) is 31 x 20 pixels, but .*a.png is 30 x 20"):
         check_dataset(config("coco", root), ["train"])
     write(root, [], images=[images[0], images[0] | {"id": 2}])
     with pytest.raises(InputError, match="two images of one name or id: a"):
-        CocoSource(root, "train")
+        CocoSource(root, "train", CocoConfig())
     write(root, [], categories={})
     with pytest.raises(InputError, match="holds no list of categories"):
-        CocoSource(root, "train")
+        CocoSource(root, "train", CocoConfig())
     (root / "train" / "annotations.json").write_text("{")
     with pytest.raises(InputError, match="annotations.json cannot be read as JSON"):
-        CocoSource(root, "train")
+        CocoSource(root, "train", CocoConfig())
     (root / "train" / "annotations.json").unlink()
     with pytest.raises(InputError, match="no such file: .*annotations.json; data.coco.annotations"):
-        CocoSource(root, "train")
+        CocoSource(root, "train", CocoConfig())
     with pytest.raises(InputError, match="no such folder: .*val/images"):
-        CocoSource(root, "val")
+        CocoSource(root, "val", CocoConfig())
 
 
 def test_its_keys_belong_to_it():
@@ -314,7 +315,7 @@ def test_its_keys_belong_to_it():
 def test_nuclei_are_the_same_from_folders_and_from_annotations():
     for split in ("val", "test"):
         coco = open_source(config("coco", SHARED / "nuclei"), split)
-        folders = FolderSource(SHARED / "nuclei", split)
+        folders = FolderSource(SHARED / "nuclei", split, FoldersConfig())
         assert coco.names == folders.names
         for name in coco.names:
             assert np.array_equal(coco.label(name) > 0, folders.label(name) == 255)

@@ -23,7 +23,7 @@ def test_pairs_are_found_by_stem_whatever_the_suffix(data):
     image.save(train / "images/train1.JPG")
     for junk in ("images/.DS_Store", "images/Thumbs.db", "masks/train1.png.aux.xml", "masks/._train1.png"):
         (train / junk).touch()
-    source = FolderSource(data.root, "train")
+    source = FolderSource(data.root, "train", FoldersConfig())
     assert source.names == ["train0", "train1", "train2"]
     assert source.image_file("train1").name == "train1.JPG" and source.describe_label("train1").endswith("/train1.png")
 
@@ -33,7 +33,7 @@ def test_partners_that_are_missing_are_told_of_each(data):
     (train / "masks/train1.png").unlink()
     for number in range(2):
         (train / f"masks/more{number}.png").touch()
-    source = FolderSource(data.root, "train")
+    source = FolderSource(data.root, "train", FoldersConfig())
     assert source.names == ["train0", "train2"] and list(source.wrong) == ["train1", "more0", "more1"]
     assert "images/train1.png is without mask: every image in images/ needs a file masks/train1.*" in str(
         source.wrong["train1"]
@@ -46,25 +46,25 @@ def test_folders_that_are_missing_or_empty(data):
     with pytest.raises(
         InputError, match="no such folder: .*nowhere/train/images; data.root needs train/, val/ and test/"
     ):
-        FolderSource(root / "nowhere", "train")
+        FolderSource(root / "nowhere", "train", FoldersConfig())
     shutil.rmtree(root / "val/masks")
     with pytest.raises(InputError, match="no such folder: .*val/masks"):
-        FolderSource(root, "val")
+        FolderSource(root, "val", FoldersConfig())
     for path in (root / "test").glob("*/*.png"):
         path.unlink()
     with pytest.raises(InputError, match="test/images holds no images; they must be PNG, TIFF or JPEG"):
-        FolderSource(root, "test")
+        FolderSource(root, "test", FoldersConfig())
 
 
 def test_two_files_of_one_stem(data):
     images = Path(data.root) / "train/images"
     shutil.copy(images / "train0.png", images / "train0.tif")
     with pytest.raises(InputError, match="train0.png and train0.tif: two files of one stem"):
-        FolderSource(data.root, "train")
+        FolderSource(data.root, "train", FoldersConfig())
 
 
 def test_sizes_must_agree_once_upright(data):
-    source = FolderSource(data.root, "train")
+    source = FolderSource(data.root, "train", FoldersConfig())
     target, path = class_target(data, source), source.image_file("train0")
     image, mask = Image.open(path).copy(), path.parents[1] / "masks" / path.name
     exif = Image.Exif()
@@ -81,7 +81,7 @@ def test_sizes_must_agree_once_upright(data):
 class TestFolders(SourceContract):
     @pytest.fixture
     def source(self, data, root) -> FolderSource:
-        return FolderSource(data.root, "train")
+        return FolderSource(data.root, "train", FoldersConfig())
 
     @pytest.fixture
     def root(self, data) -> Path:
@@ -112,7 +112,7 @@ class TestDeepImages(SourceContract):
 
     @pytest.fixture
     def source(self, root) -> FolderSource:
-        source = FolderSource(root, "train")
+        source = FolderSource(root, "train", FoldersConfig())
         assert source.instances("a").max() > 255 and source.image("b").valid.sum() == 33 * 41 - 12
         return source
 
@@ -134,7 +134,7 @@ class TestObjectsAlone(SourceContract):
 
     @pytest.fixture
     def source(self, root) -> FolderSource:
-        return FolderSource(root, "train")
+        return FolderSource(root, "train", FoldersConfig())
 
     def test_the_label_is_where_objects_are(self, source):
         there = (source.instances("a") > 0).astype(np.uint8)
@@ -144,7 +144,7 @@ class TestObjectsAlone(SourceContract):
 
     def test_partners_that_are_missing_are_told_of_each(self, root):
         (root / "train/instances/b.png").rename(root / "train/instances/c.png")
-        source = FolderSource(root, "train")
+        source = FolderSource(root, "train", FoldersConfig())
         assert source.names == ["a"] and list(source.wrong) == ["b", "c"]
         assert "images/b.png is without instance: every image in images/ needs" in str(source.wrong["b"])
         assert "instances/c.png is without image: every instance in instances/ needs" in str(source.wrong["c"])
@@ -152,13 +152,14 @@ class TestObjectsAlone(SourceContract):
 
 def test_objects_need_every_image_and_no_colours(data):
     folder = Path(data.root) / "train"
-    assert FolderSource(data.root, "train").instances("train0") is None
+    assert FolderSource(data.root, "train", FoldersConfig()).instances("train0") is None
     (folder / "instances").mkdir()
-    assert "train0.png is without instance: every image" in str(FolderSource(data.root, "train").wrong["train0"])
+    wrong = FolderSource(data.root, "train", FoldersConfig()).wrong
+    assert "train0.png is without instance: every image" in str(wrong["train0"])
     for name in ("train0", "train1", "train2"):
         shutil.copy(folder / "images" / f"{name}.png", folder / "instances")
     with pytest.raises(InputError, match="instances/train0.png has colours"):
-        FolderSource(data.root, "train").instances("train0")
+        FolderSource(data.root, "train", FoldersConfig()).instances("train0")
 
 
 def write(root: Path, **files: np.ndarray) -> Path:
@@ -205,7 +206,7 @@ def test_masks_beside_their_images_are_no_images(tmp_path):
 def test_what_lies_beside_png_masks_is_not_taken_for_one(tmp_path):
     write(tmp_path / "train", **{"images/a.png": PHOTO, "masks/a.png": LABEL, "masks/a.npy": PHOTO / 7})
     write(tmp_path / "train", **{"masks/embedding.npy": PHOTO / 7, "images/b.png": PHOTO, "masks/b.bmp": LABEL})
-    source = FolderSource(tmp_path, "train")
+    source = FolderSource(tmp_path, "train", FoldersConfig())
     assert source.names == ["a", "b"] and not source.wrong
     assert all(np.array_equal(source.label(name), LABEL) for name in "ab")
 
@@ -225,16 +226,16 @@ def test_a_list_names_what_is_used(tmp_path):
 def test_accents_are_the_same_however_they_are_composed(tmp_path, form):
     name, other = (unicodedata.normalize(one, "Zürich") for one in (form, {"NFC": "NFD", "NFD": "NFC"}[form]))
     write(tmp_path / "train", **{f"images/{name}.PNG": PHOTO, f"masks/{other}.png": LABEL})
-    source = FolderSource(tmp_path, "train")
+    source = FolderSource(tmp_path, "train", FoldersConfig())
     assert source.names == [unicodedata.normalize("NFC", name)] and not source.wrong
     assert np.array_equal(source.label(source.names[0]), LABEL)
 
 
 def test_splits_have_other_spellings(tmp_path):
     write(tmp_path / "valid", **{"images/a.png": PHOTO, "masks/a.png": LABEL})
-    assert FolderSource(tmp_path, "val").names == ["a"]
+    assert FolderSource(tmp_path, "val", FoldersConfig()).names == ["a"]
     write(tmp_path / "val", **{"images/b.png": PHOTO, "masks/b.png": LABEL})
-    assert FolderSource(tmp_path, "val").names == ["b"]
+    assert FolderSource(tmp_path, "val", FoldersConfig()).names == ["b"]
 
 
 def test_objects_in_the_colours_of_pascal_voc_are_their_numbers(tmp_path):
@@ -248,7 +249,7 @@ def test_objects_in_the_colours_of_pascal_voc_are_their_numbers(tmp_path):
                 colours[index][channel] |= ((number >> channel) & 1) << shift
             number >>= 3
     write(tmp_path / "train", **{"images/a.png": PHOTO, "instances/a.png": colours})
-    assert np.array_equal(FolderSource(tmp_path, "train").instances("a"), numbers)
+    assert np.array_equal(FolderSource(tmp_path, "train", FoldersConfig()).instances("a"), numbers)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def write(root: Path, *tasks: list[dict], **changes) -> LabelStudioSource:
         content.append({"id": ord(name), "data": {"image": f"/data/upload/7/1f2e3d4c-{name}.png"}} | changes)
         content[-1]["annotations"] = annotations
     exports.write(root / "train" / "annotations.json", json.dumps(content))
-    return LabelStudioSource(root, "train")
+    return LabelStudioSource(root, "train", LabelStudioConfig())
 
 
 def annotated(*regions: dict, **settings) -> dict:
@@ -40,7 +40,7 @@ class TestLabelStudio(SourceContract):
 
     @pytest.fixture
     def source(self, root) -> LabelStudioSource:
-        return LabelStudioSource(root, "train")
+        return LabelStudioSource(root, "train", LabelStudioConfig())
 
 
 def test_the_ground_truth_counts_or_else_the_latest_annotation_that_was_not_skipped(tmp_path):
@@ -145,6 +145,6 @@ def test_what_is_no_export(tmp_path, content):
     with pytest.raises(
         InputError, match="is no list of tasks with data and annotations; export from Label Studio as JSON"
     ):
-        LabelStudioSource(tmp_path, "train")
+        LabelStudioSource(tmp_path, "train", LabelStudioConfig())
     with pytest.raises(InputError, match="no such file: .*x.json; data.label_studio.annotations"):
         LabelStudioSource(tmp_path, "train", LabelStudioConfig(annotations="x.json"))

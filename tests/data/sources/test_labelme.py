@@ -58,11 +58,11 @@ def root(tmp_path) -> Path:
 class TestLabelme(SourceContract):
     @pytest.fixture
     def source(self, root) -> LabelmeSource:
-        return LabelmeSource(root, "train")
+        return LabelmeSource(root, "train", LabelmeConfig())
 
 
 def test_the_later_shape_lies_on_top_and_a_group_is_one_object(root):
-    source = LabelmeSource(root, "train")
+    source = LabelmeSource(root, "train", LabelmeConfig())
     label, objects = np.zeros((2, HEIGHT, WIDTH), int)
     label[2:15, 2:20], objects[2:15, 2:20] = 2, 1
     label[6:10, 5:13], objects[6:10, 5:13] = 1, 2
@@ -72,7 +72,7 @@ def test_the_later_shape_lies_on_top_and_a_group_is_one_object(root):
     assert not source.label("b").any()
     assert source.categories == {"cell": 2, "plate": 1}
     write(root, [CELL, PLATE])
-    assert LabelmeSource(root, "train").label("a")[7, 7] == 2
+    assert LabelmeSource(root, "train", LabelmeConfig()).label("a")[7, 7] == 2
     notes = ["train: 1 image (b) without shapes: background", "train: 1 image (c.png) without a JSON file: left out"]
     assert source.names == ["a", "b"] and source.notes == notes
 
@@ -164,14 +164,14 @@ def test_shapes_that_cannot_be_are_one_line(tmp_path, bad, message):
 
 def test_a_label_may_be_a_number(tmp_path):
     write(tmp_path, [shape(1, "rectangle", [[12, 9], [5, 6]]), shape("1", "rectangle", [[2, 2], [3, 3]])])
-    source = LabelmeSource(tmp_path, "train")
+    source = LabelmeSource(tmp_path, "train", LabelmeConfig())
     assert source.categories == {"1": 2} and source.label("a").sum() == 4 * 8 + 4
 
 
 def test_sizes_are_whole_numbers_or_left_out(tmp_path):
     for size in ({"imageWidth": 30.0}, {"imageWidth": None}):
         write(tmp_path, [CELL], **size)
-        assert LabelmeSource(tmp_path, "train").label("a").any()
+        assert LabelmeSource(tmp_path, "train", LabelmeConfig()).label("a").any()
     write(tmp_path, [CELL], imageWidth="30")
     with pytest.raises(InputError, match='a.json has imageWidth "30"; write the image\'s, a number of pixels'):
         check_dataset(config("labelme", tmp_path), ["train"])
@@ -208,7 +208,7 @@ def test_all_files_that_are_wrong_are_told_at_once(root):
 
 def test_folders_that_are_missing_or_empty(root):
     with pytest.raises(InputError, match="no such folder: .*/val"):
-        LabelmeSource(root, "val")
+        LabelmeSource(root, "val", LabelmeConfig())
     with pytest.raises(InputError, match="no such folder: .*/train/json; data.labelme.annotations"):
         LabelmeSource(root, "train", LabelmeConfig(annotations="{split}/json"))
     (root / "train" / "json").mkdir()
@@ -235,5 +235,5 @@ def test_real_outlines_come_back(tmp_path):
         ]
     (tmp_path / "val" / image.name).symlink_to(image)
     (tmp_path / "val" / f"{image.stem}.json").write_text(json.dumps({"shapes": shapes}))
-    label = LabelmeSource(tmp_path, "val").label(image.stem) > 0
+    label = LabelmeSource(tmp_path, "val", LabelmeConfig()).label(image.stem) > 0
     assert shapes and (label != (objects > 0)).mean() < 1e-3

@@ -21,11 +21,11 @@ def root(tmp_path) -> Path:
 class TestYolo(SourceContract):
     @pytest.fixture
     def source(self, root) -> YoloSource:
-        return YoloSource(root, "train")
+        return YoloSource(root, "train", YoloConfig())
 
 
 def test_objects_are_told_apart_and_counted(root):
-    source = YoloSource(root, "train")
+    source = YoloSource(root, "train", YoloConfig())
     assert source.categories == {"cell": 3, "plate": 3}
     assert np.array_equal(source.instances("a"), exports.truth("a"))
     assert source.describe_label("a") == str(root / "train" / "labels" / "a.txt")
@@ -35,7 +35,7 @@ def test_images_without_a_text_file_are_background_and_text_files_without_an_ima
     labels = root / "train" / "labels"
     (labels / "a.txt").rename(labels / "gone.txt")
     (labels / "classes.txt").write_text("cell\nplate\n")
-    source = YoloSource(root, "train")
+    source = YoloSource(root, "train", YoloConfig())
     assert not source.label("a").any()
     assert source.notes == [
         "train: 1 text file (gone.txt) without an image: left out",
@@ -76,10 +76,10 @@ def test_lines_that_are_no_polygon_are_one_line(root, line, message):
 def test_names_that_cannot_be_read(root, content):
     (root / "data.yaml").write_text(content)
     with pytest.raises(InputError, match="data.yaml has no names of classes under the key names"):
-        YoloSource(root, "train")
+        YoloSource(root, "train", YoloConfig())
     (root / "data.yaml").unlink()
     with pytest.raises(InputError, match="no such file: .*data.yaml; data.yolo.names says which file"):
-        YoloSource(root, "train")
+        YoloSource(root, "train", YoloConfig())
 
 
 def test_folders_that_are_missing(root):
