@@ -23,7 +23,7 @@ INTO = 1e-6  # pixels by which a corner is moved into its pixel: FiftyOne cuts o
 
 
 class Model(fom.SamplesMixin, fom.Model):
-    """Gives each image a `Segmentation` of the run's classes, or `Detections` of its objects with their masks.
+    """Labels an image with a `Segmentation` of the run's classes, or `Detections` of its objects with their masks.
 
     Images are read from the samples' files as samseg reads them: all bits, all bands, upright. Those of other formats,
     and arrays (H, W, C), are taken as FiftyOne gives them.

@@ -25,7 +25,7 @@ class Server(ForkServer):
     """A server of our own, so that the program's is as the program wants it."""
 
     def ensure_running(self) -> None:
-        """Start it unless it runs; it imports what it has to by itself, in some seconds.
+        """Start it unless it runs; it imports `IMPORTED` by itself, in some seconds.
 
         SIGTERM is blocked in it and in all that it starts: one that is sent to a whole group of processes ends none.
         """

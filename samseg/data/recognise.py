@@ -14,7 +14,7 @@ LOOKED_AT = 10_000  # files that are counted to say what a folder holds
 def recognise(data: DataConfig) -> Layout | None:
     """Fill in, in place, what is left out of ``data.source`` and its section by what lies under ``data.root``.
 
-    A section that is given says the source. Gives the layout where one was looked for and found.
+    A section that is given says the source. Returns the layout where one was looked for and found.
     """
     if data.source is not None:
         return None

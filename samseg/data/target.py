@@ -13,7 +13,7 @@ Maps = dict[str, np.ndarray]  # (H, W) each
 
 
 class Target(Protocol):
-    """Gives the maps (H, W) of an image of a source, or of a window of it, by name; each is resized and cut alike.
+    """Makes the maps (H, W) of a source's image, or of a window of it, by name; all are resized and cropped alike.
 
     Their dtypes are those that OpenCV resamples: uint8, uint16, float32 and the like.
 

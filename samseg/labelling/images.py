@@ -48,7 +48,7 @@ class LabelStudio:
             pass
 
     def read(self, path: str) -> bytes:
-        """What is at a path; InputError, with what to do, where it cannot be had."""
+        """The content at a path; InputError, with what to do, if it cannot be read."""
         try:
             with self._open(path, SECONDS) as answer:
                 content = answer.read(MOST_MB * 2**20 + 1)
@@ -136,7 +136,7 @@ def image_of(task: int, where: str, root: Path | None, server: LabelStudio | Non
 
 
 def _read(file: Path) -> Raster:
-    """`read_image`, whose errors do not tell the folder: they are shown to whoever labels."""
+    """`read_image` without the folder's name in its errors, which are shown to whoever labels."""
     try:
         return read_image(file)
     except InputError as error:

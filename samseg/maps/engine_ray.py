@@ -74,7 +74,7 @@ class Worker:
 
 
 def connect(address: str | None) -> None:
-    """Join the cluster at ``address``, or start one here; InputError where there is none."""
+    """Join the cluster at ``address``, or start one here; InputError if none answers there."""
     if ray.is_initialized():
         return
     try:

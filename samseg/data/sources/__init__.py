@@ -22,7 +22,7 @@ SOURCES: dict[str, type[Source]] = {
 
 
 def source_class(name: str | None) -> type[Source]:
-    """The source called ``name``, folders for None; ConfigError for one that there is not."""
+    """The source called ``name``, folders for None; ConfigError for an unknown name."""
     name = name or next(iter(SOURCES))
     if name not in SOURCES:
         raise ConfigError(f"data.source must be one of {', '.join(SOURCES)}, got {name!r}{did_you_mean(name, SOURCES)}")

@@ -153,7 +153,7 @@ class CocoSource(FileSource):
         return as_rle(one.get("segmentation"), shape, f"{self.describe_label(name)}: annotation {one.get('id')}")
 
     def _number(self, categories: list[dict[str, Any]]) -> dict[Id, int]:
-        """Number the `categories` as they are listed, from 1; gives the numbers by category id."""
+        """Number the `categories` as they are listed, from 1; returns the numbers by category id."""
         names = {one["id"]: as_name(one["name"], f"{self._annotations}: category {one['id']}") for one in categories}
         if len(names) < len(categories):
             raise InputError(f"{self._annotations} lists two categories of one id; give each an id of its own")
@@ -162,7 +162,7 @@ class CocoSource(FileSource):
         return {key: number[name] for key, name in names.items()}
 
     def _list(self, images: list[dict[str, Any]], folder: Path) -> dict[Id, str]:
-        """Set `names`, `files` and sizes; gives the names by image id. A name is the file's without its suffix."""
+        """Set `names`, `files` and sizes; returns the names by image id. A name is the file's without its suffix."""
         listed = [image["file_name"] for image in images]
         files = files_meant(folder, listed)
         missing = [PurePath(name).name for name, file in zip(listed, files, strict=True) if file is None]

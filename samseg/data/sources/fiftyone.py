@@ -150,7 +150,7 @@ def _instance(one: Any, shape: tuple[int, int], where: str) -> np.ndarray:
 
 
 def _dataset(settings: FiftyOneConfig) -> Any:
-    """The dataset, asked of FiftyOne's database; InputError where there is none."""
+    """The dataset, from FiftyOne's database; InputError if it has none of the name."""
     try:
         import fiftyone
     except ImportError as error:
@@ -168,7 +168,7 @@ def _dataset(settings: FiftyOneConfig) -> Any:
 
 
 def _samples(dataset: Any, split: str, settings: FiftyOneConfig) -> Any:
-    """The samples of a split; InputError for a field or a tag that there is not."""
+    """The samples of a split; InputError for a field or a tag that does not exist."""
     fields = dataset.get_field_schema()
     if settings.field not in fields:
         raise InputError(f"{settings.dataset} has no field {settings.field!r}{suggestion(settings.field, fields)}")

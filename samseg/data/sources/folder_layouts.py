@@ -45,7 +45,7 @@ class FoldersConfig:
     names: str | None = None  # a text file of those names that are used, one a line; null: all are
 
     def patterns(self) -> dict[str, Pattern]:
-        """The patterns of image, mask and instance, of those that there are; ConfigError for what is none."""
+        """The patterns of image, mask and instance that are set; ConfigError for a text that is no pattern."""
         texts = {kind: getattr(self, f"{kind}s") for kind in ("image", "mask", "instance")}
         return {kind: Pattern(f"data.folders.{kind}s", text) for kind, text in texts.items() if text is not None}
 

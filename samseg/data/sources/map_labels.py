@@ -132,7 +132,7 @@ class RasterLabels:
         return None
 
     def _checked_bounds(self) -> tuple[float, float, float, float]:
-        """(left, bottom, right, top) in the map's coordinates; InputError for a raster that is none of labels."""
+        """(left, bottom, right, top) in the map's coordinates; InputError for a raster that holds no labels."""
         try:
             with gdal(), rasterio.open(self.path) as source:
                 if source.crs is None:

@@ -61,7 +61,7 @@ class Pattern:
     """A key such as ``{split}/masks/{name}_mask.png``: a folder, and what a file in it is called.
 
     {name} is what an image and its label share. ``**/`` before it: it includes folders inside the folder. Without an
-    ending it stands for all that there are.
+    ending it matches them all.
     """
 
     def __init__(self, key: str, text: str):

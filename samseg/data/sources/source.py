@@ -86,7 +86,7 @@ class Source(ABC):
     @classmethod
     @abstractmethod
     def images(cls, root: str | Path, split: str, settings: Any = None) -> list[Path]:
-        """The image files of a split, labelled or not; InputError where there are none to be had."""
+        """The image files of a split, labelled or not; InputError if there are none."""
 
     def check(self, name: str) -> None:  # noqa: B027 (there may be nothing)
         """InputError for what reading an image and its label would not show, before the first step."""
