@@ -46,7 +46,7 @@ class ClassMap:
         return index.astype(np.uint8)
 
     def indices(self, mask: np.ndarray, source: Any) -> np.ndarray:
-        """As calling it, but int16 with `UNKNOWN` where a value is not declared; InputError for an array that cannot be a mask."""
+        """As a call, but int16 with `UNKNOWN` where a value is not declared; InputError for what cannot be a mask."""
         if self.colours:
             return self._look_up_colours(mask)
         if mask.ndim == 3:

@@ -45,7 +45,7 @@ class Server(ThreadingHTTPServer):
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InputError(f"port {port} of {host} cannot be opened ({reason}); name another with --port") from None
+            raise InputError(f"port {port} of {host} cannot be had ({reason}); name another with --port") from None
         self.backend, self.token, self.page = backend, token, page
 
     @property

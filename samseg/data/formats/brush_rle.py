@@ -7,7 +7,7 @@ SIZES = (4, 8, 12, 16)  # bits of the lengths that `encode` writes
 
 
 def decode(numbers: list[int], count: int) -> np.ndarray:
-    """The bytes of an encoding -> the ``count`` words that it holds, (N,) uint8. ValueError for bytes that are no encoding.
+    """The bytes of an encoding -> the ``count`` words that it holds, (N,) uint8. ValueError for any other bytes.
 
     32 bits say how many words there are, 5 how long one is, and 4 each how long the lengths of four kinds of runs are.
     Then comes run after run: 1 bit, whether a word is repeated or several follow; 2 bits, the kind; the length; words.

@@ -128,7 +128,7 @@ def _chosen(task: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def _regions(result: list[dict[str, Any]], where: str) -> tuple[list[dict[str, Any]], int]:
-    """COCO's annotations but for their image, and how many regions cover no area. InputError for a region that cannot be read."""
+    """COCO's annotations but for their image, and how many regions cover no area; InputError for a damaged region."""
     values: dict[Any, dict[str, Any]] = {}  # what is said of a region may stand in several entries of its id
     for number, one in enumerate(result):
         if one.get("image_rotation"):
