@@ -95,7 +95,7 @@ def open_source(data: DataConfig, split: str) -> Source:
 
 def _whole_split(data: DataConfig, split: str) -> Source:
     cls, settings = source_class(data.source), source_settings(data)
-    if not _is_drawn(data, split):
+    if data.split is None or split not in SPLITS[: len(data.split)]:  # of shares of train and val, test is not drawn
         if data.split is not None:
             cls.check_splits(settings)
         return cls(data.root, split, settings)
@@ -111,16 +111,12 @@ def _whole_split(data: DataConfig, split: str) -> Source:
 
 
 def split_images(data: DataConfig, split: str) -> list[Path]:
-    """The image files of a split, labelled or not; InputError where there are none to be had."""
+    """The image files of a split, labelled or not; InputError if there are none."""
     if data.split is not None:
         source = open_source(data, split)
         return [source.image_file(name) for name in source.names]
     return source_class(data.source).images(data.root, split, source_settings(data))
 
-
-def _is_drawn(data: DataConfig, split: str) -> bool:
-    """Whether a split is drawn from what lies under train; where the shares are of train and val, test is not."""
-    return data.split is not None and split in SPLITS[: len(data.split)]
 
 
 def source_settings(data: DataConfig) -> object | None:
@@ -160,8 +156,7 @@ def complete_data(
         entries = [entry if isinstance(entry, list) else [entry] for entry in [*data.classes.values(), data.ignore]]
         named = [name for entry in entries for name in entry if isinstance(name, str)]
         data.maps.order = list(dict.fromkeys([*(data.maps.order or []), *named]))
-    if data.views not in (1, 2, 4, 8):
-        raise ConfigError(f"data.views must be 1, 2, 4 or 8 (flips, then quarter turns), got {data.views}")
+    require("data.views", data.views, "1, 2, 4 or 8 (flips, then quarter turns)", (1, 2, 4, 8).__contains__)
     if data.bands is not None and (not data.bands or min(data.bands) < 1):
         raise ConfigError(f"data.bands must be bands' numbers from 1, or null for the first three; got {data.bands}")
     _check_scale(data)
