@@ -118,7 +118,6 @@ def split_images(data: DataConfig, split: str) -> list[Path]:
     return source_class(data.source).images(data.root, split, source_settings(data))
 
 
-
 def source_settings(data: DataConfig) -> object | None:
     """The chosen source's own section of the configuration."""
     section = source_class(data.source).section
