@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from samseg.data.check.dataset import Report, SplitReport
+from samseg.data.check import Report, SplitReport
 from samseg.encoders.adapters.insert import add_adapter
 from samseg.encoders.adapters.methods import METHODS
 from samseg.encoders.encoder import SmpEncoder

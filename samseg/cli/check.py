@@ -10,7 +10,7 @@ from samseg.cli.options import add_settings
 from samseg.common.errors import InputError
 
 if TYPE_CHECKING:
-    from samseg.data.check.problems import DataProblems
+    from samseg.data.check import DataProblems
     from samseg.data.config import DataConfig
     from samseg.runs.config.schema import RunConfig
 
@@ -43,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int | None:
     from samseg.cli.train import prepare_sample
-    from samseg.data.check.problems import DataProblems
+    from samseg.data.check import DataProblems
     from samseg.runs.config.load import task_of
 
     given = Path(args.data)

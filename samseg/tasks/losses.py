@@ -10,7 +10,7 @@ from segmentation_models_pytorch.losses import DiceLoss, LovaszLoss
 from torch import Tensor, nn
 
 from samseg.common.errors import ConfigError, nearest, require
-from samseg.data.check.dataset import balanced_weights
+from samseg.data.check import balanced_weights
 from samseg.data.classes import IGNORE_INDEX
 
 FOCAL_GAMMA = 2.0  # Lin et al., 2017

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from samseg.common.errors import InputError
-from samseg.data.check.problems import Problem
+from samseg.data.check import Problem
 from samseg.data.classes import UNKNOWN
 from samseg.data.config import DataConfig, open_source
 from samseg.data.preprocess import Preprocessing

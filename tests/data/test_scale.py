@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from samseg.common.errors import ConfigError, InputError
-from samseg.data.check.dataset import check_dataset
+from samseg.data.check import check_dataset
 from samseg.data.config import DataConfig, complete_data
 from samseg.data.scale import measured_scale
 

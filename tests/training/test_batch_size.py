@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 
 from samseg.common.errors import ConfigError
-from samseg.data.check.dataset import Report, SplitReport
+from samseg.data.check import Report, SplitReport
 from samseg.runs.config.load import load_config, task_of
 from samseg.tasks.semantic import task as semantic
 from samseg.training import batch_size

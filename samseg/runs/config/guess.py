@@ -9,7 +9,7 @@ import numpy as np
 
 from samseg.common.errors import InputError
 from samseg.common.files import READERS
-from samseg.data.check.problems import DataProblems, Problem
+from samseg.data.check import DataProblems, Problem
 from samseg.data.classes import IGNORE_INDEX, SMOOTHED, ignored_values, packed_colours
 from samseg.data.config import DataConfig, complete_data, open_source, source_settings, split_images
 from samseg.data.recognise import recognise, unrecognised

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from samseg.common.errors import InputError
-from samseg.data.check.dataset import Report, check_dataset
-from samseg.data.check.problems import DataProblems, Problem, look_at_all
+from samseg.data.check import DataProblems, Problem, Report, check_dataset, look_at_all
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig
 from samseg.data.preprocess import Preprocessing

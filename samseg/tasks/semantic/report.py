@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from torch import nn
 
-from samseg.data.check.dataset import Report
+from samseg.data.check import Report
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.dataset import SegmentationDataset
 from samseg.predict.draw import coloured, palette

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from samseg.common.errors import ConfigError
-from samseg.data.check.dataset import Report, check_dataset
+from samseg.data.check import Report, check_dataset
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig, open_source
 from samseg.data.dataset import SegmentationDataset

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from samseg.common.errors import ConfigError, InputError
-from samseg.data.check.dataset import check_dataset
+from samseg.data.check import check_dataset
 from samseg.data.config import open_source
 from samseg.data.sources.coco import CocoConfig, CocoSource
 from samseg.data.sources.folders import FoldersConfig, FolderSource

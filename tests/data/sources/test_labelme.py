@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from samseg.common.errors import ConfigError, InputError
-from samseg.data.check.dataset import check_dataset
+from samseg.data.check import check_dataset
 from samseg.data.sources.labelme import LabelmeConfig, LabelmeSource
 from tests.conftest import SHARED
 from tests.data.sources.contract import SourceContract, config

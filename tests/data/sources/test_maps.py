@@ -16,7 +16,7 @@ import yaml
 from rasterio.warp import transform_geom
 
 from samseg.common.errors import ConfigError, InputError
-from samseg.data.check.dataset import check_dataset
+from samseg.data.check import check_dataset
 from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.dataset import SegmentationDataset
 from samseg.data.sources.maps import MapsConfig, MapsSource

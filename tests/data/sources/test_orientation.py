@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from samseg.common.errors import InputError
-from samseg.data.check.dataset import check_dataset
+from samseg.data.check import check_dataset
 from samseg.data.config import DataConfig
 
 CLASSES = {"ground": 0, "roof": 1}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samseg.common.errors import InputError
-from samseg.data.check.dataset import check_dataset
+from samseg.data.check import check_dataset
 from samseg.data.sources.yolo import YoloConfig, YoloSource
 from tests.data import exports
 from tests.data.sources.contract import SourceContract, config

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from samseg.common.errors import InputError
-from samseg.data.check.dataset import balanced_weights, check_dataset
-from samseg.data.check.problems import DataProblems
+from samseg.data.check import DataProblems, balanced_weights, check_dataset
 from samseg.data.config import DataConfig
 from tests.conftest import SHARED
 from tests.data.conftest import write_pair
