@@ -130,12 +130,12 @@ def read_label(path: str | Path, window: Window | None = None, colours: bool = F
             if len(values) != 1 or colours:
                 raise InputError(_deep_colours(path, f"{len(values)} channels of {values.dtype}"))
             return values[0]
-        pages = getattr(label, "n_frames", 1)
-        if label.format == "TIFF" and pages > 1:
-            pages = tiff.pages(path)  # of which some may be overviews, or a mask
+        pages = label.n_frames if label.format == "GIF" else 1
+        if label.format == "TIFF" and label.is_animated:
+            pages = tiff.pages(path)  # without overviews and masks
             if (mask := tiff.read_mask(path)) is not None and not mask.all():
                 raise InputError(_transparent(path))
-        if pages > 1 and label.format in ("TIFF", "GIF"):
+        if pages > 1:
             raise InputError(tiff.many_pages(path, pages))
         if label.format in LOSSY or label.info.get("compression") in LOSSY:
             raise InputError(tiff.lossy(path))
