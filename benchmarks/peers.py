@@ -57,7 +57,7 @@ class _Sum(nn.Module):
 
 
 def _segment_anything(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
-    _need("segment_anything", "segment-anything")
+    need("segment_anything", "segment-anything")
     from segment_anything.modeling.image_encoder import ImageEncoderViT
 
     if size != 1024:
@@ -95,7 +95,7 @@ def _timm(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Mo
 
 
 def _transformers(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
-    _need("transformers", "transformers")
+    need("transformers", "transformers")
     from transformers import SamVisionConfig
     from transformers.models.sam.modeling_sam import SamVisionEncoder
 
@@ -117,7 +117,7 @@ def _transformers(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) 
 
 
 def _mobile_sam(arguments: dict, size: int, ours: TinyViT, dtype: torch.dtype) -> nn.Module:
-    _need("mobile_sam", "mobilesam-mirror")
+    need("mobile_sam", "mobilesam-mirror")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its timm
         from mobile_sam import sam_model_registry
@@ -189,7 +189,7 @@ def sam2_vision_config(arguments: dict) -> Any:
 
 
 def _sam2(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype) -> nn.Module:
-    _need("sam2", "facebookresearch/sam2")
+    need("sam2", "facebookresearch/sam2")
     network = sam2_encoder(arguments)
     names = {"mlp.fc1": "mlp.layers.0", "mlp.fc2": "mlp.layers.1"}
     names |= {f"neck.convs.{i}": f"neck.convs.{i}.conv" for i in range(4)}
@@ -216,7 +216,7 @@ def _timm_hiera(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype)
 
 
 def _transformers_hiera(arguments: dict, size: int, ours: Sam2Hiera, dtype: torch.dtype) -> nn.Module:
-    _need("transformers", "transformers")
+    need("transformers", "transformers")
     from transformers import Sam2VisionModel
 
     network = Sam2VisionModel(sam2_vision_config(arguments))
@@ -227,7 +227,7 @@ def _transformers_hiera(arguments: dict, size: int, ours: Sam2Hiera, dtype: torc
 
 
 def _transformers_sam3(arguments: dict, size: int, ours: Sam3ViT, dtype: torch.dtype) -> nn.Module:
-    _need("transformers", "transformers")
+    need("transformers", "transformers")
     from transformers import Sam3VisionConfig, Sam3VisionModel, Sam3ViTConfig
 
     backbone = Sam3ViTConfig(
@@ -275,7 +275,7 @@ def _compiled(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> n
 
 
 def _onnx_runtime(arguments: dict, size: int, ours: nn.Module, dtype: torch.dtype) -> nn.Module:
-    _need("onnxruntime", "onnxruntime")
+    need("onnxruntime", "onnxruntime")
     import onnxruntime
 
     if dtype != torch.float32:
@@ -288,7 +288,7 @@ def _onnx_runtime(arguments: dict, size: int, ours: nn.Module, dtype: torch.dtyp
 
 
 def _openvino(arguments: dict, size: int, ours: nn.Module, dtype: torch.dtype) -> nn.Module:
-    _need("openvino", "openvino")
+    need("openvino", "openvino")
     import openvino
 
     hints = {
@@ -302,7 +302,7 @@ def _openvino(arguments: dict, size: int, ours: nn.Module, dtype: torch.dtype) -
 
 def _exported(ours: nn.Module, size: int, folder: str) -> str:
     """Our encoder as an ONNX file that takes one image and gives the embedding."""
-    _need("onnxscript", "onnxscript")
+    need("onnxscript", "onnxscript")
     file = Path(folder) / "encoder.onnx"
 
     class Embedding(nn.Module):
@@ -314,7 +314,7 @@ def _exported(ours: nn.Module, size: int, folder: str) -> str:
     return str(file)
 
 
-def _need(module: str, package: str) -> None:
+def need(module: str, package: str) -> None:
     if find_spec(module) is None:
         raise ImportError(f"{package} is not installed; pip install 'samseg-smp[test]'")
 

@@ -147,6 +147,7 @@ class PromptableSam(nn.Module):
         with torch.autocast(features["embedding"].device.type, enabled=False):  # which would round positions
             sparse, dense = self.prompt_encoder(points, boxes, masks)
             positions = self.prompt_encoder.get_dense_pe()
+        dense = dense[:1] if masks is None else dense  # for all objects the same
         logits, ious, scores = self.look(features, sparse, dense, positions, multimask)
         return Answers(logits.float(), ious.float(), None if scores is None else scores.float())
 

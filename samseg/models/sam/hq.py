@@ -107,6 +107,7 @@ class MaskDecoderHQ(MaskDecoder):
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight, self.hf_token.weight])
         source = embedding + dense_prompt_embeddings
         tokens, pixels = shown(self.transformer, own, sparse_prompt_embeddings, source, image_pe)
+        pixels = pixels.transpose(1, 2).unflatten(2, source.shape[2:])
         upscaled, after = self.output_upscaling(pixels), self.num_mask_tokens + 1
         masks = product(filters(self, tokens[:, 1:after]), upscaled)
         fine = self.embedding_encoder(embedding) + self.compress_vit_feat(early)

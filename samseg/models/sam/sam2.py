@@ -18,8 +18,9 @@ from samseg.encoders.registry import ROWS
 from samseg.models.sam.contract import Answers, Features, PromptableSam
 from samseg.models.sam.names import sam2_name, sam2_transformers_name
 from samseg.models.sam.save import save_for_transformers, tensors
-from samseg.models.sam.steps import EMBEDDING, FINE, best_of_three, filters, product, shown, two_way_transformer
+from samseg.models.sam.steps import EMBEDDING, FINE, best_of_three, filters, shown, two_way_transformer
 from samseg.models.sam.transform import Squashed
+from samseg.models.sam.two_way import drawn
 from samseg.models.sam.video import video_tensors
 
 STABLE, DELTA = (
@@ -60,8 +61,9 @@ class MaskDecoder2(MaskDecoder):
     def forward(self, features: Features, sparse: Tensor, dense: Tensor, positions: Tensor, multimask: bool) -> Answers:
         """As `PromptableSam.look`. For one mask, when not training: an unstable one gives way to the best of three."""
         own = torch.cat([self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight])
-        tokens, pixels = shown(self.transformer, own, sparse, features["embedding"] + dense, positions)
-        masks = product(filters(self, tokens[:, 2 : len(own)]), upscaled(self.output_upscaling, pixels, features))
+        source = features["embedding"] + dense
+        tokens, pixels = shown(self.transformer, own, sparse, source, positions)
+        masks = drawn(self.output_upscaling, filters(self, tokens[:, 2 : len(own)]), pixels, source.shape[2:], features)
         ious = self.iou_prediction_head(tokens[:, 1]).sigmoid()
         scores = self.pred_obj_score_head(tokens[:, 0])[:, 0]
         if multimask:

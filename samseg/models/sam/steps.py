@@ -8,13 +8,15 @@ from segment_anything.modeling import MaskDecoder, TwoWayTransformer
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor
 
+from samseg.models.sam.two_way import SharedTwoWay
+
 STRIDE, EMBEDDING = 16, 256  # of the image embedding: its stride in pixels and its channels
 FINE = EMBEDDING // 8  # channels of the upscaled embedding
 
 
 def two_way_transformer() -> TwoWayTransformer:
     """SAM's, with random weights."""
-    return TwoWayTransformer(depth=2, embedding_dim=EMBEDDING, mlp_dim=2048, num_heads=8)
+    return SharedTwoWay(depth=2, embedding_dim=EMBEDDING, mlp_dim=2048, num_heads=8)
 
 
 def shown(
@@ -26,15 +28,13 @@ def shown(
         transformer: SAM's.
         own: tokens (N, 256).
         sparse: of the prompts, (K, P, 256).
-        source: the image embedding with what the prompts add to it, (K, 256, h, w).
+        source: the image embedding with what the prompts add to it, (K, 256, h, w), or (1, ...) for the same to all.
         positions: (1, 256, h, w).
 
     Returns:
-        Tokens (K, N + P, 256), the decoder's own first, and the image (K, 256, h, w).
+        Tokens (K, N + P, 256), the decoder's own first, and the image (K, h * w, 256).
     """
-    tokens = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)
-    tokens, pixels = transformer(source, positions.expand(len(sparse), -1, -1, -1), tokens)
-    return tokens, pixels.transpose(1, 2).unflatten(2, source.shape[2:])
+    return transformer(source, positions, torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1))
 
 
 def filters(decoder: MaskDecoder, tokens: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from torchvision.ops import sigmoid_focal_loss
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0  # Lin et al., 2017
 FOCAL_WEIGHT = 20.0  # of the focal loss beside Dice, as SAM was trained (Kirillov et al., 2023)
 
+ABSENT = -1e4  # a logit where the truth is not known: no loss, no gradient, no part of the mask
+
 
 class PromptLoss(nn.Module):
     """Dice and binary cross entropy, or Dice and focal loss, and the squared error of the predicted IoU.
@@ -25,16 +27,16 @@ class PromptLoss(nn.Module):
 
     def forward(self, logits: Tensor, truth: Tensor, valid: Tensor, predicted: Tensor) -> Tensor:
         """Logits (K, M, H, W), truth (K, H, W) bool, where it is known (H, W) bool, predicted IoUs (K, M) -> (K,)."""
-        logits = logits.float().flatten(2)[:, :, valid.flatten()]
-        truth = truth.flatten(1)[:, valid.flatten()][:, None]
+        logits = logits.float().flatten(2)
+        truth = (truth & valid).flatten(1)[:, None]
+        if not valid.all():
+            logits = logits.masked_fill(~valid.flatten(), ABSENT)
         loss = dice_loss(logits, truth.float())
         if self.kind == "dice+bce":
-            loss = loss + F.binary_cross_entropy_with_logits(
-                logits, truth.float().expand_as(logits), reduction="none"
-            ).mean(2)
+            each = F.softplus(torch.where(truth, -logits, logits))  # binary cross entropy
         else:
-            truths = truth.float().expand_as(logits)
-            loss = loss + FOCAL_WEIGHT * sigmoid_focal_loss(logits, truths, FOCAL_ALPHA, FOCAL_GAMMA).mean(-1)
+            each = FOCAL_WEIGHT * sigmoid_focal_loss(logits, truth.float().expand_as(logits), FOCAL_ALPHA, FOCAL_GAMMA)
+        loss = loss + each.sum(2) / valid.sum()
         error = (predicted - mask_iou(logits.detach() > 0, truth)).square()
         return loss.amin(1) + self.iou * error.mean(1)
 

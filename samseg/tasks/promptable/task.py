@@ -57,7 +57,7 @@ class PromptObjective(Objective):
     def forward(self, outputs: dict, batch: dict, weight: Tensor, batches: int) -> Tensor:
         if "logits" in outputs:
             return self.classes(outputs["logits"], batch["classes"]) * self.weight(batch) / weight + outputs["nothing"]
-        return outputs["loss"].sum() / weight + outputs["nothing"]
+        return outputs["loss"] / weight + outputs["nothing"]
 
 
 class PromptableTask(Task):

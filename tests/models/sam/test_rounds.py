@@ -7,6 +7,7 @@ from segment_anything import SamPredictor
 
 import samseg
 from samseg.common.errors import InputError
+from samseg.models.sam import rounds
 from samseg.models.sam.decoder_lora import adapt_attention, merge_attention
 from samseg.models.trainable import count_parameters
 from tests.encoders.conftest import SMALL, SMALL_HIERA, SMALL_SAM3
@@ -21,9 +22,40 @@ def learnt(model, batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return outputs, {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def test_no_object_is_dropped_to_the_smallest_count_and_none_is_invented(batch):
-    assert learnt(small(), batch)[0]["loss"].shape == (0 + 1 + 3,)
-    assert learnt(small(objects=None), batch)[0]["loss"].shape == (0 + 1 + 5,)
+@pytest.mark.parametrize("most, count", [(3, 0 + 1 + 3), (None, 0 + 1 + 5)])
+def test_no_object_is_dropped_to_the_smallest_count_and_none_is_invented(batch, most, count, monkeypatch):
+    model, prompted = small(objects=most, rounds=0, box=1.0), []
+    decode = model.decode
+
+    def spy(features, points, boxes, masks, multimask):
+        prompted.append(len(boxes))
+        return decode(features, points, boxes, masks, multimask)
+
+    monkeypatch.setattr(model, "decode", spy)
+    learnt(model, batch)
+    assert sum(prompted) == count
+
+
+@pytest.mark.parametrize("variant", [SMALL, SMALL_HIERA])
+def test_gradients_are_those_of_one_graph_of_all_rounds(variant, batch, monkeypatch):
+    model = small(variant=variant)
+    outputs, grads = learnt(model, batch)
+    monkeypatch.setattr(rounds, "summed", lambda losses, inputs, parameters=(): sum(losses(*inputs)))
+    expected, theirs = learnt(model, batch)
+    torch.testing.assert_close(outputs["loss"], expected["loss"])
+    for name, grad in theirs.items():
+        torch.testing.assert_close(grads[name], grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_in_float16_no_gradient_vanishes(batch):
+    """The loss is scaled behind the forward pass, in which gradients are taken."""
+    model = small(rounds=0, box=1.0, box_jitter=0.0)
+    samseg.freeze_encoder(model)
+    _, expected = learnt(model, batch)
+    with torch.autocast("cpu", dtype=torch.float16):
+        _, grads = learnt(model, batch)
+    ours, theirs = (torch.cat([one.flatten() for one in these.values()]) for these in (grads, expected))
+    assert (ours - theirs).norm() < 0.01 * theirs.norm()
 
 
 def test_rounds_are_those_of_sam_itself(batch, monkeypatch):
@@ -152,7 +184,7 @@ def test_without_prompts_images_become_classes_or_an_error(batch):
     with torch.no_grad():
         assert model(batch["image"]).shape == (3, 4, SIZE, SIZE)
         torch.manual_seed(0)
-        assert model(batch)["loss"].shape == (4,)
+        assert model(batch)["loss"] > 0
     with pytest.raises(InputError, match="prompts.none above 0"):
         small()(batch["image"])
 
