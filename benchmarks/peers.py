@@ -150,6 +150,29 @@ def _renamed(ours: nn.Module, names: dict[str, str]) -> dict[str, Tensor]:
     return state
 
 
+def _apart(state: dict[str, Tensor], parts: list[str]) -> dict[str, Tensor]:
+    """Tensors with the queries', keys' and values' rows of each layer "attn.qkv" under names of their own."""
+    out = {}
+    for name, value in state.items():
+        rows = value.chunk(3) if "attn.qkv" in name else []
+        out |= {name.replace("attn.qkv", part): each for part, each in zip(parts, rows)} or {name: value}
+    return out
+
+
+def _at_patches(ours: TimmViT, x: Tensor) -> Tensor:
+    """The image at the size at which our trunk embeds its patches."""
+    if ours.patch == ours.multiple:
+        return x
+    size = [side * ours.patch // ours.multiple for side in x.shape[2:]]
+    return nn.functional.interpolate(x, size=size, mode="bilinear")
+
+
+def _map(tokens: Tensor) -> Tensor:
+    """Those of a square image (B, N, C) -> (B, C, h, w)."""
+    side = round(tokens.shape[1] ** 0.5)
+    return tokens.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+
+
 def sam2_encoder(arguments: dict) -> nn.Module:
     """facebookresearch/sam2's `ImageEncoder` with random weights, of a row's arguments."""
     from sam2.modeling.backbones.hieradet import Hiera
@@ -244,14 +267,9 @@ def _transformers_sam3(arguments: dict, size: int, ours: Sam3ViT, dtype: torch.d
     names |= {"pos_embed": "backbone.embeddings.position_embeddings", "blocks.": "backbone.layers."}
     names |= {".norm": ".layer_norm", "attn.proj": "attention.o_proj", "mlp.lin": "mlp.fc", "levels": "fpn_layers"}
     names |= {"up1": "scale_layers.0", "up2": "scale_layers.2"}
-    state = {}
-    for name, value in _renamed(ours, names).items():
-        if "attn.qkv" in name:
-            parts = zip("qkv", value.chunk(3), strict=True)
-            state |= {name.replace("attn.qkv", f"attention.{part}_proj"): rows for part, rows in parts}
-        else:
-            state[name] = value.flatten(1, 2) if name.endswith("position_embeddings") else value
-    network.load_state_dict(state)
+    state = _apart(_renamed(ours, names), [f"attention.{part}_proj" for part in "qkv"])
+    table = "backbone.embeddings.position_embeddings"
+    network.load_state_dict(state | {table: state[table].flatten(1, 2)})
     return _Wrapped(network, lambda x: network(x).fpn_hidden_states[-1])
 
 
@@ -261,13 +279,46 @@ def _timm_vit(arguments: dict, size: int, ours: TimmViT, dtype: torch.dtype) -> 
     network = timm.create_model(arguments["name"].partition(".")[0], dynamic_img_size=True, **given)
     state = {name.removeprefix("net."): value for name, value in ours.state_dict().items()}
     network.load_state_dict(state, strict=False)  # a classifier that is never called is missing
-    side = size * ours.patch // ours.multiple
+    given = dict(indices=4, norm=True, intermediates_only=True)
+    return _Wrapped(network, lambda x: network.forward_intermediates(_at_patches(ours, x), **given)[-1])
 
-    def last_map(x: Tensor) -> Tensor:
-        x = x if side == size else nn.functional.interpolate(x, size=[side, side], mode="bilinear")
-        return network.forward_intermediates(x, indices=4, norm=True, intermediates_only=True)[-1]
 
-    return _Wrapped(network, last_map)
+def _transformers_dino(arguments: dict, size: int, ours: TimmViT, dtype: torch.dtype) -> nn.Module:
+    """DINOv3 and DINOv2 with registers, whose MLPs have no gate."""
+    need("transformers", "transformers")
+    import transformers
+
+    net, name = ours.net, arguments["name"]
+    if "dino" not in name or not hasattr(net.blocks[0].mlp, "fc1"):
+        raise InputError(f"it has no {name}")
+    given = dict(hidden_size=net.embed_dim, num_hidden_layers=len(net.blocks), num_register_tokens=4)
+    given |= dict(num_attention_heads=net.blocks[0].attn.num_heads, patch_size=ours.patch)
+    hidden = net.blocks[0].mlp.fc1.out_features
+    names = {"net.cls_token": "embeddings.cls_token", "net.reg_token": "embeddings.register_tokens"}
+    names |= {"net.pos_embed": "embeddings.position_embeddings", "net.patch_embed.proj": "embeddings.patch_embeddings"}
+    if "dinov3" in name:
+        config = transformers.DINOv3ViTConfig(**given, intermediate_size=hidden, key_bias=False)
+        network, parts, blocks = transformers.DINOv3ViTModel(config), "attention.{}_proj", "layer."
+        names |= {".attn.proj": ".attention.o_proj", ".mlp.fc1": ".mlp.up_proj", ".mlp.fc2": ".mlp.down_proj"}
+        names |= {f".attn.{part}_bias": f".attention.{part}_proj.bias" for part in "qv"}
+        names |= {".gamma_1": ".layer_scale1.lambda1", ".gamma_2": ".layer_scale2.lambda1", "net.norm": "norm"}
+        heads = ("q", "k", "v")
+    else:
+        side = net.patch_embed.grid_size[0] * ours.patch
+        config = transformers.Dinov2WithRegistersConfig(**given, image_size=side, mlp_ratio=hidden // net.embed_dim)
+        network = transformers.Dinov2WithRegistersModel(config)
+        parts, blocks, heads = "attention.attention.{}", "encoder.layer.", ("query", "key", "value")
+        names |= {".attn.proj": ".attention.output.dense", ".ls1.gamma": ".layer_scale1.lambda1"}
+        names |= {".ls2.gamma": ".layer_scale2.lambda1", "net.norm": "layernorm"}
+        names["net.patch_embed.proj"] += ".projection"
+    state = _apart(_renamed(ours, names | {"net.blocks.": blocks}), [parts.format(head) for head in heads])
+    positions = state.get("embeddings.position_embeddings")
+    if positions is not None:  # with one for the class token
+        state["embeddings.position_embeddings"] = nn.functional.pad(positions, [0, 0, 1, 0])
+    for key, value in network.state_dict().items():  # biases that ours lacks are zero
+        state.setdefault(key, torch.zeros_like(value))
+    network.load_state_dict(state)
+    return _Wrapped(network, lambda x: _map(network(_at_patches(ours, x)).last_hidden_state[:, 5:]))
 
 
 def _compiled(arguments: dict, size: int, ours: SamViT, dtype: torch.dtype) -> nn.Module:
@@ -329,7 +380,7 @@ OF_VIT: dict[str, Peer] = {
 OF_TINY_VIT: dict[str, Peer] = {"MobileSAM": _mobile_sam}
 OF_HIERA: dict[str, Peer] = {"sam2": _sam2, "timm": _timm_hiera, "transformers": _transformers_hiera}
 OF_SAM3: dict[str, Peer] = {"transformers": _transformers_sam3}
-OF_TIMM_VIT: dict[str, Peer] = {"timm": _timm_vit}
+OF_TIMM_VIT: dict[str, Peer] = {"timm": _timm_vit, "transformers": _transformers_dino}
 OF_TRUNK = {SamViT: OF_VIT, TinyViT: OF_TINY_VIT, Sam2Hiera: OF_HIERA, Sam3ViT: OF_SAM3, TimmViT: OF_TIMM_VIT}
 RUNTIMES: dict[str, Peer] = {"onnxruntime": _onnx_runtime, "openvino": _openvino}  # given ours; for inference alone
 PEERS = [*dict.fromkeys(name for there in OF_TRUNK.values() for name in there), *RUNTIMES]

@@ -47,7 +47,12 @@ def test_compares_mobile_sam_with_the_same_weights():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "variant, peers",
-    [("sam2-hiera_t", ["sam2", "timm", "transformers"]), ("sam3-vit_l", ["transformers"]), ("dinov2-vit_s", ["timm"])],
+    [
+        ("sam2-hiera_t", ["sam2", "timm", "transformers"]),
+        ("sam3-vit_l", ["transformers"]),
+        ("dinov2-vit_s", ["timm", "transformers"]),
+        ("dinov3-vit_s", ["timm", "transformers"]),
+    ],
 )
 def test_compares_sams_successors_with_the_same_weights(variant, peers):
     found = compare(variant, 1, 224, "float32", False, peers, repeats=1)

@@ -59,8 +59,8 @@ def drawn(
     x = _doubled(second, ops.gelu(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)))
     if fine:
         x = x + _under_tokens(fine["fine4"], shape)
-    masks = filters @ ops.gelu(x).flatten(1, -2).transpose(1, 2)
-    masks = masks.unflatten(2, (*shape, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
+    masks = ops.gelu(x).flatten(1, -2) @ filters.transpose(1, 2)  # this way round, or GELU's gradient lies across
+    masks = masks.unflatten(1, (*shape, 2, 2, 2, 2)).permute(0, 7, 1, 3, 5, 2, 4, 6)
     return masks.reshape(*masks.shape[:2], 4 * shape[0], 4 * shape[1])
 
 
