@@ -1,12 +1,11 @@
 """SAM's two-way transformer and what draws its masks: segment-anything's numbers in less time.
 
 Reference code: `TwoWayTransformer` and `MaskDecoder` in segment-anything. The objects of an image share its side of the
-transformer up to where the image first looks at the tokens. All that an image's tokens are projected to is one product,
-and their positions are projected apart from them, once for all objects. A mask's pixels lie with the token above them
-until the end, so that a convolution to twice the size is a linear layer and a norm reads what lies together.
+transformer up to where the image first looks at the tokens, and no attention keeps its logits. A mask's pixels lie with
+the token above them until the end, so that a convolution to twice the size is a linear layer and a norm reads what lies
+together.
 """
 
-import torch
 import torch.nn.functional as F
 from segment_anything.modeling import TwoWayTransformer
 from segment_anything.modeling.transformer import Attention
@@ -20,7 +19,7 @@ class SharedTwoWay(TwoWayTransformer):
 
     def forward(self, image_embedding: Tensor, image_pe: Tensor, point_embedding: Tensor) -> tuple[Tensor, Tensor]:
         """Image and positions (1 or K, C, h, w), tokens (K, T, C) -> tokens (K, T, C), the image (K, h * w, C)."""
-        keys, positions = (x.flatten(2).transpose(1, 2) for x in (image_embedding, image_pe))
+        keys, positions = (x.flatten(2).transpose(1, 2).contiguous() for x in (image_embedding, image_pe))
         queries = own = point_embedding
         for layer in self.layers:
             if layer.skip_first_layer_pe:
@@ -28,18 +27,12 @@ class SharedTwoWay(TwoWayTransformer):
             else:
                 q = queries + own
                 queries = layer.norm1(queries + layer.self_attn(q, q, queries))
-            to_image, from_image = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
-            k, image_q, v = _projected(keys, positions, len(own), (to_image.k_proj, from_image.q_proj, to_image.v_proj))
-            looked = _attended(to_image, to_image.q_proj(queries + own), k, v)
-            queries = layer.norm2(queries + to_image.out_proj(looked))
+            placed = keys + positions
+            queries = layer.norm2(queries + _attended(layer.cross_attn_token_to_image, queries + own, placed, keys))
             queries = layer.norm3(queries + layer.mlp(queries))
-            k, v = from_image.k_proj(queries + own), from_image.v_proj(queries)
-            looked, out = _attended(from_image, image_q, k, v), from_image.out_proj
-            keys = layer.norm4(keys + ops.linear(looked, out.weight, out.bias))
+            keys = layer.norm4(keys + _attended(layer.cross_attn_image_to_token, placed, queries + own, queries))
         last = self.final_attn_token_to_image
-        k, v = _projected(keys, positions, len(own), (last.k_proj, last.v_proj))
-        looked = _attended(last, last.q_proj(queries + own), k, v)
-        return self.norm_final_attn(queries + last.out_proj(looked)), keys
+        return self.norm_final_attn(queries + _attended(last, queries + own, keys + positions, keys)), keys
 
 
 def drawn(
@@ -64,20 +57,17 @@ def drawn(
     return masks.reshape(*masks.shape[:2], 4 * shape[0], 4 * shape[1])
 
 
-def _projected(tokens: Tensor, positions: Tensor, count: int, layers: tuple[nn.Linear, ...]) -> tuple[Tensor, ...]:
-    """Linear layers of tokens (1 or K, N, C), of all but the last with their positions added -> (K, N, D) each."""
-    weight = torch.cat([layer.weight for layer in layers])
-    bias = torch.cat([layer.bias for layer in layers])
-    widths = [layer.out_features for layer in layers]
-    offset = F.pad(F.linear(positions, weight[: -widths[-1]]), [0, widths[-1]])
-    out = ops.linear(tokens, weight, bias) + offset
-    return out.expand(count, -1, -1).split(widths, dim=-1)
-
-
 def _attended(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Queries (K, M, D) that look at keys and values (K, N, D), in heads -> (K, M, D)."""
-    q, k, v = (x.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
-    return ops.plain_attention(q, k, v).transpose(1, 2).flatten(2)
+    """segment-anything's attention of (1 or K, M, C) to (1 or K, N, C) -> (K, M, C)."""
+    layers = attention.q_proj, attention.k_proj, attention.v_proj
+    q, k, v = (_linear(layer, x).unflatten(2, (attention.num_heads, -1)) for layer, x in zip(layers, (q, k, v)))
+    count = q.shape[0] if k.shape[0] == 1 else k.shape[0]
+    q, k, v = (x.expand(count, -1, -1, -1).transpose(1, 2) for x in (q, k, v))
+    return _linear(attention.out_proj, ops.plain_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    return ops.linear(x, layer.weight, layer.bias)
 
 
 def _doubled(convolution: nn.ConvTranspose2d, x: Tensor) -> Tensor:
