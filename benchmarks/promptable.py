@@ -29,7 +29,7 @@ task: promptable
 model: {{arch: sam, encoder: {encoder}, weights: null}}
 data: {{root: {root}, image_size: {size}, classes: {classes}}}
 prompts: {{objects: {objects}, rounds: {rounds}, classes: [building, tree]}}
-train: {{epochs: 3, batch_size: 1, workers: 0, cache_dir: {cache}}}
+train: {{epochs: 3, batch_size: 1, workers: 0, cache_dir: {cache}, precision: {precision}}}
 """
 
 
@@ -40,15 +40,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=2, help=f"an epoch {default}")
     parser.add_argument("--objects", type=int, default=10, help=f"an image {default}")
     parser.add_argument("--rounds", type=int, default=8, help=f"of corrections {default}")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help=default)
     parser.add_argument("--memory", nargs="*", type=int, default=[5, 10, 20, 40], help="objects in a step (5 10 20 40)")
 
 
 def run(args: Namespace) -> None:
-    options = {name: getattr(args, name) for name in ("encoder", "size", "images", "objects", "rounds")}
+    options = {name: getattr(args, name) for name in ("encoder", "size", "images", "objects", "rounds", "precision")}
     print(as_text(options, compare(**options), memory(args.encoder, args.size, args.rounds, args.memory)))
 
 
-def compare(encoder: str, size: int, images: int, objects: int, rounds: int) -> dict[str, float]:
+def compare(encoder: str, size: int, images: int, objects: int, rounds: int, precision: str) -> dict[str, float]:
     """Seconds of an epoch of training on ``images`` generated scenes, its encoder frozen, ``cached`` and ``uncached``.
 
     Both runs see the same images, and random weights cost what trained ones do. ``objects`` of each image are prompted
@@ -61,7 +62,7 @@ def compare(encoder: str, size: int, images: int, objects: int, rounds: int) -> 
         write_sample(folder / "scenes", train=images, val=1, test=1, size=size)
         text = CONFIG.format(
             encoder=encoder, root=folder / "scenes", size=size, objects=objects, rounds=rounds,
-            cache=folder / "cache", classes={name: i for i, name in enumerate(CLASSES)},
+            cache=folder / "cache", precision=precision, classes={name: i for i, name in enumerate(CLASSES)},
         )  # fmt: skip
         (folder / "run.yaml").write_text(text)
         for way, cached in (("cached", True), ("uncached", False)):
@@ -70,10 +71,7 @@ def compare(encoder: str, size: int, images: int, objects: int, rounds: int) -> 
                 task = task_of(config)
                 report = task.check(("train", "val"))
                 trainer = Trainer(task, config.train, config.seed, accelerator_for(config.train), report, RunState())
-            go_on, progress = (
-                StopRequest(),
-                Progress(trainer.batches.used(), 1, math.inf, shown=False),
-            )
+            go_on, progress = StopRequest(), Progress(trainer.batches.used(), 1, math.inf, shown=False)
             for epoch in (1, 2) if cached else (1,):  # the first steps allocate
                 trainer.state.part = RunState().part
                 start = time.perf_counter()
@@ -97,7 +95,7 @@ def _peak(job: tuple[str, int, int, int]) -> float | None:
         path = Path(temporary) / "run.yaml"
         text = CONFIG.format(
             encoder=encoder, root="none", size=size, objects=count, rounds=rounds, cache="none",
-            classes={name: i for i, name in enumerate(CLASSES)},
+            precision="fp32", classes={name: i for i, name in enumerate(CLASSES)},
         )  # fmt: skip
         path.write_text(text)
         task = task_of(load_config(path))
