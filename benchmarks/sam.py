@@ -31,7 +31,7 @@ SAM2 = {f"sam2-hiera_{size}": f"configs/sam2.1/sam2.1_hiera_{size}.yaml" for siz
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--variant", default="sam-vit_b", choices=[*SAM1, *SAM2])
+    parser.add_argument("--variant", default="sam-vit_b", choices=[*SAM1, *SAM2, "sam3-vit_l"])
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), help="those that have it")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the median counts (3)")
@@ -163,14 +163,16 @@ def _sam2(sam: PromptableSam, folder: Path) -> Any:
 
 
 class _Transformers:
-    """Its `SamModel` and `Sam2Model`, between our ways to the square and back."""
+    """Its model of each, between our ways to the square and back."""
+
+    names = {"sam": "SamModel", "sam2": "Sam2Model", "sam3": "Sam3TrackerModel"}  # by our name of the format
 
     def __init__(self, sam: PromptableSam, folder: Path):
         need("transformers", "transformers")
         import transformers
 
         sam.save_transformers(folder)
-        model = transformers.Sam2Model if sam.encoder.variant in SAM2 else transformers.SamModel
+        model = getattr(transformers, self.names[sam.format])
         self.model, self.transform = model.from_pretrained(folder).eval().to(DEVICE), sam.image_transform
 
     @torch.no_grad()
