@@ -298,20 +298,20 @@ def _transformers_dino(arguments: dict, size: int, ours: TimmViT, dtype: torch.d
     names |= {"net.pos_embed": "embeddings.position_embeddings", "net.patch_embed.proj": "embeddings.patch_embeddings"}
     if "dinov3" in name:
         config = transformers.DINOv3ViTConfig(**given, intermediate_size=hidden, key_bias=False)
-        network, parts, blocks = transformers.DINOv3ViTModel(config), "attention.{}_proj", "layer."
+        network, parts, heads = transformers.DINOv3ViTModel(config), "attention.{}_proj", ("q", "k", "v")
         names |= {".attn.proj": ".attention.o_proj", ".mlp.fc1": ".mlp.up_proj", ".mlp.fc2": ".mlp.down_proj"}
         names |= {f".attn.{part}_bias": f".attention.{part}_proj.bias" for part in "qv"}
         names |= {".gamma_1": ".layer_scale1.lambda1", ".gamma_2": ".layer_scale2.lambda1", "net.norm": "norm"}
-        heads = ("q", "k", "v")
     else:
         side = net.patch_embed.grid_size[0] * ours.patch
         config = transformers.Dinov2WithRegistersConfig(**given, image_size=side, mlp_ratio=hidden // net.embed_dim)
         network = transformers.Dinov2WithRegistersModel(config)
-        parts, blocks, heads = "attention.attention.{}", "encoder.layer.", ("query", "key", "value")
+        parts, heads = "attention.attention.{}", ("query", "key", "value")
         names |= {".attn.proj": ".attention.output.dense", ".ls1.gamma": ".layer_scale1.lambda1"}
         names |= {".ls2.gamma": ".layer_scale2.lambda1", "net.norm": "layernorm"}
         names["net.patch_embed.proj"] += ".projection"
-    state = _apart(_renamed(ours, names | {"net.blocks.": blocks}), [parts.format(head) for head in heads])
+    names["net.blocks."] = next(key for key in network.state_dict() if "layer.0." in key).partition("0.")[0]
+    state = _apart(_renamed(ours, names), [parts.format(head) for head in heads])
     positions = state.get("embeddings.position_embeddings")
     if positions is not None:  # with one for the class token
         state["embeddings.position_embeddings"] = nn.functional.pad(positions, [0, 0, 1, 0])

@@ -66,8 +66,8 @@ class Rounds:
     def _of_image(
         self, sam: PromptableSam, features: Features, objects: Tensor, valid: Tensor, box_first: bool
     ) -> Iterator[Tensor]:
-        """The losses of a few of the objects drawn from one image's map, added up: of each round, its share of the mean,
-        and of prompts for objects that are not there."""
+        """The losses of objects drawn from one image's map, a few at a time: of each round its share of the mean, of
+        prompts for objects that are not there."""
         numbers = drawn_objects(objects, self.prompts.min_pixels, self.prompts.objects)
         for part in numbers.split(sam.objects_at_once):
             if self.prompts.absent > 0 and len(part):
