@@ -3,7 +3,7 @@
 One more is a file with a docstring, ``add_arguments(parser)`` and ``run(args)``, and a row.
 """
 
-from benchmarks import cache, encoder, faults, gpu, maps, predict, promptable, routes, sam, table, train
+from benchmarks import cache, encoder, faults, gpu, maps, predict, pretrain, promptable, routes, sam, table, train
 
 BENCHMARKS = {
     "table": table,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "train": train,
     "sam": sam,
     "promptable": promptable,
+    "pretrain": pretrain,
     "maps": maps,
     "faults": faults,
     "gpu": gpu,
