@@ -10,7 +10,7 @@ import torch
 from segment_anything.modeling.transformer import Attention
 
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.raster import Raster, Window, cut
+from samseg.data.raster import Raster, Window, crop
 from samseg.data.sources import Source
 from samseg.models.build import Built
 from samseg.tasks.promptable.report import ObjectReport
@@ -97,7 +97,7 @@ class GeneratedSource(Source):
         return False
 
     def instances(self, name: str, window: Window | None = None) -> np.ndarray:
-        return cut(scene(int(name), self.size)[1], window)
+        return crop(scene(int(name), self.size)[1], window)
 
     def label(self, name: str, window: Window | None = None, colours: bool = False) -> np.ndarray:
         return (self.instances(name, window) > 0).astype(np.uint8)

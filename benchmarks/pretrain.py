@@ -9,6 +9,7 @@ from PIL import Image
 from benchmarks.generated import FromNothing, GeneratedTask
 from samseg.common.errors import InputError
 from samseg.data.raster import as_picture
+from samseg.data.sources.folder_layouts import FoldersConfig
 from samseg.data.sources.folders import FolderSource
 from samseg.encoders import Row, register
 from samseg.encoders.hiera import Sam2Hiera
@@ -61,7 +62,7 @@ def write_tiles(root: Path, out: Path, split: str, every: int = 1) -> None:
     """
     for kind in ("images", "instances"):
         (out / split / kind).mkdir(parents=True, exist_ok=True)
-    source = FolderSource(root, split)
+    source = FolderSource(root, split, FoldersConfig())
     for name in source.names[::every]:
         objects = source.instances(name)
         if objects is None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from benchmarks import pretrain
 from benchmarks.generated import scene
+from samseg.data.sources.folder_layouts import FoldersConfig
 from samseg.data.sources.folders import FolderSource
 from samseg.encoders import ROWS
 from samseg.tasks import TASKS
@@ -27,20 +28,21 @@ def test_each_object_stands_whole_in_one_tile(tmp_path):
     objects = np.zeros((120, 160), np.uint16)
     objects[1:9, 2:14] = 3  # in a corner
     objects[25:35, 70:90] = 7  # across a quarter's border
+    objects[31:34, 61:66] = 8  # whole in the tile of 7, too
     objects[100:115, 40:41] = 9
     objects[40:80, 100:160] = 11  # larger than a tile
     for kind, pixels in (("images", np.repeat(objects[..., None], 3, 2).astype(np.uint8)), ("instances", objects)):
         (tmp_path / "real/test" / kind).mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / "real/test" / kind / "a.png")
     pretrain.write_tiles(tmp_path / "real", tmp_path / "tiles", "test")
-    source, found = FolderSource(tmp_path / "tiles", "test"), {}
+    source, found = FolderSource(tmp_path / "tiles", "test", FoldersConfig()), {}
     for name in source.names:
         tile, image = source.instances(name), source.image(name).pixels
         assert tile.shape == image.shape[1:] == (30, 40)
         for number in np.unique(tile[tile > 0]):
             assert number not in found and (image[0][tile == number] == number).all()
             found[number] = (tile == number).sum()
-    assert found == {number: (objects == number).sum() for number in (3, 7, 9)}
+    assert found == {number: (objects == number).sum() for number in (3, 7, 8, 9)}
 
 
 @pytest.fixture
