@@ -124,9 +124,10 @@ def _costs(results: Sequence[Result], task: Task) -> Iterator[Scatter]:
 
 def _labels(results: Sequence[Result], task: Task) -> Chart:
     series: dict[str, list[tuple[float, float | None]]] = {}
-    for result in sorted(results, key=lambda result: result.costs.images):
+    for result in results:
         name = f"{result.candidate.encoder}, {result.candidate.method}"
         series.setdefault(name, []).append((result.costs.images, result.score))
+    series = {name: sorted(points) for name, points in series.items()}  # the best first, as in the other pictures
     return Chart("Score by the number of labels", "training images", f"{task.score_name} on val", series)
 
 

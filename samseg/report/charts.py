@@ -117,7 +117,9 @@ class _LogScale:
         self.low, self.high = min(values) / 1.2, max(values) * 1.2
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         span = self.high / self.low
-        factors = (1, 1.5, 2, 3, 4, 5, 6, 8) if span < 6 else (1, 2, 5) if span < 100 else (1,)
+        fine = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)
+        coarse = (1, 1.5, 2, 3, 4, 5, 6, 8) if span < 6 else (1, 2, 5) if span < 100 else (1,)
+        factors = fine if span < 2 else coarse
         ticks = [factor * 10.0**decade for decade in decades for factor in factors]
         self.ticks = [tick for tick in ticks if self.low <= tick <= self.high] or [min(values)]
         self.pixels = pixels

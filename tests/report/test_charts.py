@@ -36,3 +36,8 @@ def test_costs_stand_by_their_logarithm():
     steps = [b - a for a, b in zip(places, places[1:])]
     assert max(steps) - min(steps) < 0.3 and steps[0] > 50
     assert [text in drawn for text in (">0.01<", ">0.1<", ">1<", ">10<")] == [True] * 4
+
+
+def test_costs_that_are_alike_have_ticks_between_them():
+    drawn = scatter(Scatter("Cost", "s", "IoU", [Point("a", "b", x, 0.5) for x in (1.36, 1.41)]))
+    assert re.findall(r"text-anchor='middle'>([\d.]+)<", drawn) == ["1.2", "1.4", "1.6"]
