@@ -31,14 +31,17 @@ POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 SHARED_POSITIONS = "shared_image_embedding.positional_embedding"  # transformers ties it to the prompt encoder's
 
 
+PARTS = (  # ours -> sam2's and sam3's
+    (re.compile(r"^prompt_encoder\.no_mem_embed"), "no_mem_embed"),
+    (re.compile(r"^(prompt_encoder|mask_decoder)\."), r"sam_\1."),
+)
 SAM2 = (  # ours -> sam2's
     (re.compile(r"^(image_encoder\..*\.mlp)\.fc1\."), r"\1.layers.0."),
     (re.compile(r"^(image_encoder\..*\.mlp)\.fc2\."), r"\1.layers.1."),
     (re.compile(r"^(image_encoder\.neck\.convs\.\d)\."), r"\1.conv."),
     (re.compile(r"\.mlp\.lin1\."), ".mlp.layers.0."),
     (re.compile(r"\.mlp\.lin2\."), ".mlp.layers.1."),
-    (re.compile(r"^prompt_encoder\.no_mem_embed"), "no_mem_embed"),
-    (re.compile(r"^(prompt_encoder|mask_decoder)\."), r"sam_\1."),
+    *PARTS,
 )
 SAM2_TRANSFORMERS = (  # ours -> transformers'
     (re.compile(r"^image_encoder\.trunk\.patch_embed\.proj\."), "image_encoder.trunk.patch_embed.projection."),
@@ -59,7 +62,7 @@ SAM3 = (  # ours -> sam3's; what is behind "tracker." in sam3.pt is without it
     (re.compile(r"^(image_encoder\.neck\..*)\.proj2\."), r"\1.conv_3x3."),
     (re.compile(r"^image_encoder\.neck\.levels\."), f"{SAM3_VISION}.sam2_convs."),
     (re.compile(r"^image_encoder\."), f"{SAM3_VISION}.trunk."),
-    *SAM2,
+    *PARTS,
 )
 SAM3_TRANSFORMERS = (  # ours -> transformers'
     (re.compile(r"^image_encoder\.patch_embed\.proj\."), f"{SAM3_VIT}.embeddings.patch_embeddings.projection."),

@@ -1,5 +1,7 @@
 """SAM 3's tracker against transformers' `Sam3TrackerModel` and, where it is installed, facebookresearch/sam3."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,10 @@ from torch import Tensor, nn
 import samseg
 from samseg.common.errors import ConfigError, InputError, WeightsError
 from samseg.inference.objects.find import by_generator
+from samseg.models.sam import contract
+from samseg.models.sam.class_tokens import ClassTokens
 from samseg.models.sam.files import empty_sam, sam_state
+from samseg.models.sam.steps import product
 from tests.encoders.conftest import SMALL_SAM3
 from tests.models.sam.reference import picture
 from tests.models.sam.test_sam2 import Theirs, assert_same, predictions, random_sam
@@ -81,6 +86,39 @@ def test_the_tracker_is_taken_from_every_file(layout, sam, hub, tmp_path):
     assert again.encoder.variant == SMALL_SAM3 and again.image_size == SIZE
     assert again.state_dict().keys() == sam.state_dict().keys()
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in sam.state_dict().items())
+
+
+NAMES = """\
+tracker.no_mem_embed
+tracker.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+tracker.sam_prompt_encoder.point_embeddings.3.weight
+tracker.sam_mask_decoder.transformer.layers.1.mlp.lin1.weight
+tracker.sam_mask_decoder.output_hypernetworks_mlps.0.layers.2.bias
+tracker.sam_mask_decoder.conv_s0.weight
+detector.backbone.vision_backbone.trunk.pos_embed
+detector.backbone.vision_backbone.trunk.blocks.0.mlp.fc1.weight
+detector.backbone.vision_backbone.trunk.blocks.3.attn.qkv.bias
+detector.backbone.vision_backbone.sam2_convs.0.dconv_2x2_0.weight
+detector.backbone.vision_backbone.sam2_convs.0.dconv_2x2_1.weight
+detector.backbone.vision_backbone.sam2_convs.1.dconv_2x2.bias
+detector.backbone.vision_backbone.sam2_convs.2.conv_1x1.weight
+detector.backbone.vision_backbone.sam2_convs.2.conv_3x3.weight
+"""
+
+
+def test_tensors_have_the_names_of_sam3(sam, tmp_path):
+    samseg.save_sam(sam, tmp_path / "sam3.pt")
+    assert set(NAMES.split()) <= torch.load(tmp_path / "sam3.pt", weights_only=True)["model"].keys()
+
+
+def test_classes_are_drawn_over_the_whole_square(sam, monkeypatch):
+    model, drawn = deepcopy(sam), []
+    model.class_tokens = ClassTokens(2)
+    monkeypatch.setattr(contract, "product", lambda *tensors: drawn.append(product(*tensors)) or drawn[0])
+    with torch.no_grad():
+        logits = model(torch.randn(1, 3, SIZE, SIZE))
+    expected = nn.functional.interpolate(drawn[0], (SIZE, SIZE), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(logits, expected)
 
 
 def test_an_encoder_takes_the_trackers_neck_where_there_is_no_other(sam, tmp_path):
