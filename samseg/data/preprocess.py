@@ -91,9 +91,9 @@ class Preprocessing:
 
         ``fit``: resized to `inner`; otherwise H and W are at most S, and stay.
         """
-        if fit:
-            resized = squashed if self.resize == SQUASH else fitted
-            picture, valid = resized(picture, valid, self.inner(picture.shape[:2]))
+        if fit and (inner := self.inner(picture.shape[:2])) != picture.shape[:2]:
+            picture = (squashed if self.resize == SQUASH else fitted)(picture, inner)
+            valid = None if valid is None else fitted_map(valid.astype(np.uint8), inner).astype(bool)
         pixels = normalised(picture, self.mean, self.std)
         if valid is not None:
             pixels.mul_(torch.from_numpy(valid))
@@ -166,31 +166,22 @@ class Preprocessing:
         return (three.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).numpy()
 
 
-Pixels = tuple[np.ndarray, np.ndarray | None]
-
-
-def fitted(picture: np.ndarray, valid: np.ndarray | None, shape: tuple[int, int]) -> Pixels:
-    """An image (H, W, C) and its valid pixels at ``shape`` (h, w), which has its proportions.
+def fitted(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """An image (H, W, C) at ``shape`` (h, w), which has its proportions.
 
     Shrinking averages over areas, because OpenCV's bilinear filter aliases there.
     """
-    if shape == picture.shape[:2]:
-        return picture, valid
     method = cv2.INTER_AREA if max(shape) < max(picture.shape[:2]) else cv2.INTER_LINEAR
     resized = cv2.resize(picture, shape[::-1], interpolation=method)
-    resized = resized.reshape(*shape, picture.shape[2])  # OpenCV drops the axis of a single band
-    return resized, None if valid is None else fitted_map(valid.astype(np.uint8), shape).astype(bool)
+    return resized.reshape(*shape, picture.shape[2])  # OpenCV drops the axis of a single band
 
 
-def squashed(picture: np.ndarray, valid: np.ndarray | None, shape: tuple[int, int]) -> Pixels:
-    """As `fitted` at any ``shape``, bilinear with antialiasing on 0..1, as SAM 2's authors do it."""
-    if shape == picture.shape[:2]:
-        return picture, valid
-    values = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
-    values = values / 255 if picture.dtype == np.uint8 else values
-    values = F.interpolate(values, shape, mode="bilinear", align_corners=False, antialias=True)[0]
-    valid = None if valid is None else fitted_map(valid.astype(np.uint8), shape).astype(bool)
-    return values.permute(1, 2, 0).numpy(), valid
+def squashed(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """An image (H, W, C) at any ``shape`` (h, w), float32 on 0..1, as SAM 2's authors do it: antialiased."""
+    pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    pixels = pixels / 255 if picture.dtype == np.uint8 else pixels
+    resized = F.interpolate(pixels, shape, mode="bilinear", align_corners=False, antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
 
 
 def fitted_map(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
