@@ -119,12 +119,8 @@ def column_of_objects() -> torch.Tensor:
 
 @pytest.mark.parametrize("box", [0.0, 1.0])
 def test_where_nothing_is_the_objects_score_alone_counts(box, batch, monkeypatch):
-    model, objects, asked = (
-        small(variant=SMALL_HIERA, absent=0.5, rounds=1, box=box, objects=None),
-        column_of_objects(),
-        [],
-    )
-    decode = model.decode
+    model = small(variant=SMALL_HIERA, absent=0.5, rounds=1, box=box, objects=None)
+    objects, decode, asked = column_of_objects(), model.decode, []
 
     def spy(features, points=None, boxes=None, *others):
         answers = decode(features, points, boxes, *others)
@@ -141,6 +137,28 @@ def test_where_nothing_is_the_objects_score_alone_counts(box, batch, monkeypatch
     expected = F.softplus(where_nothing_is).sum() + sum(F.softplus(-scores).sum() / 2 for _, scores in there)
     assert not any(right.any() for right, _ in there)
     torch.testing.assert_close(outputs["loss"].sum().detach(), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("box", [0.0, 1.0])
+def test_prompts_for_what_is_not_there_teach_the_objects_score(box, batch):
+    model, objects = small(variant=SMALL_HIERA, absent=0.5, rounds=0, box=box, objects=None), column_of_objects()
+    samseg.freeze_encoder(model)
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    inputs = {"image": batch["image"][:1], "objects": objects, "valid": objects >= 0}
+    torch.manual_seed(0)
+    for _ in range(100):
+        optimiser.zero_grad()
+        outputs = model(inputs)
+        (outputs["loss"].sum() + outputs["nothing"]).backward()
+        optimiser.step()
+    middles = torch.tensor([[[10.0, 24.0]], [[50.0, 24.0]]])
+    prompts = (
+        (None, torch.cat([middles - 6, middles + 6], dim=-1)[:, 0]) if box else ((middles, torch.ones(2, 1)), None)
+    )
+    with torch.no_grad():
+        there, nothing = model.eval().decode(model.embed(inputs["image"]), *prompts).object_scores
+    assert there > 1 and nothing < -1
 
 
 def test_of_sam_hq_its_own_part_learns_alone():
