@@ -65,7 +65,7 @@ def letters(text: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("side", [3, 16, 64])
-@pytest.mark.parametrize("classes", [blobs(41, 53), letters(SPIRAL), np.indices((9, 9)).sum(0).astype(np.uint8) % 2])
+@pytest.mark.parametrize("classes", [blobs(24, 31), letters(SPIRAL), np.indices((9, 9)).sum(0).astype(np.uint8) % 2])
 def test_burnt_again_they_are_the_class_map(tmp_path, classes, side):
     found = list(areas(store(tmp_path, classes, side)))
     polygons = np.array([area.polygon for area in found])
