@@ -99,7 +99,7 @@ class CocoSource(FileSource):
     def _content(self, images: list[Path]) -> dict[str, Any]:
         """What the annotations say of the ``images`` of the folder, as COCO's JSON has it; InputError."""
         file = self._annotations
-        content = read_json(file, "data.coco.annotations says where a split's annotations lie")
+        content = read_json(file, f"no such file: {file}; data.coco.annotations says where a split's annotations lie")
         for key, fields in NEEDED.items():
             entries = content.get(key) if isinstance(content, dict) else None
             if not isinstance(entries, list):

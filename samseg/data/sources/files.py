@@ -70,11 +70,11 @@ def counted(names: list[str], kind: str) -> str:
 
 
 def read_json(file: Path, missing: str) -> Any:
-    """What a JSON file holds; InputError for one that cannot be read, ending in what is ``missing`` if it is absent."""
+    """What a JSON file holds; InputError for one that cannot be read, or says ``missing`` where there is none."""
     try:
         return json.loads(file.read_bytes())
     except FileNotFoundError:
-        raise InputError(f"no such file: {file}; {missing}") from None
+        raise InputError(missing) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read as JSON: {first_line(error)}") from error
 

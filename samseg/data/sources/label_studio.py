@@ -85,7 +85,7 @@ def _begins_as_tasks(start: bytes) -> bool:
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
-    tasks = read_json(file, "data.label_studio.annotations says where the export lies")
+    tasks = read_json(file, f"no such file: {file}; data.label_studio.annotations says where the export lies")
     if isinstance(tasks, list) and all(isinstance(task, dict) and task.keys() & OF_MIN for task in tasks):
         tasks = _tasks_of_min(tasks)
     sound = isinstance(tasks, list) and all(

@@ -221,7 +221,7 @@ class LabelmeSource(FileSource):
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content = read_json(file, "put it back")
+    content = read_json(file, f"no such file: {file}; put it back")
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise InputError(f"{file} is no labelme file, for it holds no list of shapes; put it elsewhere")
     return content
