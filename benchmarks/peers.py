@@ -10,6 +10,7 @@ from typing import Any
 
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.models.hieradet_sam2 import HieraDet
 from torch import Tensor, nn
 
@@ -298,26 +299,27 @@ def _transformers_dino(arguments: dict, size: int, ours: TimmViT, dtype: torch.d
     names |= {"net.pos_embed": "embeddings.position_embeddings", "net.patch_embed.proj": "embeddings.patch_embeddings"}
     if "dinov3" in name:
         config = transformers.DINOv3ViTConfig(**given, intermediate_size=hidden, key_bias=False)
-        network, parts, heads = transformers.DINOv3ViTModel(config), "attention.{}_proj", ("q", "k", "v")
+        kind, parts, blocks = transformers.DINOv3ViTModel, "attention.{}_proj", "layer."
+        heads = ("q", "k", "v")
         names |= {".attn.proj": ".attention.o_proj", ".mlp.fc1": ".mlp.up_proj", ".mlp.fc2": ".mlp.down_proj"}
         names |= {f".attn.{part}_bias": f".attention.{part}_proj.bias" for part in "qv"}
         names |= {".gamma_1": ".layer_scale1.lambda1", ".gamma_2": ".layer_scale2.lambda1", "net.norm": "norm"}
     else:
         side = net.patch_embed.grid_size[0] * ours.patch
         config = transformers.Dinov2WithRegistersConfig(**given, image_size=side, mlp_ratio=hidden // net.embed_dim)
-        network = transformers.Dinov2WithRegistersModel(config)
-        parts, heads = "attention.attention.{}", ("query", "key", "value")
+        kind, parts, blocks = transformers.Dinov2WithRegistersModel, "attention.attention.{}", "encoder.layer."
+        heads = ("query", "key", "value")
         names |= {".attn.proj": ".attention.output.dense", ".ls1.gamma": ".layer_scale1.lambda1"}
         names |= {".ls2.gamma": ".layer_scale2.lambda1", "net.norm": "layernorm"}
         names["net.patch_embed.proj"] += ".projection"
-    names["net.blocks."] = next(key for key in network.state_dict() if "layer.0." in key).partition("0.")[0]
-    state = _apart(_renamed(ours, names), [parts.format(head) for head in heads])
-    positions = state.get("embeddings.position_embeddings")
-    if positions is not None:  # with one for the class token
-        state["embeddings.position_embeddings"] = nn.functional.pad(positions, [0, 0, 1, 0])
-    for key, value in network.state_dict().items():  # biases that ours lacks are zero
-        state.setdefault(key, torch.zeros_like(value))
-    network.load_state_dict(state)
+    state = _apart(_renamed(ours, names | {"net.blocks.": blocks}), [parts.format(head) for head in heads])
+    table = "embeddings.position_embeddings"
+    if table in state:  # with one for the class token
+        state[table] = nn.functional.pad(state[table], [0, 0, 1, 0])
+    with TemporaryDirectory() as folder:  # under the names of the hub, which are not those in memory
+        config.save_pretrained(folder)
+        save_file({key: value.clone() for key, value in state.items()}, Path(folder) / "model.safetensors")
+        network = kind.from_pretrained(folder)
     return _Wrapped(network, lambda x: _map(network(_at_patches(ours, x)).last_hidden_state[:, 5:]))
 
 
