@@ -216,4 +216,4 @@ def _check(logits: dict[str, np.ndarray]) -> None:
     for name, theirs in logits.items():
         error = np.abs(theirs.reshape(ours.shape) - ours).max() / np.abs(ours).max()
         if error > TOLERANCE:
-            raise InputError(f"{name}'s logits differ by {error:.1e} of the largest; nothing was timed")
+            raise InputError(f"the logits of {name} differ by {error:.1e} of the largest; nothing was timed")
