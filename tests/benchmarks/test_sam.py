@@ -6,6 +6,7 @@ from samseg.common.errors import InputError
 from tests.encoders.conftest import SMALL_HIERA
 
 
+@pytest.mark.slow
 def test_predictors_are_compared_with_the_same_weights(monkeypatch):
     monkeypatch.setattr(sam, "BOXES", 2)
     found = sam.compare(SMALL_HIERA, "float32", ["segment-anything", "transformers"], repeats=1)
