@@ -13,9 +13,8 @@ def register(name: str, row: Row | None = None) -> None:
     Raises ConfigError where timm knows no such network, or it cannot be cut into feature maps.
     """
     row = ROWS[name] = timm_row(name) if row is None else row
-    places = {source.tag: source.place for source in reversed(row.sources) if source.on_hub}
-    weights = {tag: {"repo_id": place, "revision": "main"} for tag, place in places.items()}
-    weights |= {name: weights[row.tags[0]] for name in PUBLISHED if row.sources}
+    weights = {file.tag: {"repo_id": file.place, "revision": "main"} for file in reversed(row.files) if file.on_hub}
+    weights |= {name: weights[row.tags[0]] for name in PUBLISHED if row.files}
     smp.encoders.encoders[name] = {
         "encoder": SmpEncoder,
         "params": {"variant": name},

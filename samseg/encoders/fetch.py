@@ -56,18 +56,18 @@ def load_sam_weights(encoder: TrunkEncoder, source: str | Path) -> None:
 
 @dataclass(frozen=True)
 class Placed:
-    """A file that was put into the folder, and what it is; ``source``: who published it, None if that is not known."""
+    """A file that was put into the folder, what it holds, and which published one it is, if that is known."""
 
     file: Path
     contents: Contents
-    source: WeightsFile | None
+    published: WeightsFile | None
 
     def __str__(self) -> str:
         """One line for people."""
         held = "all of SAM" if self.contents.whole else "the encoder alone"
         origin = (
-            f"the file published at {self.source}"
-            if self.source
+            f"the file published at {self.published}"
+            if self.published
             else "a file whose digest is not known here: see to it that it is a published one; a fine-tune is given by "
             "its path (model.weights=FILE)"
         )
@@ -147,7 +147,7 @@ def put(file: Path, variant: str | None = None, weights: str = "pretrained") -> 
     if variant is not None and found.variant != variant:
         raise WeightsError(f"{file} holds weights of {found.variant}, not of {variant}; samseg weights {found.variant}")
     digest = file_digest(file)
-    known = {source.sha256: source for source in ROWS[found.variant].sources if source.sha256}
+    known = {one.sha256: one for one in ROWS[found.variant].files if one.sha256}
     suffix = ".safetensors" if file.suffix == ".safetensors" else ".pth"
     target = _folder(found.variant, weights) / (("model" if found.whole else "encoder") + suffix)
     if not (target.exists() and target.samefile(file)):
@@ -185,7 +185,7 @@ def known_variant(name: str) -> str:
 
 def _sources(variant: str, whole: bool, weights: str) -> list[WeightsFile]:
     tag = _tag(variant, weights)
-    return [one for one in ROWS[variant].sources if one.tag == tag and (one.whole or not whole)]
+    return [one for one in ROWS[variant].files if one.tag == tag and (one.whole or not whole)]
 
 
 def _folder(variant: str, weights: str) -> Path:

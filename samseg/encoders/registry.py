@@ -21,7 +21,14 @@ from samseg.encoders.vit import SamViT
 MEAN = (0.485, 0.456, 0.406)  # SAM's 123.675, 116.28, 103.53 and 58.395, 57.12, 57.375 on 0..255
 STD = (0.229, 0.224, 0.225)
 PUBLISHED = ("pretrained", "imagenet")  # "imagenet" is what SMP and its users ask for by default
-META = "https://dl.fbaipublicfiles.com/segment_anything/"
+META = "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_"
+# The digits in the names of segment-anything's files begin their MD5; the SHA-256 are those that micro-sam and 3D
+# Slicer check for the same files.
+META_SAM = {
+    "base": ("b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
+    "large": ("l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
+    "huge": ("h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
+}
 META_SAM2 = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_"
 
 
@@ -60,8 +67,8 @@ class Row:
     Attributes:
         trunk: its network, with what that is built with.
         arguments: of the network.
-        sources: who publishes its weights, in the order in which they are asked; the first is a repository of the hub,
-            the one that SMP itself reads.
+        files: published ones with its weights, in the order in which they are asked for; the first is in a repository
+            of the hub, the one that SMP itself reads.
         layouts: names under which publishers file its tensors (`layouts.py`).
         license: of the weights.
         image_size: pixels a side of the images that it was trained on.
@@ -70,11 +77,10 @@ class Row:
         colours_of_tag: mean and std of a tag whose images had others.
         layer_decay: of learning rates from layer to layer, by which its authors, or others who publish their settings,
             fine-tune all of it; 1: nobody says one. `docs/encoders.md` has the sources.
-        extra: the extra of samseg-smp that brings what the network is built with; None: nothing more is needed.
     """
 
     trunk: Callable[..., Trunk]
-    sources: tuple[WeightsFile, ...]
+    files: tuple[WeightsFile, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
     layouts: tuple[Layout, ...] = (OWN,)
     license: str = "Apache-2.0"
@@ -84,25 +90,19 @@ class Row:
     squashed: bool = False
     colours_of_tag: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
     layer_decay: float = 1.0
-    extra: str | None = None
 
     def build(self) -> Trunk:
-        """The network with random weights; ConfigError where the package that it is built with is not installed."""
-        try:
-            return self.trunk(**self.arguments)
-        except ImportError as error:
-            if self.extra is None:
-                raise
-            raise ConfigError(f'this encoder needs more ({error}): pip install "samseg-smp[{self.extra}]"') from None
+        """The network with random weights."""
+        return self.trunk(**self.arguments)
 
     @property
     def tags(self) -> list[str]:
         """The sets of its published weights; the first one is meant by the names of `PUBLISHED`."""
-        return list(dict.fromkeys(source.tag for source in self.sources))
+        return list(dict.fromkeys(file.tag for file in self.files))
 
     def tag(self, weights: str | None) -> str | None:
         """The tag that a name of weights means; None: it is that of no published ones."""
-        if weights in PUBLISHED and self.sources:
+        if weights in PUBLISHED and self.files:
             return self.tags[0]
         return weights if weights in self.tags else None
 
@@ -132,11 +132,11 @@ def timm_row(name: str) -> Row:
     trunk = row.outline  # which says whether it can be cut
     megabytes = round(sum(tensor.numel() for tensor in trunk.state_dict().values()) * 4 / 1e6)
     place = config.hf_hub_id if config.has_weights else None
-    sources = (WeightsFile(place, megabytes, whole=False, tag=tag or config.tag or "timm"),) if place else ()
+    files = (WeightsFile(place, megabytes, whole=False, tag=tag or config.tag or "timm"),) if place else ()
     side = config.input_size[1] // trunk.patch * trunk.multiple
     return replace(
         row,
-        sources=sources,
+        files=files,
         license=config.license or "see its page",
         image_size=side,
         mean=config.mean,
@@ -144,82 +144,48 @@ def timm_row(name: str) -> Row:
     )
 
 
+def _sam(size: str, encoder_megabytes: int, megabytes: int, layer_decay: float, **arguments: Any) -> Row:
+    file, sha256 = META_SAM[size]
+    files = (
+        WeightsFile(f"timm/samvit_{size}_patch16.sa1b", encoder_megabytes, whole=False),
+        WeightsFile(f"facebook/sam-vit-{size}", megabytes),
+        WeightsFile(META + file, megabytes, sha256=sha256),
+    )
+    return Row(SamViT, files, arguments, SAM, layer_decay=layer_decay)
+
+
 def _sam2(size: str, megabytes: int, **arguments: Any) -> Row:
     places = f"facebook/sam2.1-hiera-{size}", f"{META_SAM2}{size.replace('-', '_')}.pt"
-    sources = tuple(WeightsFile(place, megabytes, tag="sa-v") for place in places)
-    return Row(Sam2Hiera, sources, arguments, SAM2, squashed=True, layer_decay=0.9)
+    files = tuple(WeightsFile(place, megabytes, tag="sa-v") for place in places)
+    return Row(Sam2Hiera, files, arguments, SAM2, squashed=True, layer_decay=0.9)
 
 
 def _dinov3(name: str, megabytes: int, meta: str, *tags: str) -> Row:
     """Of timm's copies and then of Meta's own repositories, which want the licence accepted."""
-    sources = []
+    files = []
     for tag in ("lvd-1689m", *tags):
         places = f"timm/{name}.{tag.replace('-', '')}", f"facebook/dinov3-{meta}-pretrain-{tag.replace('-', '')}"
-        sources += [WeightsFile(place, megabytes, False, tag=tag, gated=place == places[1]) for place in places]
+        files += [WeightsFile(place, megabytes, False, tag=tag, gated=place == places[1]) for place in places]
     colours = {"sat-493m": ((0.43, 0.411, 0.296), (0.213, 0.156, 0.143))}
-    row = Row(TimmViT, tuple(sources), dict(name=name), DINOV3, "DINOv3 License", image_size=512, layer_decay=0.8)
+    row = Row(TimmViT, tuple(files), dict(name=name), DINOV3, "DINOv3 License", image_size=512, layer_decay=0.8)
     return replace(row, colours_of_tag=colours)
 
 
 def _dinov2(name: str, megabytes: int, meta: str) -> Row:
     places = f"timm/{name}.lvd142m", f"facebook/dinov2-with-registers-{meta}"
-    sources = tuple(WeightsFile(place, megabytes, False, tag="lvd-142m") for place in places)
-    return Row(TimmViT, sources, dict(name=name), DINOV2, image_size=512, layer_decay=0.8)
+    files = tuple(WeightsFile(place, megabytes, False, tag="lvd-142m") for place in places)
+    return Row(TimmViT, files, dict(name=name), DINOV2, image_size=512, layer_decay=0.8)
 
 
 def _pe(name: str, megabytes: int) -> Row:
-    source, half = WeightsFile(f"timm/{name}.fb", megabytes, False, tag="pe-spatial"), (0.5, 0.5, 0.5)
-    return Row(TimmViT, (source,), dict(name=name), TIMM, image_size=512, mean=half, std=half)
+    file, half = WeightsFile(f"timm/{name}.fb", megabytes, False, tag="pe-spatial"), (0.5, 0.5, 0.5)
+    return Row(TimmViT, (file,), dict(name=name), TIMM, image_size=512, mean=half, std=half)
 
 
-# The digits in the names of segment-anything's files begin their MD5; the SHA-256 are those that micro-sam and 3D
-# Slicer check for the same files.
 ROWS: dict[str, Row] = {
-    "sam-vit_b": Row(
-        SamViT,
-        (
-            WeightsFile("timm/samvit_base_patch16.sa1b", 359, whole=False),
-            WeightsFile("facebook/sam-vit-base", 375),
-            WeightsFile(
-                META + "sam_vit_b_01ec64.pth",
-                375,
-                sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-            ),
-        ),
-        dict(width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11)),
-        SAM,
-        layer_decay=0.6,
-    ),
-    "sam-vit_l": Row(
-        SamViT,
-        (
-            WeightsFile("timm/samvit_large_patch16.sa1b", 1233, whole=False),
-            WeightsFile("facebook/sam-vit-large", 1250),
-            WeightsFile(
-                META + "sam_vit_l_0b3195.pth",
-                1250,
-                sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-            ),
-        ),
-        dict(width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
-        SAM,
-        layer_decay=0.8,
-    ),
-    "sam-vit_h": Row(
-        SamViT,
-        (
-            WeightsFile("timm/samvit_huge_patch16.sa1b", 2548, whole=False),
-            WeightsFile("facebook/sam-vit-huge", 2565),
-            WeightsFile(
-                META + "sam_vit_h_4b8939.pth",
-                2565,
-                sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-            ),
-        ),
-        dict(width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
-        SAM,
-        layer_decay=0.8,
-    ),
+    "sam-vit_b": _sam("base", 359, 375, 0.6, width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11)),
+    "sam-vit_l": _sam("large", 1233, 1250, 0.8, width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
+    "sam-vit_h": _sam("huge", 2548, 2565, 0.8, width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
     "sam-vit_t": Row(
         TinyViT,
         (

@@ -123,7 +123,7 @@ def trunk_state(state: Mapping[str, Tensor], variant: str, trunk: Trunk) -> dict
     if match.layout.lacks:
         raise WeightsError(
             f"{match.layout.publisher}'s file of {variant} lacks its {match.layout.lacks}; "
-            f"take that of {ROWS[variant].sources[0]}"
+            f"take that of {ROWS[variant].files[0]}"
         )
     found, expected = match.tensors, trunk.state_dict()
     first = _first(trunk)

@@ -37,4 +37,4 @@ _SMALL_TIMM = {
     SMALL_PE: ("pe-vit_b", dict(name="vit_pe_spatial_small_patch16_512", img_size=64, ref_feat_shape=(4, 4))),
 }
 for _name, (_of, _arguments) in _SMALL_TIMM.items():
-    register(_name, replace(ROWS[_of], sources=NOBODY, arguments=_arguments | SMALL_VIT))
+    register(_name, replace(ROWS[_of], files=NOBODY, arguments=_arguments | SMALL_VIT))

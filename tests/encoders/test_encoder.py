@@ -9,8 +9,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 import samseg
-from samseg.common.errors import ConfigError
-from samseg.encoders import Row, SmpEncoder
+from samseg.encoders import SmpEncoder
 from tests.encoders.conftest import SMALL, SMALL_DINOV2, SMALL_DINOV3, SMALL_HIERA, SMALL_SAM3, SMALL_TINY
 from tests.encoders.foreign import FOREIGN
 from tests.encoders.reference import randomise
@@ -316,11 +315,3 @@ def test_a_frozen_trunk_compiles_and_exports():
         torch.testing.assert_close(other(x), expected, rtol=1e-3, atol=1e-4)
     switches = [node for node in program.graph.nodes if "set_grad_enabled" in str(node.target)]
     assert switches == []
-
-
-def test_a_package_that_an_encoder_needs_is_named():
-    def trunk():
-        import no_such_package  # noqa: F401
-
-    with pytest.raises(ConfigError, match=r"No module named 'no_such_package'\): pip install \"samseg-smp\[its\]\""):
-        Row(trunk, (), extra="its").build()

@@ -48,7 +48,7 @@ def server(files, tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         sha256 = hashlib.sha256(files[MIRROR]).hexdigest()
         sources = (WeightsFile("someone/sam", 1, whole=False), WeightsFile(server.url + MIRROR, 1, sha256=sha256))
-        monkeypatch.setitem(ROWS, SMALL, replace(ROWS[SMALL], sources=sources))
+        monkeypatch.setitem(ROWS, SMALL, replace(ROWS[SMALL], files=sources))
         yield server
 
 
@@ -159,7 +159,7 @@ def test_the_token_goes_to_the_hub_and_to_no_other_host(begun, server, files, mo
 
 def test_a_repository_with_a_licence_says_where_that_is_accepted(files, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setitem(ROWS, SMALL, replace(ROWS[SMALL], sources=(WeightsFile("someone/sam", 1, whole=False),)))
+    monkeypatch.setitem(ROWS, SMALL, replace(ROWS[SMALL], files=(WeightsFile("someone/sam", 1, whole=False),)))
     with hub(tmp_path / "hub") as server:
         server.put("someone/sam", {"model.safetensors": files[HUB]})
         server.gated.add("someone/sam")
@@ -179,7 +179,7 @@ def test_a_repository_with_a_licence_says_where_that_is_accepted(files, tmp_path
 
 def test_another_set_of_weights_has_a_name_and_a_place(server, files, tmp_path, monkeypatch):
     other = WeightsFile("someone/other", 1, whole=False, tag="satellite", gated=True)
-    monkeypatch.setitem(ROWS, SMALL, replace(ROWS[SMALL], sources=(*ROWS[SMALL].sources, other)))
+    monkeypatch.setitem(ROWS, SMALL, replace(ROWS[SMALL], files=(*ROWS[SMALL].files, other)))
     server.files["/someone/other/resolve/main/model.safetensors"] = files[HUB]
     assert fetch(SMALL, weights="satellite") == weights_folder() / SMALL / "satellite" / "encoder.safetensors"
     assert find(SMALL) is None
@@ -197,12 +197,12 @@ def test_another_set_of_weights_has_a_name_and_a_place(server, files, tmp_path, 
 def test_rows_name_sources_that_can_be_checked(name):
     """The first is SMP's; one has all of SAM; those that are not on the hub have a digest of their own."""
     row = ROWS[name]
-    assert row.sources[0].on_hub
-    assert any(source.whole for source in row.sources)
-    assert all(source.on_hub or len(source.sha256) == 64 for source in row.sources)
+    assert row.files[0].on_hub
+    assert any(source.whole for source in row.files)
+    assert all(source.on_hub or len(source.sha256) == 64 for source in row.files)
     with torch.device("meta"):
         size = sum(value.numel() for value in row.build().state_dict().values()) * 4 / 1e6
     decoder = 16.2  # megabytes of SAM's prompt encoder and mask decoder
-    for source in row.sources:
+    for source in row.files:
         assert source.megabytes == pytest.approx(size + decoder * source.whole, rel=0.05)
     assert fetching.known_variant(name) == name

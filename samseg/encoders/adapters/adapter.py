@@ -26,9 +26,9 @@ Positive = Annotated[float, Limit("above 0", lambda value: 0 < value < math.inf)
 
 
 class Adapter(nn.Module):
-    """One small trained part for each place of each chosen block: `__init__(self, width, *, ...)`, width C of tokens.
+    """One small trained part for each site of each chosen block: `__init__(self, width, *, ...)`, width C of tokens.
 
-    The place adds what it gives to its own output:
+    The site's module adds what it gives to its own output:
 
     - "attn.qkv": reads what qkv reads, (B, H, W, C) -> (B, H, W, 3C), the whole map before it is cut into windows.
       Where queries, keys and values have D channels each, it gives (B, H, W, 3D), and `__init__` gets D as ``out``;
@@ -38,12 +38,12 @@ class Adapter(nn.Module):
     A method that gives its update of a linear layer as a matrix (out, in) by `delta()` can be merged into the weights.
 
     Attributes:
-        places: where one goes, and the arguments of `__init__` after the width that the place decides.
+        sites: the kinds of `Site` where one goes, and the arguments of `__init__` after the width that each decides.
         tokenwise: whether a token's output depends on that token alone. Then inference on a CPU may hand over a map
             in stripes; else it is handed over whole.
     """
 
-    places: ClassVar[dict[str, dict[str, Any]]]
+    sites: ClassVar[dict[str, dict[str, Any]]]
     tokenwise: ClassVar[bool] = False
 
 

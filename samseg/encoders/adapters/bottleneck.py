@@ -23,7 +23,7 @@ class Bottleneck(Adapter):
         ratio: the hidden width as a share of C.
     """
 
-    places = {"attn": {"scale": 1.0}, "mlp": {"scale": 0.5}}
+    sites = {"attn": {"scale": 1.0}, "mlp": {"scale": 0.5}}
     tokenwise = True
 
     def __init__(self, width: int, scale: float = 1.0, *, ratio: Positive = 0.25):

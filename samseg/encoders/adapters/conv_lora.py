@@ -38,7 +38,7 @@ class ConvLoRA(Adapter):
         experts: M; the last enlarges by M.
     """
 
-    places = {"attn.qkv": {}}
+    sites = {"attn.qkv": {}}
     tokenwise = False  # the experts convolve, and the gate sees the whole image
 
     def __init__(

@@ -37,7 +37,7 @@ def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None,
     """
     arguments = complete_arguments(known_method(name), {"blocks": blocks} | arguments, f"{name}: ")
     trunk, encoder = trunk_of(model), getattr(model, "encoder", model)
-    check_places(name, getattr(encoder, "variant", type(encoder).__name__), trunk)
+    check_kinds(name, getattr(encoder, "variant", type(encoder).__name__), trunk)
     if (found := adapter_name(model)) is not None:
         raise ConfigError(f"the encoder has an adapter already ({found}); take it out first: samseg.remove_adapter")
     depth = 1 + max(site.block for site in trunk.adapter_sites())
@@ -98,9 +98,9 @@ def remove_adapter(model: nn.Module) -> nn.Module:
     return _in_its_mode(model)
 
 
-def check_places(name: str, encoder: str, trunk: Trunk | None) -> None:
+def check_kinds(name: str, encoder: str, trunk: Trunk | None) -> None:
     """ConfigError unless the ``trunk`` of an ``encoder`` has all places that a method goes to; None has none."""
-    wanted = _places(METHODS[name]).keys()
+    wanted = _kinds(METHODS[name]).keys()
 
     def kinds(trunk: Trunk) -> set[str]:
         return {site.kind for site in trunk.adapter_sites()}
@@ -134,23 +134,23 @@ def adapter_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
     return (parameter for name, parameter in model.named_parameters() if is_adapter_tensor(name))
 
 
-def _places(method: type[Adapter] | type[InputAdapter]) -> dict[str, dict[str, Any]]:
-    return {"input": {}} if issubclass(method, InputAdapter) else method.places
+def _kinds(method: type[Adapter] | type[InputAdapter]) -> dict[str, dict[str, Any]]:
+    return {"input": {}} if issubclass(method, InputAdapter) else method.sites
 
 
 def _built(
     method: type[Adapter] | type[InputAdapter], trunk: Trunk, blocks: list[int], arguments: dict[str, Any]
 ) -> list[tuple[nn.Module, nn.Module]]:
     """The adapters of a method, each with the module that it goes to."""
-    places = _places(method)
-    chosen = [site for site in trunk.adapter_sites() if site.kind in places and site.block in (*blocks, -1)]
+    kinds = _kinds(method)
+    chosen = [site for site in trunk.adapter_sites() if site.kind in kinds and site.block in (*blocks, -1)]
     if issubclass(method, InputAdapter):
         [site], first = chosen, trunk.first_convolution()
         return [(site.module, method(site.width, first.in_channels, first.kernel_size[0], blocks, **arguments))]
     found = []
     for site in chosen:
         out = {} if site.out is None else {"out": site.out}
-        found.append((site.module, method(site.width, **out, **places[site.kind], **arguments)))
+        found.append((site.module, method(site.width, **out, **kinds[site.kind], **arguments)))
     return found
 
 

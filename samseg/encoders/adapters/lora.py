@@ -20,7 +20,7 @@ class LoRA(Adapter):
         alpha: the update is scaled by alpha / rank; None: by 1.
     """
 
-    places = {"attn.qkv": {}}
+    sites = {"attn.qkv": {}}
     tokenwise = True
 
     def __init__(self, width: int, out: int | None = None, *, rank: Count = 4, alpha: Positive | None = None):

@@ -20,7 +20,7 @@ TABLE = Path(__file__).parents[3] / "docs" / "methods.md"
 class Bias(Adapter):
     """A method that a file of its own might declare."""
 
-    places = {"mlp": {}}
+    sites = {"mlp": {}}
     tokenwise = True
 
     def __init__(self, width: int, *, gain: Annotated[float, Limit("below 3", lambda value: value < 3)] = 1.0):

@@ -33,7 +33,7 @@ def with_method(monkeypatch, method: type[Adapter], **arguments) -> nn.Module:
 def mixing(place: str, tokenwise: bool) -> type[Adapter]:
     """A method that mixes tokens, and declares whether it looks at one token at a time."""
     out = 3 if place == "attn.qkv" else 1
-    return type("Mixing", (Mixing,), {"places": {place: {}}, "tokenwise": tokenwise, "__init__": _init(out)})
+    return type("Mixing", (Mixing,), {"sites": {place: {}}, "tokenwise": tokenwise, "__init__": _init(out)})
 
 
 def _init(out: int):

@@ -50,7 +50,7 @@ def test_an_empty_section_means_its_defaults(load):
 def test_size_and_colours_are_those_that_the_encoder_was_trained_with(load, monkeypatch):
     sources = WeightsFile("nobody/a", 1, tag="photos"), WeightsFile("nobody/b", 1, tag="satellite")
     colours = {"satellite": ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))}
-    row = replace(ROWS["sam-vit_t"], sources=sources, image_size=224, mean=(0.5,) * 3, colours_of_tag=colours)
+    row = replace(ROWS["sam-vit_t"], files=sources, image_size=224, mean=(0.5,) * 3, colours_of_tag=colours)
     monkeypatch.setitem(ROWS, "elsewhere", row)
 
     def data(*overrides: str) -> tuple[object, ...]:
