@@ -99,16 +99,16 @@ def newest_run(root: str | Path = ROOT) -> Path:
     return weights[-1].parent
 
 
-def earlier_run(config: RunConfig, name: str, root: Path = ROOT) -> Path | None:
+def earlier_run(config: RunConfig, name: str) -> Path | None:
     """The folder of the run to resume; None when a new one starts.
 
-    With ``train.resume`` it is ``run_dir`` if that holds a run, or the latest of ``root``/``name``, ``name``-2, ... A
+    With ``train.resume`` it is ``run_dir`` if that holds a run, or the latest of runs/``name``, ``name``-2, ... A
     run that was never begun is begun, so that the command of a job that may be stopped needs no first and later form.
 
     Raises InputError when ``run_dir`` holds a run and is not to be resumed or a new run would lie among the data,
     ConfigError when it was begun with another configuration.
     """
-    folder = Path(config.run_dir).expanduser() if config.run_dir is not None else root / name
+    folder = Path(config.run_dir).expanduser() if config.run_dir is not None else ROOT / name
     with refusals_named(folder):
         if config.run_dir is not None:
             if folder.exists() and not folder.is_dir():
@@ -119,7 +119,7 @@ def earlier_run(config: RunConfig, name: str, root: Path = ROOT) -> Path | None:
                     f"{folder} already holds a run: resume it with train.resume=true, or name another run_dir"
                 )
         else:
-            there = takewhile(Path.exists, _numbered(root, name)) if config.train.resume else []
+            there = takewhile(Path.exists, _numbered(name)) if config.train.resume else []
             begun = [earlier for earlier in there if _has_begun(earlier)]
         if not begun:
             _check_place(folder, config.data.root)
@@ -128,15 +128,15 @@ def earlier_run(config: RunConfig, name: str, root: Path = ROOT) -> Path | None:
     return begun[-1]
 
 
-def new_run(config: RunConfig, name: str, lock: ExitStack, root: Path = ROOT) -> Path:
+def new_run(config: RunConfig, name: str, lock: ExitStack) -> Path:
     """Make the folder of a new run, with its ``config.yaml``, and return it; InputError where that cannot be.
 
     The folder is held until the ``lock`` is closed.
     """
     folder = Path(config.run_dir).expanduser() if config.run_dir is not None else None
-    with refusals_named(f"the run folder {folder or root / name}"):
+    with refusals_named(f"the run folder {folder or ROOT / name}"):
         if folder is None:
-            folder = _claim(root, name, lock)
+            folder = _claim(name, lock)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             lock.enter_context(lock_run(folder))
@@ -188,14 +188,14 @@ def _check_place(folder: Path, root: str) -> None:
         )
 
 
-def _numbered(root: Path, name: str) -> Iterator[Path]:
-    """root/name, root/name-2, root/name-3 ..."""
-    return (root / (name if number == 1 else f"{name}-{number}") for number in count(1))
+def _numbered(name: str) -> Iterator[Path]:
+    """runs/name, runs/name-2, runs/name-3 ..."""
+    return (ROOT / (name if number == 1 else f"{name}-{number}") for number in count(1))
 
 
-def _claim(root: Path, name: str, lock: ExitStack) -> Path:
-    """Make and hold the first free of root/name, root/name-2 ...; runs that start at the same moment get one each."""
-    for folder in _numbered(root, name):
+def _claim(name: str, lock: ExitStack) -> Path:
+    """Make and hold the first free of runs/name, runs/name-2 ...; runs that start at the same moment get one each."""
+    for folder in _numbered(name):
         try:
             folder.mkdir(parents=True)
         except FileExistsError:

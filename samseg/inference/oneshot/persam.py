@@ -122,7 +122,7 @@ class GuidedTransformer(nn.Module):
         return attention.out_proj((weights @ v).transpose(1, 2).flatten(2))
 
 
-def mask_weights(answers: list[tuple[Tensor, Tensor]], steps: int = 1000, lr: float = 1e-3) -> Tensor:
+def mask_weights(answers: list[tuple[Tensor, Tensor]], steps: int = 1000) -> Tensor:
     """PerSAM-F's weights of SAM's three masks: what mixes them best into the examples' own masks.
 
     AdamW on two numbers (the third makes the sum 1), from 1/3 each, by Dice and focal loss. The decoder stays as it is,
@@ -135,7 +135,7 @@ def mask_weights(answers: list[tuple[Tensor, Tensor]], steps: int = 1000, lr: fl
         (3,), with the sum 1.
     """
     free = nn.Parameter(torch.full((2,), 1 / 3, device=answers[0][0].device))
-    optimizer = torch.optim.AdamW([free], lr=lr, eps=1e-4)
+    optimizer = torch.optim.AdamW([free], lr=1e-3, eps=1e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         weights = torch.cat([1 - free.sum()[None], free])
