@@ -80,14 +80,9 @@ def network_on(
     ``device``: where the model is and the logits will be. ``shape`` (h, w): of the image within an input, top left.
     ``tta``: see `samseg.predict.tta`.
     """
-    kind = torch.device(device).type
 
     def logits(inputs: Tensor) -> Tensor:
-        with (
-            evaluating(model),
-            torch.inference_mode(),
-            torch.autocast(kind, dtype=autocast, enabled=autocast is not None),
-        ):
+        with predicting(model, device, autocast):
             return model(inputs).float()
 
     network = averaged(logits, tta, shape)
@@ -107,12 +102,17 @@ def whole_rows(logits: Tensor, inner: tuple[int, int], shape: tuple[int, int]) -
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode; restore each module's own mode afterwards."""
+def predicting(model: nn.Module, device: str | torch.device, autocast: torch.dtype | None = None) -> Iterator[None]:
+    """Put the model into evaluation mode, without gradients; restore each module's own mode afterwards.
+
+    ``autocast``: what it computes in where autocast has it on ``device``; None: in its own type.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        yield
+        kind = torch.device(device).type
+        with torch.inference_mode(), torch.autocast(kind, dtype=autocast, enabled=autocast is not None):
+            yield
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -1,11 +1,10 @@
 """SAM with its prompts, fine-tuned on true objects."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from samseg.common.errors import ConfigError
 from samseg.data.classes import IGNORE_INDEX
@@ -20,7 +19,7 @@ from samseg.models.sam.contract import Features, PromptableSam
 from samseg.models.sam.prompts import PromptConfig, complete_prompts
 from samseg.models.sam.simulate import boxes_of, evenly_drawn, large_enough
 from samseg.models.sam.transform import Padded, Squashed
-from samseg.predict.rows import evaluating, likeliest, whole_rows
+from samseg.predict.rows import likeliest, predicting, whole_rows
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
 from samseg.tasks.pictures import SAMPLED, page, sample_page, spread
 from samseg.tasks.promptable.clicks import box_answers, object_scores, shape_scores
@@ -160,7 +159,7 @@ class PromptableTask(Task):
         objects, valid = known_objects(item["objects"])
         numbers, parts = self._numbers(objects), []
         metrics.shapes.update(shape_scores(objects == numbers[:, None, None]))
-        with _predicting(model, device, autocast):
+        with predicting(model, device, autocast):
             features = self._features(model, item, device)
             metrics.after.update(object_scores(model, features, objects, valid, numbers))
             if metrics.classes is not None:
@@ -172,7 +171,7 @@ class PromptableTask(Task):
         if self.model.weights is not None:
             if item["name"] not in self._scores_before:
                 before = self._as_it_came(model, device)
-                with _predicting(before, device, autocast):
+                with predicting(before, device, autocast):
                     features = self._features(before, item, device)
                     self._scores_before[item["name"]] = object_scores(before, features, objects, valid, numbers)
             metrics.before.update(self._scores_before[item["name"]])
@@ -207,7 +206,7 @@ class PromptableTask(Task):
             for title, network in models.items():
                 answers = truth  # none, where there is no object
                 if len(truth):
-                    with _predicting(network, device, None):
+                    with predicting(network, device, None):
                         answers = box_answers(network, self._features(network, item, device), truth)[0].cpu() > 0
                 row.append((title, objects_over(image, answers.numpy())))
             rows.append(row)
@@ -239,13 +238,3 @@ class PromptableTask(Task):
             if not any(parameter.requires_grad for parameter in model.encoder.parameters()):
                 self._before.encoder = model.encoder
         return self._before
-
-
-@contextmanager
-def _predicting(model: nn.Module, device: torch.device, autocast: torch.dtype | None) -> Iterator[None]:
-    with (
-        evaluating(model),
-        torch.inference_mode(),
-        torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
-    ):
-        yield

@@ -16,7 +16,7 @@ from samseg.models.build import Built, build_model
 from samseg.models.config import ModelConfig
 from samseg.models.smp import check_image_size
 from samseg.predict.draw import IGNORED, coloured, legend, overlay
-from samseg.predict.rows import evaluating, likeliest, predict_rows, whole_rows
+from samseg.predict.rows import likeliest, predict_rows, predicting, whole_rows
 from samseg.tasks.losses import LossConfig, SegmentationLoss, complete_loss
 from samseg.tasks.metrics import SegmentationMetrics, table
 from samseg.tasks.pictures import SAMPLED, page, sample_page, spread
@@ -124,11 +124,7 @@ class SemanticTask(Task):
             yield from predict_rows(model, item["image"], self.preprocessing, **how)
             return
         taps = [tap[None].to(device) for tap in item["taps"]]
-        with (
-            evaluating(model),
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
-        ):
+        with predicting(model, device, autocast):
             logits = model(taps)[0].float()
         shape = tuple(item["classes"].shape)
         yield from whole_rows(logits, self.preprocessing.inner(shape), shape)
