@@ -28,12 +28,7 @@ def table(results: Sequence[Result], task: Task, notes: Sequence[str] = ()) -> T
     """The candidates, the best first, those of fewer labels behind."""
     best = results[0]
     fractions = len({result.candidate.fraction for result in results}) > 1
-    head = [
-        "encoder, method",
-        *(["images"] if fractions else []),
-        f"{task.score_name}, val",
-        "difference to the best",
-    ]
+    head = ["encoder, method", *(["images"] if fractions else []), f"{task.score_name}, val", "difference to the best"]
     head += ["trained", "epochs", "s an epoch", "peak memory", "s a megapixel"]
     rows = []
     for result in results:
@@ -101,8 +96,10 @@ def write_comparison_page(
     names = {str(result.candidate): result.runs[0] for result in whole}
     histories = {name: read_history(run) for name, run in list(names.items())[:SHOWN]}
     groups.append(("Training of the best", curves(task, histories)))
-    settings = differences({name: read_run_config(run) for name, run in names.items()})
-    groups.append(("What ran", [settings, *_failures(failed)]))
+    ran: list[Section] = [differences({name: read_run_config(run) for name, run in names.items()})]
+    if failed:
+        ran.append(Table("Failed", ["run", "why"], [list(row) for row in failed.items()]))
+    groups.append(("What ran", ran))
     return write_page(Page(f"Which backbone: {out.resolve().name}", lead, groups), out / PAGE)
 
 
@@ -112,11 +109,10 @@ def _costs(results: Sequence[Result], task: Task) -> Iterator[Scatter]:
         ("In prediction", "seconds a megapixel", "megapixel_s"),
         ("In training", "seconds an epoch", "epoch_s"),
     ):
-        found = [(result.candidate, getattr(result.costs, cost), result) for result in results]
         points = [
-            Point(candidate.method, candidate.encoder, seconds, result.score, result.interval())
-            for candidate, seconds, result in found
-            if seconds
+            Point(result.candidate.method, result.candidate.encoder, seconds, result.score, result.interval())
+            for result in results
+            if (seconds := getattr(result.costs, cost))
         ]
         if points:
             yield Scatter(title, x, y, points, note)
@@ -141,7 +137,3 @@ def _side_by_side(results: Sequence[Result], task: Task) -> Gallery | None:
 
     details = {name: load_split(run, "val")[1] for name, run in runs.items()}
     return task.reporter().side_by_side(networks(), "val", details)
-
-
-def _failures(failed: dict[str, str]) -> list[Table]:
-    return [Table("Failed", ["run", "why"], [list(row) for row in failed.items()])] if failed else []

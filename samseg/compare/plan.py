@@ -102,26 +102,26 @@ def plan(
     for encoder in encoders:
         if "=" in encoder:
             raise InputError(f"--encoders: {encoder} is a setting: settings stand before the options")
-    base = typed_yaml.load(RunConfig, source, overrides)
+    config = typed_yaml.load(RunConfig, source, overrides)
     for encoder in encoders:
-        network_class(base.model.arch, encoder.partition(":")[0])
-    tree, notes = asdict(base), []
+        network_class(config.model.arch, encoder.partition(":")[0])
+    tree, notes = asdict(config), []
     tree["train"] |= budget_settings(budget)
-    views = _as_views(base.data.augment) if "frozen" in methods and base.data.resize is not False else None
-    if views and base.data.augment:
-        tree["data"] |= {"views": max(views, base.data.views), "augment": []}
+    views = _as_views(config.data.augment) if "frozen" in methods and config.data.resize is not False else None
+    if views and config.data.augment:
+        tree["data"] |= {"views": max(views, config.data.views), "augment": []}
         notes.append(f"data.augment is data.views={tree['data']['views']} for all, which the feature cache can keep")
-    if base.model.weights is None and methods != ["free"]:
+    if config.model.weights is None and methods != ["free"]:
         notes.append("model.weights=null: what is frozen is random, and says nothing of an encoder")
     trials: list[Trial] = []
     refused: dict[str, str] = {}  # why, by encoder and by method
     order = (sorted(set(fractions), reverse=True), dict.fromkeys(encoders), dict.fromkeys(methods))
     for fraction, encoder, method in product(*order):
         candidate = Candidate(encoder, method, fraction)
-        configs = [load_config(_values(tree, candidate, base, repeat, out)) for repeat in range(1, repeats + 1)]
+        configs = [load_config(_values(tree, candidate, config, repeat, out)) for repeat in range(1, repeats + 1)]
         try:
             check_adapter(configs[0].model)
-            trials += [Trial(candidate, config) for config in configs]
+            trials += [Trial(candidate, one) for one in configs]
         except ConfigError as error:
             refused = {encoder: str(error), method: str(error)} | refused
             notes.append(f"left out: {method}, as {str(error).partition(';')[0]}")
@@ -136,17 +136,17 @@ def plan(
     return Plan(trials, list(dict.fromkeys(notes)))
 
 
-def _values(tree: dict[str, Any], candidate: Candidate, base: RunConfig, repeat: int, out: Path) -> dict[str, Any]:
+def _values(tree: dict[str, Any], candidate: Candidate, config: RunConfig, repeat: int, out: Path) -> dict[str, Any]:
     """The configuration of a run as a tree of values; what the candidate has no use for is left out."""
     values = deepcopy(tree)
     model, data, train = values["model"], values["data"], values["train"]
     encoder, _, weights = candidate.encoder.partition(":")
-    if weights or encoder != base.model.encoder:
-        own = None if base.model.weights is None else "pretrained"
+    if weights or encoder != config.model.encoder:
+        own = None if config.model.weights is None else "pretrained"
         model |= {"encoder": encoder, "weights": weights or own}
     model |= {"freeze_encoder": candidate.method != "free", "adapter": None}
     if candidate.method in METHODS:
-        asked = base.model.adapter or {}
+        asked = config.model.adapter or {}
         model["adapter"] = asked if asked.get("name") == candidate.method else {"name": candidate.method}
     data |= {"fraction": candidate.fraction * data["fraction"], "fraction_seed": data["fraction_seed"] + repeat - 1}
     values |= {"seed": values["seed"] + repeat - 1, "run_dir": str(out / candidate.folder(repeat))}

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -83,20 +82,20 @@ def _result(candidate: Candidate, folders: list[Path], task: Task, sign: int) ->
         scores.append(np.nan if score is None else score)
         draws.append(task.reporter().score_draws(details))
     order = sorted(range(len(folders)), key=lambda i: -sign * scores[i])
-    known = all(one is not None for one in draws)
+    known, costs = all(one is not None for one in draws), [costs_of(folder) for folder in folders]
     return Result(
         candidate,
         [folders[i] for i in order],
         float(np.mean(scores)),
         np.mean(draws, axis=0) if known else None,
-        _mean_costs([costs_of(folder) for folder in folders]),
+        Costs(**{field.name: _mean([one[field.name] for one in costs]) for field in fields(Costs)}),
     )
 
 
-def _mean_costs(costs: list[dict[str, Any]]) -> Costs:
-    names = [field.name for field in fields(Costs)]
-    values = {name: [one[name] for one in costs if one[name] is not None] for name in names}
-    return Costs(**{name: float(np.mean(found)) if found else None for name, found in values.items()})
+def _mean(values: list[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def as_good(result: Result, best: Result, task: Task) -> bool:

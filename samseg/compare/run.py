@@ -36,7 +36,8 @@ def compare(plan: Plan, out: Path, shard: tuple[int, int] | None = None, engine:
     for number, (trial, error) in enumerate(engine(todo), 1):
         if error is not None:
             failed[trial.folder.name] = error
-        print(f"{number}/{len(todo)} {trial.folder.name}: {_outcome(trial, task, error)}", flush=True)
+        outcome = f"FAILED: {error}" if error else score(task, load_split(trial.folder, "val")[0])
+        print(f"{number}/{len(todo)} {trial.folder.name}: {outcome}", flush=True)
     if shard:
         print("the same command without --shard gathers what all shards trained")
         return len(failed)
@@ -50,10 +51,6 @@ def compare(plan: Plan, out: Path, shard: tuple[int, int] | None = None, engine:
     page = write_comparison_page(found, results, failed, task, sentence, out)
     print(f"\n{text_table([found.head, *found.rows])}\n\nopen {page}; {out / CSV}\n{sentence}")
     return len(failed)
-
-
-def _outcome(trial: Trial, task: Task, error: str | None) -> str:
-    return f"FAILED: {error}" if error else score(task, load_split(trial.folder, "val")[0])
 
 
 def _test_winner(best: Result, task: Task) -> str:
