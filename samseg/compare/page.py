@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from samseg.common.files import written_whole
-from samseg.compare.results import Result, sure
+from samseg.compare.results import Result
 from samseg.report.compare import differences
 from samseg.report.page import Page
 from samseg.report.run import curves, read_history, write_page
@@ -17,6 +17,7 @@ from samseg.runs.facts import load_split, splits_of
 from samseg.runs.folder import read_run_config
 from samseg.runs.load import load_run
 from samseg.tasks import Task
+from samseg.tasks.bootstrap import with_bounds
 from samseg.tasks.sections import Chart, Gallery, Point, Scatter, Section, Table
 
 PAGE, CSV = "compare.html", "compare.csv"
@@ -34,12 +35,12 @@ def table(results: Sequence[Result], task: Task, notes: Sequence[str] = ()) -> T
     for result in results:
         costs, change = result.costs, result.change(best)
         difference, bounds = (change[0], change[1:]) if change else (result.score - best.score, None)
-        behind = "best" if result is best else sure(difference, bounds, "+.3f")
+        behind = "best" if result is best else with_bounds(difference, bounds, "+.3f")
         rows.append(
             [
                 f"{result.candidate.encoder}, {result.candidate.method}",
                 *([f"{costs.images:g}"] if fractions else []),
-                sure(result.score, result.interval()),
+                with_bounds(result.score, result.interval()),
                 behind,
                 f"{costs.parameters / 1e6:.2f} M",
                 f"{costs.epochs:g}",

@@ -10,7 +10,7 @@ from samseg.compare.plan import Candidate, Trial
 from samseg.compare.trial import costs_of, is_done
 from samseg.runs.facts import load_split
 from samseg.tasks import Task
-from samseg.tasks.bootstrap import interval
+from samseg.tasks.bootstrap import interval, with_bounds
 
 CHEAPER = 0.8  # of another's time and less is worth a word; from there to its inverse two cost the same
 
@@ -111,7 +111,7 @@ def verdict(results: Sequence[Result], task: Task) -> str:
     """A sentence or two to act on: which is best, and which is not clearly worse at a fraction of its cost."""
     fraction = results[0].candidate.fraction
     best, *others = [result for result in results if result.candidate.fraction == fraction]
-    text = f"Best: {best.candidate}, with {task.score_name} {sure(best.score, best.interval())} on val."
+    text = f"Best: {best.candidate}, with {task.score_name} {with_bounds(best.score, best.interval())} on val."
     if not others:
         return text
     if best.draws is None:
@@ -124,7 +124,7 @@ def verdict(results: Sequence[Result], task: Task) -> str:
         choice = min(cheaper, key=lambda result: _cost(result, best))
         change, low, high = choice.change(best)
         return (
-            f"{text} Not clearly worse ({sure(change, (low, high), '+.3f')}): {choice.candidate}, which takes "
+            f"{text} Not clearly worse ({with_bounds(change, (low, high), '+.3f')}): {choice.candidate}, which takes "
             f"{' and '.join(_savings(choice, best))}."
         )
     names = "; ".join(str(result.candidate) for result in near)
@@ -132,14 +132,14 @@ def verdict(results: Sequence[Result], task: Task) -> str:
 
 
 def _ratios(result: Result, best: Result) -> tuple[float, float]:
-    """Its times as shares of the best's: of a prediction, of an epoch."""
+    """The times of a prediction and of an epoch, as shares of the best's."""
     ours, theirs = result.costs, best.costs
     known = ours.megapixel_s and theirs.megapixel_s
     return ours.megapixel_s / theirs.megapixel_s if known else 1.0, ours.epoch_s / max(theirs.epoch_s, 1e-9)
 
 
 def _cost(result: Result, best: Result) -> tuple[float, float]:
-    """By what the cheapest is chosen: prediction, which goes on for ever; where that is alike, training."""
+    """The key by which the cheapest is chosen: prediction, which goes on for ever; where that is alike, training."""
     predict, train = _ratios(result, best)
     return (min(predict, 1.0) if predict <= CHEAPER else 1.0, train)
 
@@ -151,16 +151,7 @@ def _savings(result: Result, best: Result) -> list[str]:
         return []
     words = []
     if predict <= CHEAPER:
-        words.append(f"{_percent(predict)} of its time in prediction")
+        words.append(f"{100 * predict:.2g} % of its time in prediction")
     if train <= CHEAPER:
-        words.append(f"{_percent(train)} of its seconds an epoch")
+        words.append(f"{100 * train:.2g} % of its seconds an epoch")
     return words
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
-
-
-def sure(value: float, bounds: tuple[float, float] | None, style: str = ".3f") -> str:
-    """ "0.812 [0.790, 0.833]", or the value alone."""
-    return f"{value:{style}}" + (f" [{bounds[0]:{style}}, {bounds[1]:{style}}]" if bounds else "")

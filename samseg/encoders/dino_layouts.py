@@ -9,7 +9,7 @@ from samseg.encoders.layouts import Layout, Tensors, apart
 
 
 def split_biases(tensors: Tensors) -> Tensors:
-    """As DINOv3 files them: a bias for queries, keys and values, of which the keys' is masked."""
+    """Split the bias that DINOv3 files for queries, keys and values; the keys' part is masked and goes."""
     out = dict(tensors)
     for name in [name for name in out if name.endswith(".qkv.bias")]:
         q, _, v = out.pop(name).chunk(3)
@@ -18,14 +18,14 @@ def split_biases(tensors: Tensors) -> Tensors:
 
 
 def add_zero_biases(tensors: Tensors) -> Tensors:
-    """As timm files those of DINOv3's networks whose biases are all zero: without."""
+    """Add biases of zero, which timm leaves out of its files of DINOv3."""
     qkv = {name: tensor for name, tensor in tensors.items() if name.endswith(".qkv.weight")}
     zeros = {name.replace("qkv.weight", f"{p}_bias"): t.new_zeros(t.shape[1]) for name, t in qkv.items() for p in "qv"}
     return zeros | tensors
 
 
 def drop_class_position(tensors: Tensors) -> Tensors:
-    """As DINOv2 files it: the class token has a position, which is always the same."""
+    """Add the class token's position, which DINOv2 files beside it and which is always the same, to the token."""
     if "net.pos_embed" not in tensors or "net.cls_token" not in tensors:
         return tensors
     positions = tensors["net.pos_embed"]

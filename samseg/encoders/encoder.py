@@ -101,7 +101,7 @@ class TrunkEncoder(nn.Module):
         return [taps[i] for i in self.kept]
 
     def train(self, mode: bool = True) -> "TrunkEncoder":
-        """As every module's, but a trunk that is frozen stays in evaluation mode: its running statistics stay."""
+        """Set the mode of all but a frozen trunk, which stays in evaluation mode: its running statistics stay."""
         super().train(mode)
         if not any(parameter.requires_grad for parameter in self.trunk.parameters()):
             self.trunk.eval()

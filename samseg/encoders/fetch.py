@@ -177,7 +177,7 @@ def weights_table() -> str:
 
 
 def known_variant(name: str) -> str:
-    """``name``, if it is one of a variant, or timm's of a plain ViT; else WeightsError, or ConfigError for others."""
+    """Return ``name``, an encoder's or timm's of a plain ViT; WeightsError where none has it, or ConfigError."""
     if find_row(name) is None:
         raise WeightsError(f"no encoder {name!r}{suggestion(name, ROWS)}")
     return name

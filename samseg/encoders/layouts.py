@@ -28,7 +28,7 @@ class Layout:
         renames: patterns, and what they become in the trunk's names, one after the other. What becomes no name is left
             out. Where queries, keys and values are tensors of their own, they become "...qkv.weight@0", "@1" and "@2".
         lacks: a part of the network that the publisher leaves out; such a file is named and refused.
-        convert: of the renamed tensors makes the trunk's, where it takes more than names.
+        convert: turns the renamed tensors into the trunk's, where names alone do not.
     """
 
     publisher: str
@@ -56,7 +56,7 @@ class Layout:
 
 
 def apart(*layers: str) -> tuple[tuple[str, str], ...]:
-    """Renames of queries', keys' and values' layers that are ``layers`` of their own; here they are one, `qkv`."""
+    """Make the renames that join the three ``layers`` of queries, keys and values into one, `qkv`."""
     return tuple((rf"\.{re.escape(layer)}\.(.*)", rf".attn.qkv.\1@{i}") for i, layer in enumerate(layers))
 
 

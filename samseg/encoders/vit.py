@@ -78,7 +78,7 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
     def _gives_the_same_in_stripes(self) -> bool:
-        """Whether all that `_in_stripes` gives a part of the map to declares that it sees no other part."""
+        """Whether nothing in the block looks beyond the stripe that it would be given."""
         if getattr(self.attn, "window", None) == 0:  # global attention is given the whole map
             return is_tokenwise(self.mlp)
         return getattr(self.attn, "rows_of_windows_apart", False) and is_tokenwise(self.mlp)

@@ -9,13 +9,9 @@ from samseg.encoders.encoder import trunk_of
 
 
 def on_taps(model: nn.Module, image_size: int) -> nn.Module:
-    """What is trained in place of a `model` with a frozen SAM encoder when SAM's taps are stored.
+    """Turn a `model` with a frozen encoder into what is trained on stored taps of images `image_size` px a side.
 
     A model that takes taps itself says so in its attribute `takes_taps`; others are made a `TapModel`.
-
-    Args:
-        model: one with SAM's encoder.
-        image_size: pixels a side of the square images that the taps are of.
 
     Raises:
         ConfigError: another encoder, or one whose trunk is trained, be it only in part.
@@ -32,14 +28,10 @@ def on_taps(model: nn.Module, image_size: int) -> nn.Module:
 
 
 class TapModel(nn.Module):
-    """A model with a frozen SAM encoder that is given SAM's taps instead of the image, so the trunk does not run.
+    """A model, made as SMP's are, that is given a frozen encoder's taps instead of the image, so no trunk runs.
 
     Its parts are the model's own and have the model's names: training it trains the model, and the state_dict is the
     model's.
-
-    Args:
-        model: one with SAM's encoder, made as SMP's are.
-        image_size: pixels a side of the square images that the taps are of.
     """
 
     def __init__(self, model: nn.Module, image_size: int):

@@ -22,3 +22,8 @@ def interval(samples: np.ndarray) -> tuple[float, float]:
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.nanpercentile(samples, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def with_bounds(value: float, bounds: tuple[float, float] | None, style: str = ".3f") -> str:
+    """ "0.812 [0.790, 0.833]", or the value alone."""
+    return f"{value:{style}}" + (f" [{bounds[0]:{style}}, {bounds[1]:{style}}]" if bounds else "")

@@ -55,8 +55,8 @@ class InputAdapter(nn.Module):
     """
 
     def forward(self, image: Tensor, tokens: Tensor) -> Tensor:
-        """What the additions are made of, once an image: from the (B, channels, H, W) image as the encoder is given it
-        and its embedded patches (B, H / patch, W / patch, C), before positions are added."""
+        """Prepare, once an image, what the additions are made of, from the (B, channels, H, W) image as the encoder is
+        given it and its embedded patches (B, H / patch, W / patch, C), before positions are added."""
         raise NotImplementedError
 
     def addition(self, block: int, features: Tensor) -> Tensor | None:

@@ -24,6 +24,6 @@ def auxiliary_losses() -> Iterator[list[Tensor]]:
 
 
 def add_auxiliary_loss(loss: Tensor) -> None:
-    """Called by a module in its forward pass; where nobody collects, the loss is dropped."""
+    """Hand in a loss from a module's forward pass; where nobody collects, it is dropped."""
     if _collected is not None:
         _collected.append(loss)

@@ -114,7 +114,7 @@ def complete_adapter(settings: Mapping[str, Any] | None) -> dict[str, Any] | Non
 
 
 def known_method(name: Any, key: str = "the name of an adapter") -> str:
-    """``name``, if there is such a method; else ConfigError."""
+    """Return ``name``; ConfigError where there is no such method."""
     if not isinstance(name, str) or name not in METHODS:
         raise ConfigError(f"{key} must be one of {', '.join(METHODS)}, got {name!r}{did_you_mean(str(name), METHODS)}")
     return name

@@ -9,7 +9,7 @@ from samseg.data.check import Report
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.dataset import SegmentationDataset
 from samseg.predict.draw import coloured, palette
-from samseg.tasks.bootstrap import draws, interval
+from samseg.tasks.bootstrap import draws, interval, with_bounds
 from samseg.tasks.boundary import TOLERANCE_PX, boundary_f1
 from samseg.tasks.sections import Chart, Gallery, Matrix, Picture, Section, Table, encoded
 from samseg.tasks.task import Details, Figures, Reporter, Task
@@ -56,13 +56,13 @@ class SemanticReporter(Reporter):
         edge_samples = boundary_f1(_drawn(by_draw, borders))
         rows = []
         for index, name in enumerate(self.classes):
-            cells = [_sure(now[key][index], samples[key][:, index]) for key in ("iou", "f1", "recall", "precision")]
+            cells = [_figure(now[key][index], samples[key][:, index]) for key in ("iou", "f1", "recall", "precision")]
             share = pixels[:, index, 1].sum() / max(1, pixels[:, :, 1].sum())
-            rows.append([name, f"{100 * share:.2f} %", *cells, _sure(edges[index], edge_samples[:, index])])
-        means = [_sure(_mean(now[key]), _mean(samples[key])) for key in ("iou", "f1", "recall", "precision")]
-        rows.append(["mean", "", *means, _sure(_mean(edges), _mean(edge_samples))])
+            rows.append([name, f"{100 * share:.2f} %", *cells, _figure(edges[index], edge_samples[:, index])])
+        means = [_figure(_mean(now[key]), _mean(samples[key])) for key in ("iou", "f1", "recall", "precision")]
+        rows.append(["mean", "", *means, _figure(_mean(edges), _mean(edge_samples))])
         head = ["class", "pixels", "IoU", "F1 (Dice)", "recall", "precision", f"boundary F1 ({TOLERANCE_PX} px)"]
-        accuracy = _sure(now["accuracy"], samples["accuracy"])
+        accuracy = _figure(now["accuracy"], samples["accuracy"])
         note = f"{BOOTSTRAP}; {len(pixels)} images. Pixel accuracy {accuracy}."
         if figures.get("tta"):
             note += f" Averaged over flips and turns (--tta {figures['tta']})."
@@ -113,13 +113,13 @@ class SemanticReporter(Reporter):
             drawn[run] = _with_mean(scores(_drawn(by_draw, pixels))["iou"])
         first, *others = runs
         labels = [*self.classes, "mean"]
-        rows = [[label, *(_sure(now[run][i], drawn[run][:, i]) for run in runs)] for i, label in enumerate(labels)]
+        rows = [[label, *(_figure(now[run][i], drawn[run][:, i]) for run in runs)] for i, label in enumerate(labels)]
         images = f"the {len(common)} images that all of them have"
         sections: list[Section] = [Table("IoU", ["class", *runs], rows, f"{BOOTSTRAP}; {images}.")]
         for run in others:
             change, changes = now[run] - now[first], drawn[run] - drawn[first]
             rows = [
-                [name, _sure(change[i], changes[:, i], "+.3f"), _won(changes[:, i])] for i, name in enumerate(labels)
+                [name, _figure(change[i], changes[:, i], "+.3f"), _won(changes[:, i])] for i, name in enumerate(labels)
             ]
             note = (
                 "Every draw of images is the same for both: an interval without 0 is a difference that the choice of "
@@ -199,12 +199,9 @@ def _mean(values: np.ndarray) -> np.ndarray:
         return np.where(exists, values, 0).sum(-1) / exists.sum(-1)
 
 
-def _sure(value: float, samples: np.ndarray, style: str = ".3f") -> str:
-    """ "0.812 [0.790, 0.833]", or "-" for what does not exist."""
-    if np.isnan(value):
-        return "-"
-    low, high = interval(samples)
-    return f"{value:{style}} [{low:{style}}, {high:{style}}]"
+def _figure(value: float, samples: np.ndarray, style: str = ".3f") -> str:
+    """A figure with the bounds of its samples, or "-" for what does not exist."""
+    return "-" if np.isnan(value) else with_bounds(value, interval(samples), style)
 
 
 def _won(changes: np.ndarray) -> str:
