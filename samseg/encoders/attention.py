@@ -1,4 +1,4 @@
-"""Attention of SAM's ViTs over whole maps or in windows: SAM's with decomposed relative positions, SAM 3's rotary."""
+"""Attention of SAM's networks, over maps or in windows: SAM's with relative positions, SAM 3's with rotary ones."""
 
 import torch
 import torch.nn.functional as F
@@ -14,25 +14,27 @@ class Attention(nn.Module):
     """Multi-head self-attention over (B, H, W, C) tokens.
 
     Args:
-        width: channels C.
-        heads: attention heads; C / heads channels each.
+        heads: attention heads.
         window: side of the square windows attended to separately, in tokens; 0 attends to the whole map.
+        qkv, proj: the layers before and behind it.
 
     Attributes:
+        shrink: how much smaller the sides of the map are that it gives.
         adapter: None, or a module that reads the output, and whose own is added to it.
     """
 
-    def __init__(self, width: int, heads: int, window: int):
+    shrink = 1
+
+    def __init__(self, heads: int, window: int, qkv: Linear, proj: Linear):
         super().__init__()
         self.heads = heads
         self.window = window
         self.adapter = None
-        self.head_width = width // heads
-        self.qkv = Linear(width, 3 * width)
-        self.proj = Linear(width, width)
+        self.qkv = qkv
+        self.proj = proj
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_width))
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         out = self.over_map(qkv) if self.window == 0 else self.in_windows(qkv)
         out = self.proj(out.flatten(3))
         return out if self.adapter is None else out + self.adapter(out)
@@ -55,10 +57,11 @@ class Attention(nn.Module):
         """
         padding = self.qkv.bias.view(qkv.shape[3:])
         windows = self.attend(*ops.cut_windows(qkv, padding, self.window))
-        return ops.join_windows(windows, qkv.shape[1], qkv.shape[2])
+        return ops.join_windows(windows, qkv.shape[1] // self.shrink, qkv.shape[2] // self.shrink)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of each (H, W) map to itself: q, k and v are (B, heads, H, W, d), and so is the result."""
+        """Attention of each (H, W) map to itself: q, k and v are (B, heads, H, W, d), and so is the result, but for
+        `shrink`."""
         raise NotImplementedError
 
 
@@ -66,14 +69,15 @@ class RelativeAttention(Attention):
     """With a learnt vector for each distance in rows, and for each in columns, which queries are multiplied with.
 
     Args:
-        width, heads, window: as `Attention`'s.
+        width: channels C; C / heads for each head.
+        heads, window: as `Attention`'s.
         table_size: side of the map that the relative positions were made for, in tokens.
     """
 
     def __init__(self, width: int, heads: int, window: int, table_size: int):
-        super().__init__(width, heads, window)
-        self.rel_pos_h = nn.Parameter(torch.zeros(2 * table_size - 1, self.head_width))
-        self.rel_pos_w = nn.Parameter(torch.zeros(2 * table_size - 1, self.head_width))
+        super().__init__(heads, window, Linear(width, 3 * width), Linear(width, width))
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * table_size - 1, width // heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * table_size - 1, width // heads))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         table_h, table_w = _relative_table(self.rel_pos_h, q.shape[2]), _relative_table(self.rel_pos_w, q.shape[3])
@@ -84,23 +88,24 @@ class RotaryAttention(Attention):
     """With queries and keys turned by their column, in the first half of a head's channels, and by their row.
 
     Args:
-        width, heads, window: as `Attention`'s.
+        width: channels C; C / heads for each head.
+        heads, window: as `Attention`'s.
         span: length that a whole map's longer side is given, in tokens; a window counts its own tokens.
     """
 
     def __init__(self, width: int, heads: int, window: int, span: int):
-        super().__init__(width, heads, window)
+        super().__init__(heads, window, Linear(width, 3 * width), Linear(width, width))
         self.span = span
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        cos, sin = self.turns(q.shape[2], q.shape[3], q.device)
+        cos, sin = self.turns(*q.shape[2:], q.device)
         q, k = _turned(q, cos, sin), _turned(k, cos, sin)
         return ops.plain_attention(q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)).view_as(q)
 
-    def turns(self, H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def turns(self, H: int, W: int, d: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Cosine and sine (H, W, d / 2) of the angle by which each pair of channels is turned."""
         step = 1.0 if self.window else self.span / max(H, W)
-        frequency = ROTARY_BASE ** -torch.arange(0, 1, 4 / self.head_width, device=device)
+        frequency = ROTARY_BASE ** -torch.arange(0, 1, 4 / d, device=device)
         rows, columns = (torch.arange(side, device=device)[:, None] * step * frequency for side in (H, W))
         angle = torch.cat([columns.expand(H, -1, -1), rows[:, None].expand(-1, W, -1)], dim=2)
         return angle.cos(), angle.sin()

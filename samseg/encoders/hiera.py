@@ -12,46 +12,29 @@ from timm.models.hieradet_sam2 import HieraDet, MultiScaleBlock
 from torch import Tensor, nn
 
 from samseg.encoders import ops
+from samseg.encoders.attention import Attention
 from samseg.encoders.linear import Linear
 from samseg.encoders.ops.layout import channels_first
-from samseg.encoders.trunk import Site, Trunk
+from samseg.encoders.trunk import EMBEDDING, Site, Trunk
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention, in windows or over whole maps: (B, H, W, C) -> (B, H / s, W / s, D).
-
-    s is 2 where queries are pooled, which begins a stage, else 1.
+class PooledAttention(Attention):
+    """(B, H, W, C) -> (B, H / s, W / s, D), with s = 2 where queries are pooled, which begins a stage, else 1.
 
     Args:
         block: timm's, whose layers it takes over.
-
-    Attributes:
-        adapter: None, or a module that reads the output, and whose own is added to it.
     """
 
     def __init__(self, block: MultiScaleBlock):
-        super().__init__()
-        self.adapter = None
-        self.heads = block.attn.num_heads
-        self.window = block.window_size[0]
+        layers = Linear.of(block.attn.qkv), Linear.of(block.attn.proj)
+        super().__init__(block.attn.num_heads, block.window_size[0], *layers)
         self.pool = block.attn.q_pool
-        self.qkv = Linear.of(block.attn.qkv)
-        self.proj = Linear.of(block.attn.proj)
+        self.shrink = 1 if self.pool is None else 2
 
-    def forward(self, x: Tensor) -> Tensor:
-        H, W = x.shape[1:3]
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
-        if self.window == 0:
-            q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).unbind(0)
-        else:  # SAM 2 fills windows up with zeros before qkv: their q, k and v are the biases
-            q, k, v = ops.cut_windows(qkv, self.qkv.bias.view(qkv.shape[3:]), self.window)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if self.pool is not None:
-            H, W = H // 2, W // 2
             q = self.pool(q.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, (-1, self.heads))
-        out = ops.plain_attention(q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)).view_as(q)
-        out = out.permute(0, 2, 3, 1, 4) if self.window == 0 else ops.join_windows(out, H, W)
-        out = self.proj(out.flatten(3))
-        return out if self.adapter is None else out + self.adapter(out)
+        return ops.plain_attention(q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3)).view_as(q)
 
 
 class MLP(nn.Module):
@@ -78,9 +61,9 @@ class Neck(nn.Module):
     their convolutions are frozen until a model with that decoder trains them.
     """
 
-    def __init__(self, channels: list[int], embedding: int):
+    def __init__(self, channels: list[int]):
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(C, embedding, kernel_size=1) for C in reversed(channels))
+        self.convs = nn.ModuleList(nn.Conv2d(C, EMBEDDING, kernel_size=1) for C in reversed(channels))
         self.convs[2:].requires_grad_(False)
 
     def forward(self, x16: Tensor, x32: Tensor) -> Tensor:
@@ -102,7 +85,6 @@ class Sam2Hiera(Trunk):
         global_blocks: indices of the blocks with global attention; all others attend in windows.
         windows: side of the windows in each stage, in tokens.
         positions: side of the table of positions that is resampled to the image; a second one is tiled, a window long.
-        embedding: channels of the neck.
     """
 
     multiple = 32
@@ -117,7 +99,6 @@ class Sam2Hiera(Trunk):
         global_blocks: tuple[int, ...],
         windows: tuple[int, ...] = (8, 4, 14, 7),
         positions: int = 7,
-        embedding: int = 256,
     ):
         super().__init__()
         self.gradient_checkpointing = False
@@ -133,11 +114,11 @@ class Sam2Hiera(Trunk):
         )
         self.trunk.head = nn.Identity()
         for block in self.trunk.blocks:
-            block.attn, block.mlp = Attention(block), MLP(block)
+            block.attn, block.mlp = PooledAttention(block), MLP(block)
             block.is_windowed = False  # attention cuts them
         widths = [self.trunk.blocks[end].dim_out for end in self.trunk.stage_ends]
-        self.neck = Neck(widths, embedding)
-        self.channels, self.strides = [*widths[:3], embedding], [4, 8, 16, 16]
+        self.neck = Neck(widths)
+        self.channels, self.strides = [*widths[:3], EMBEDDING], [4, 8, 16, 16]
         self.top_layer = len(self.trunk.blocks) + 1
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samseg.encoders.attention import RotaryAttention
+from samseg.encoders.trunk import EMBEDDING
 from samseg.encoders.vit import Block, PatchEmbed, WindowedViT, initialize
 
 PATCH = 14
@@ -25,10 +26,10 @@ class Neck(nn.Module):
     an encoder takes the detector's where a file holds both, a whole SAM the tracker's.
     """
 
-    def __init__(self, width: int, embedding: int):
+    def __init__(self, width: int):
         super().__init__()
         steps = [(width, width // 2, width // 4), (width, width // 2), (width,)]
-        self.levels = nn.ModuleList(_level(widths, embedding) for widths in steps)
+        self.levels = nn.ModuleList(_level(widths) for widths in steps)
         self.levels[:2].requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +53,6 @@ class Sam3ViT(WindowedViT):
         hidden: channels inside the MLPs.
         window: side of the windows in tokens, which is also the length that a whole map is given.
         positions: side of the table of absolute positions, in tokens, which is tiled over the image.
-        embedding: channels of the neck.
     """
 
     sam_decoders = frozenset({"sam3"})
@@ -67,17 +67,16 @@ class Sam3ViT(WindowedViT):
         hidden: int,
         window: int = 24,
         positions: int = 24,
-        embedding: int = 256,
     ):
         blocks = [
             Block(RotaryAttention(width, heads, 0 if i in global_blocks else window, window), width, hidden, EPS)
             for i in range(depth)
         ]
-        super().__init__(width, PatchEmbed(width, PATCH, bias=False), blocks, Neck(width, embedding), embedding)
+        super().__init__(width, PatchEmbed(width, PATCH, bias=False), blocks, Neck(width))
         self.pos_embed = nn.Parameter(torch.zeros(1, positions, positions, width))
         self.ln_pre = nn.LayerNorm(width, eps=EPS)
-        lowest = {"proj1.weight": (embedding, width, 1, 1), "proj2.weight": (embedding, embedding, 3, 3)}
-        lowest |= {"proj1.bias": (embedding,), "proj2.bias": (embedding,)}
+        lowest = {"proj1.weight": (EMBEDDING, width, 1, 1), "proj2.weight": (EMBEDDING, EMBEDDING, 3, 3)}
+        lowest |= {"proj1.bias": (EMBEDDING,), "proj2.bias": (EMBEDDING,)}
         self.unused_tensors = {f"neck.levels.3.{name}": shape for name, shape in lowest.items()}
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.apply(initialize)
@@ -116,13 +115,13 @@ class Sam3ViT(WindowedViT):
         }
 
 
-def _level(widths: tuple[int, ...], embedding: int) -> nn.Sequential:
+def _level(widths: tuple[int, ...]) -> nn.Sequential:
     """Twice the resolution for each further width, then the embedding's channels."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (taken, given) in enumerate(zip(widths, widths[1:]), 1):
         if i > 1:
             layers["gelu"] = nn.GELU()
         layers[f"up{i}"] = nn.ConvTranspose2d(taken, given, kernel_size=2, stride=2)
-    layers["proj1"] = nn.Conv2d(widths[-1], embedding, kernel_size=1)
-    layers["proj2"] = nn.Conv2d(embedding, embedding, kernel_size=3, padding=1)
+    layers["proj1"] = nn.Conv2d(widths[-1], EMBEDDING, kernel_size=1)
+    layers["proj2"] = nn.Conv2d(EMBEDDING, EMBEDDING, kernel_size=3, padding=1)
     return nn.Sequential(layers)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from samseg.encoders import ops
-from samseg.encoders.norm import LayerNorm2d
 from samseg.encoders.ops.layout import channels_first, cropped
-from samseg.encoders.trunk import Trunk
+from samseg.encoders.trunk import EMBEDDING, Trunk
+from samseg.encoders.vit import initialize, sam_neck
 
 
 class TinyViT(Trunk):
@@ -32,8 +32,6 @@ class TinyViT(Trunk):
         depths: blocks per stage.
         num_heads: attention heads per stage (the first is not used: that stage is convolutional).
         window_sizes: side of the attention windows per stage, in tokens (the first is not used).
-        out_channels: channels of the neck's output.
-        in_channels: channels of the image.
     """
 
     multiple = 16
@@ -51,18 +49,14 @@ class TinyViT(Trunk):
         depths: Sequence[int] = (2, 2, 6, 2),
         num_heads: Sequence[int] = (2, 4, 5, 10),
         window_sizes: Sequence[int] = (7, 7, 14, 7),
-        out_channels: int = 256,
-        in_channels: int = 3,
     ) -> None:
         super().__init__()
         half = embed_dims[0] // 2
-        self.channels = [half, *embed_dims[:3], out_channels]
+        self.channels = [half, *embed_dims[:3], EMBEDDING]
         self.strides = [2, 4, 8, 16, 16]
         self.gradient_checkpointing = False
 
-        stem = nn.Sequential(
-            _conv_norm(in_channels, half, 3, stride=2), nn.GELU(), _conv_norm(half, embed_dims[0], 3, stride=2)
-        )
+        stem = nn.Sequential(_conv_norm(3, half, 3, stride=2), nn.GELU(), _conv_norm(half, embed_dims[0], 3, stride=2))
         self.patch_embed = nn.Sequential(OrderedDict(seq=stem))
         self.layers = nn.ModuleList()
         for i, (dim, depth) in enumerate(zip(embed_dims, depths, strict=True)):
@@ -71,16 +65,11 @@ class TinyViT(Trunk):
             merge = PatchMerging(dim, embed_dims[i + 1], stride=2 if i < 2 else 1) if i < 3 else nn.Identity()
             blocks = nn.Sequential(*[block() for _ in range(depth)])
             self.layers.append(nn.Sequential(OrderedDict(blocks=blocks, downsample=merge)))
-        self.neck = nn.Sequential(
-            nn.Conv2d(embed_dims[3], out_channels, 1, bias=False),
-            LayerNorm2d(out_channels),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            LayerNorm2d(out_channels),
-        )
-        self.apply(_init_linear)
+        self.neck = sam_neck(embed_dims[3])
+        self.apply(initialize)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Image (B, in_channels, H, W), H and W multiples of 16 -> taps (B, C, H/stride, W/stride), finest first.
+        """Image (B, 3, H, W), H and W multiples of 16 -> taps (B, C, H/stride, W/stride), finest first.
 
         The stem's first convolution with its activation (stride 2); the blocks of the first three stages, before they
         are merged (4, 8, 16); and last the neck's output (16), which is MobileSAM's image embedding.
@@ -106,9 +95,9 @@ class TinyViT(Trunk):
 class MBConv(nn.Module):
     """Inverted bottleneck (B, dim, H, W) -> same: expand, depthwise 3x3, project, add, GELU."""
 
-    def __init__(self, dim: int, expand_ratio: int = 4) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        hidden = dim * expand_ratio
+        hidden = 4 * dim
         self.conv1 = _conv_norm(dim, hidden)
         self.conv2 = _conv_norm(hidden, hidden, 3, groups=hidden)
         self.conv3 = _conv_norm(hidden, dim)
@@ -211,12 +200,6 @@ class WindowAttention(nn.Module):
 def _conv_norm(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     return nn.Sequential(OrderedDict(c=conv, bn=nn.BatchNorm2d(out_channels)))
-
-
-def _init_linear(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
 
 
 def _checkpointed(blocks: nn.Sequential, x: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+EMBEDDING = 256  # channels of the image embedding that SAM's decoders look at
+
 
 @dataclass(frozen=True)
 class Site:

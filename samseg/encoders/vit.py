@@ -16,7 +16,7 @@ from samseg.encoders.linear import Linear, is_tokenwise
 from samseg.encoders.norm import LayerNorm2d
 from samseg.encoders.ops.layout import channels_first
 from samseg.encoders.positions import resampled
-from samseg.encoders.trunk import Site, Trunk
+from samseg.encoders.trunk import EMBEDDING, Site, Trunk
 
 PATCH = 16
 
@@ -108,20 +108,19 @@ class WindowedViT(Trunk):
         patch_embed: embeds the image.
         blocks: the last one has global attention.
         neck: from the last tap to the image embedding.
-        embedding: channels of that.
 
     Attributes:
         adapter: None, or a module that is given the image and its embedded patches, and whose `addition` goes to the
             input of each block.
     """
 
-    def __init__(self, width: int, patch_embed: PatchEmbed, blocks: list[Block], neck: nn.Module, embedding: int):
+    def __init__(self, width: int, patch_embed: PatchEmbed, blocks: list[Block], neck: nn.Module):
         super().__init__()
         self.gradient_checkpointing = False
         self.adapter = None
         self.global_blocks = [i for i, block in enumerate(blocks) if block.attn.window == 0]
         self.multiple = patch_embed.proj.kernel_size[0]
-        self.channels = [width] * len(self.global_blocks) + [embedding]
+        self.channels = [width] * len(self.global_blocks) + [EMBEDDING]
         self.strides = [self.multiple] * (len(self.global_blocks) + 1)
         self.top_layer = len(blocks) + 1
         self.patch_embed = patch_embed
@@ -179,7 +178,6 @@ class SamViT(WindowedViT):
             taps. All other blocks attend in windows.
         image_size: side of the square image that the position tables are made for, in pixels.
         window: side of the windows in tokens.
-        embedding: channels of the neck.
     """
 
     sam_decoders = frozenset({"sam", "sam-hq"})
@@ -192,20 +190,13 @@ class SamViT(WindowedViT):
         global_blocks: tuple[int, ...],
         image_size: int = 1024,
         window: int = 14,
-        embedding: int = 256,
     ):
         tokens, patch_embed = image_size // PATCH, PatchEmbed(width)
         blocks = [
             Block(RelativeAttention(width, heads, side, side or tokens), width, 4 * width)
             for side in (0 if i in global_blocks else window for i in range(depth))
         ]
-        neck = nn.Sequential(
-            nn.Conv2d(width, embedding, kernel_size=1, bias=False),
-            LayerNorm2d(embedding),
-            nn.Conv2d(embedding, embedding, kernel_size=3, padding=1, bias=False),
-            LayerNorm2d(embedding),
-        )
-        super().__init__(width, patch_embed, blocks, neck, embedding)
+        super().__init__(width, patch_embed, blocks, sam_neck(width))
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, tokens, width))
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.apply(initialize)
@@ -236,6 +227,16 @@ class SamViT(WindowedViT):
             "window_size": next((block.attn.window for block in self.blocks if block.attn.window), 0),
             "image_size": self.pos_embed.shape[1] * PATCH,
         }
+
+
+def sam_neck(width: int) -> nn.Sequential:
+    """From the last map (B, width, h, w) to SAM's image embedding (B, 256, h, w)."""
+    return nn.Sequential(
+        nn.Conv2d(width, EMBEDDING, kernel_size=1, bias=False),
+        LayerNorm2d(EMBEDDING),
+        nn.Conv2d(EMBEDDING, EMBEDDING, kernel_size=3, padding=1, bias=False),
+        LayerNorm2d(EMBEDDING),
+    )
 
 
 def initialize(module: nn.Module) -> None:

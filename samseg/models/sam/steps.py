@@ -8,9 +8,10 @@ from segment_anything.modeling import MaskDecoder, TwoWayTransformer
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor
 
+from samseg.encoders.trunk import EMBEDDING
 from samseg.models.sam.two_way import SharedTwoWay
 
-STRIDE, EMBEDDING = 16, 256  # of the image embedding: its stride in pixels and its channels
+STRIDE = 16  # of the image embedding, in pixels
 FINE = EMBEDDING // 8  # channels of the upscaled embedding
 
 
