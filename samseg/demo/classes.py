@@ -46,15 +46,13 @@ class Answer:
 def answer(predictor: Predictor, image: Raster, tile: bool | None) -> Answer:
     """Classify an image: in tiles (True), as a whole (False), or as the run was trained (None)."""
     predictor = Predictor(predictor.model, predictor.config, predictor.device, tile=tile)
-    shape, parts = image.pixels.shape[1:], []
-    for _, logits in predictor.rows(image):
+    classes, probability, uncertainty = np.empty((3, *image.pixels.shape[1:]), np.uint8)
+    for rows, logits in predictor.rows(image):
         log = logits.log_softmax(dim=0)
         entropy = -(log.exp() * log).sum(dim=0) / np.log(max(2, len(log)))
         stack = torch.stack([log.max(dim=0).values.exp(), entropy]).clamp(0, 1)
-        parts.append((likeliest(logits), (255 * stack).round().byte().cpu().numpy()))
-    classes = np.concatenate([part for part, _ in parts])
-    probability, uncertainty = np.concatenate([part for _, part in parts], axis=1)
-    assert classes.shape == shape
+        classes[rows] = likeliest(logits)
+        probability[rows], uncertainty[rows] = (255 * stack).round().byte().cpu().numpy()
     return Answer(predictor.classes, predictor.preprocessing.picture(image), classes, probability, uncertainty)
 
 

@@ -1,12 +1,10 @@
-"""samseg train and samseg evaluate as they are called, in processes of their own."""
+"""samseg train and samseg evaluate as they are called, where it matters in processes of their own."""
 
 import csv
 import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,30 +24,13 @@ from samseg.runs.facts import load_split
 from samseg.runs.state import RunState, load_state
 from samseg.training import trainer
 from samseg.training.run import train
-from tests import processes
 from tests.processes import kill, launch_two, meeting, ranks, start, wait_until
 from tests.sharded import sharded_main
-
-ENVIRONMENT = os.environ | processes.ENVIRONMENT
-
-
-def samseg(*arguments) -> list[str]:
-    return [sys.executable, "-m", "samseg", *map(str, arguments)]
-
-
-@pytest.fixture
-def call(tmp_path):
-    def call(*line, code=0):
-        done = subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == code, done.stderr
-        return done
-
-    return call
 
 
 @contextmanager
 def one_thread():
-    """As `ENVIRONMENT` has it."""
+    """As the processes have it that `start` starts."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -72,10 +53,11 @@ def assert_same_run(one, other, rel=None) -> None:
         assert ours[name].equal(theirs[name]) if rel is None else ours[name].allclose(theirs[name], atol=rel)
 
 
-def test_train_then_evaluate(call, command, tiny_config, tmp_path, monkeypatch):
+def test_train_then_evaluate(command, tiny_config, tmp_path, monkeypatch):
     """With resnet18 and its defaults as an SMP user knows it."""
-    model = ["model.encoder=resnet18", "model.decoder={}"]
-    out = call(*samseg("train", tiny_config, *model, "train.epochs=1")).stdout
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = command("train", tiny_config, "model.encoder=resnet18", "model.decoder={}", "train.epochs=1")
+    assert code == 0
     folder = tmp_path / "runs" / "tiny"
     for expected in (
         "share of pixels",
@@ -86,7 +68,6 @@ def test_train_then_evaluate(call, command, tiny_config, tmp_path, monkeypatch):
         "green",
     ):
         assert expected in out
-    monkeypatch.chdir(tmp_path)
     out = command("evaluate")[1]  # the newest run, on test
     test = json.loads((folder / "metrics_test.json").read_text())["test"]
     assert f"{test['miou']:.4f}" in out and list(test["iou"]) == ["ground", "green", "blue"]
