@@ -15,11 +15,7 @@ def register(name: str, row: Row | None = None) -> None:
     row = ROWS[name] = timm_row(name) if row is None else row
     weights = {file.tag: {"repo_id": file.place, "revision": "main"} for file in reversed(row.files) if file.on_hub}
     weights |= {name: weights[row.tags[0]] for name in PUBLISHED if row.files}
-    smp.encoders.encoders[name] = {
-        "encoder": SmpEncoder,
-        "params": {"variant": name},
-        "pretrained_settings": weights,
-    }
+    smp.encoders.encoders[name] = {"encoder": SmpEncoder, "params": {"variant": name}, "pretrained_settings": weights}
 
 
 def find_row(name: str) -> Row | None:

@@ -85,10 +85,7 @@ class Level(nn.Module):
             self.detail = Projection(tap_channels, channels)
         else:
             self.detail = nn.Sequential(
-                Projection(tap_channels, HIDDEN),
-                LayerNorm2d(HIDDEN),
-                nn.GELU(),
-                Spread(HIDDEN, channels, spread),
+                Projection(tap_channels, HIDDEN), LayerNorm2d(HIDDEN), nn.GELU(), Spread(HIDDEN, channels, spread)
             )
         self.context = Projection(context, channels)
         self.finer = Merge(finer_channels, channels) if finer_channels > 0 else nn.Identity()

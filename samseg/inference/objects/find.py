@@ -33,10 +33,7 @@ class Objects:
 
 
 def by_components(
-    classes: np.ndarray,
-    background: int | None = 0,
-    min_pixels: int = 1,
-    probabilities: np.ndarray | None = None,
+    classes: np.ndarray, background: int | None = 0, min_pixels: int = 1, probabilities: np.ndarray | None = None
 ) -> Objects:
     """Every connected area (8 neighbours) of a class is an object.
 

@@ -36,17 +36,11 @@ class Detail(nn.Module):
             self.compress_vit_feat = _spread(channels, EMBEDDING, norm)
         else:
             self.compress_vit_feat = nn.Sequential(
-                nn.Conv2d(channels, 2 * FINE, 3, padding=1),
-                norm(2 * FINE),
-                nn.GELU(),
-                nn.Conv2d(2 * FINE, FINE, 1),
+                nn.Conv2d(channels, 2 * FINE, 3, padding=1), norm(2 * FINE), nn.GELU(), nn.Conv2d(2 * FINE, FINE, 1)
             )
         self.embedding_encoder = _spread(EMBEDDING, EMBEDDING // 4, norm)
         self.embedding_maskfeature = nn.Sequential(
-            nn.Conv2d(FINE, 2 * FINE, 3, padding=1),
-            norm(2 * FINE),
-            nn.GELU(),
-            nn.Conv2d(2 * FINE, FINE, 3, padding=1),
+            nn.Conv2d(FINE, 2 * FINE, 3, padding=1), norm(2 * FINE), nn.GELU(), nn.Conv2d(2 * FINE, FINE, 3, padding=1)
         )
 
     def forward(self, upscaled: Tensor, embedding: Tensor, early: Tensor) -> Tensor:

@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError, RevisionNotFoundError
 
 from samseg.common.errors import InputError
 from samseg.common.hub import refusal, status_of
