@@ -238,6 +238,7 @@ def run_command(line: str, where: str, done: set[str], monkeypatch, capsys) -> N
     monkeypatch.setattr(sys, "argv", words)
     for benchmark in ("encoder", "train"):  # whose processes would import everything anew
         monkeypatch.setattr(f"benchmarks.{benchmark}.get_context", lambda kind: forked())
+    monkeypatch.setattr("benchmarks.encoder.TOKENS", 64)
     monkeypatch.setattr("benchmarks.routes.SHAPES", ((64, 32, 48),))
     monkeypatch.setattr("benchmarks.routes.SIDE", 8)
     with pytest.raises(SystemExit) as end:

@@ -115,11 +115,11 @@ def test_a_file_is_put_in_place_and_named(server, files, tmp_path):
     (tmp_path / "downloaded.pth").write_bytes(files[MIRROR])
     placed = put(tmp_path / "downloaded.pth", SMALL)
     assert (placed.contents.variant, placed.contents.layout, placed.contents.whole) == (SMALL, "segment-anything", True)
-    assert placed.source.place.endswith(MIRROR)
+    assert placed.published.place.endswith(MIRROR)
     assert find(SMALL, whole=True) == placed.file
     (tmp_path / "encoder.safetensors").write_bytes(files[HUB])
     placed = put(tmp_path / "encoder.safetensors")
-    assert (placed.contents.layout, placed.contents.whole, placed.source) == ("timm", False, None)
+    assert (placed.contents.layout, placed.contents.whole, placed.published) == ("timm", False, None)
     assert not server.requests
 
 
