@@ -81,7 +81,9 @@ class TimmViT(Trunk):
     def _with_positions(self, patches: Tensor) -> Tensor:
         """Embedded patches (B, h, w, C) as a sequence (B, prefix + h * w, C) behind class and register tokens."""
         net = self.net
-        prefix = [token.expand(patches.shape[0], -1, -1) for token in _prefix_tokens(net)]
+        prefix = [
+            token.expand(patches.shape[0], -1, -1) for token in (net.cls_token, net.reg_token) if token is not None
+        ]
         if net.pos_embed is None:
             return torch.cat([*prefix, patches.flatten(1, 2)], dim=1)
         of_prefix = net.pos_embed[:, : 0 if net.no_embed_class else net.num_prefix_tokens]
@@ -144,7 +146,3 @@ def _network(name: str, arguments: dict) -> nn.Module:
     else:
         return net
     raise ConfigError(f"{name} cannot be cut into feature maps: {reason}; take a plain ViT, or try SMP's tu-{name}")
-
-
-def _prefix_tokens(net: nn.Module) -> list[Tensor]:
-    return [token for token in (net.cls_token, net.reg_token) if token is not None]

@@ -1,6 +1,7 @@
 """Failures of a training step that the user can mend, as one line that says how."""
 
 import errno
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ def check_memory(preprocessing: Preprocessing, classes: int) -> None:
 
 def check_finite(loss: float, epoch: int, step: int, config: TrainConfig) -> None:
     """Raise ConfigError when the loss of a step is NaN or infinite: from there on nothing can be learnt."""
-    if loss - loss != 0:  # true for NaN and for the infinities alone
+    if not math.isfinite(loss):
         lower = f"lower train.lr ({config.lr:g})"
         precision = "" if config.precision == "fp32" else f" or set train.precision=fp32 (it is {config.precision})"
         raise ConfigError(f"the loss is {loss} in epoch {epoch}, step {step}: {lower}{precision} and start a new run")
