@@ -81,9 +81,8 @@ class TimmViT(Trunk):
     def _with_positions(self, patches: Tensor) -> Tensor:
         """Embedded patches (B, h, w, C) as a sequence (B, prefix + h * w, C) behind class and register tokens."""
         net = self.net
-        prefix = [
-            token.expand(patches.shape[0], -1, -1) for token in (net.cls_token, net.reg_token) if token is not None
-        ]
+        tokens = [token for token in (net.cls_token, net.reg_token) if token is not None]
+        prefix = [token.expand(patches.shape[0], -1, -1) for token in tokens]
         if net.pos_embed is None:
             return torch.cat([*prefix, patches.flatten(1, 2)], dim=1)
         of_prefix = net.pos_embed[:, : 0 if net.no_embed_class else net.num_prefix_tokens]
