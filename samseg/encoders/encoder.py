@@ -141,7 +141,7 @@ class SmpEncoder(TrunkEncoder, EncoderMixin):
         self._depth = depth
         self._output_stride = output_stride
         self._out_channels = [3] + LEVEL_CHANNELS[:depth]
-        self.told_of_frozen_pyramid = False
+        self.warned_of_frozen_pyramid = False
         self.pyramid = Pyramid(self.trunk.channels, self.trunk.strides, depth, output_stride)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -161,8 +161,8 @@ class SmpEncoder(TrunkEncoder, EncoderMixin):
     def _warn_if_pyramid_is_frozen(self) -> None:
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.is_grad_enabled():
             return
-        if not self.told_of_frozen_pyramid and not any(p.requires_grad for p in self.pyramid.parameters()):
-            self.told_of_frozen_pyramid = True
+        if not self.warned_of_frozen_pyramid and not any(p.requires_grad for p in self.pyramid.parameters()):
+            self.warned_of_frozen_pyramid = True
             warnings.warn(
                 "the encoder's pyramid is frozen although it was not pretrained: SMP's model.freeze_encoder() freezes "
                 "it, too. To train, call samseg.freeze_encoder(model), which freezes only what was pretrained.",

@@ -86,7 +86,7 @@ class Sam3ViT(WindowedViT):
         table = self.pos_embed.tile(1, -(-H // side), -(-W // side), 1)[:, :H, :W]
         return self.ln_pre(x + table)
 
-    def at_own_size(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def resample_positions(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published, the table is a sequence (1, n, width), and Meta's begins with a class token that nobody reads."""
         table, (_, h, w, _) = tensors.get("pos_embed"), self.pos_embed.shape
         if table is None or table.ndim != 3 or table.shape[1] not in (h * w, h * w + 1):

@@ -102,7 +102,7 @@ class TimmViT(Trunk):
             return int(name.split(".")[2]) + 1
         return self.top_layer if name.startswith("net.norm.") else 0
 
-    def at_own_size(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def resample_positions(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         table, own = tensors.get("net.pos_embed"), self.net.pos_embed
         if own is None or table is None or table.ndim != 3 or table.shape == own.shape:
             return tensors

@@ -78,7 +78,7 @@ class Trunk(nn.Module):
         """The layer of a parameter: 0 embeds the image, `top_layer` is the top."""
         raise NotImplementedError
 
-    def at_own_size(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def resample_positions(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """A checkpoint's tensors with positions that were learnt at another image size resampled to this network's."""
         return tensors
 

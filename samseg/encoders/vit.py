@@ -204,7 +204,7 @@ class SamViT(WindowedViT):
     def with_positions(self, x: Tensor) -> Tensor:
         return x + resampled(self.pos_embed, x.shape[1], x.shape[2]).to(x.dtype)
 
-    def at_own_size(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def resample_positions(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         own, wanted = tensors.get("pos_embed"), self.pos_embed.shape
         if own is None or own.ndim != 4 or own.shape[3] != wanted[3] or own.shape == wanted:
             return tensors

@@ -199,10 +199,10 @@ def _recognised(state: Mapping[str, Tensor]) -> _Match | None:
 
 def _match(state: Mapping[str, Tensor], variant: str) -> _Match | None:
     """A checkpoint as a variant's, in the layout that fits best; None where no tensor can be its first convolution."""
-    row = ROWS[variant]
-    expected = {name: tensor.shape for name, tensor in row.outline.state_dict().items()}
-    first, best = _first(row.outline), None
-    for layout in row.layouts:
+    outline = ROWS[variant].outline
+    expected = {name: tensor.shape for name, tensor in outline.state_dict().items()}
+    first, best = _first(outline), None
+    for layout in ROWS[variant].layouts:
         prefixes = _prefixes(state, layout, first)
         if len(prefixes) != 1:
             continue
@@ -212,7 +212,7 @@ def _match(state: Mapping[str, Tensor], variant: str) -> _Match | None:
                 "a trained samseg model, not an encoder's checkpoint; load it with its run, or load_state_dict"
             )
         named = layout.read({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
-        tensors = row.outline.at_own_size({k: v for k, v in named.items() if k not in row.outline.unused_tensors})
+        tensors = outline.resample_positions({k: v for k, v in named.items() if k not in outline.unused_tensors})
         there = sum(name == first or expected.get(name) == value.shape for name, value in tensors.items())
         match = _Match(variant, layout, tensors, len(expected) - there, there / max(len(expected), len(tensors)))
         if best is None or match.share > best.share:

@@ -19,14 +19,14 @@ FIRST: tuple[RGB, ...] = (
     (35, 38, 43), (230, 85, 0), (86, 180, 233), (240, 228, 66), (0, 158, 115), (204, 121, 167), (0, 114, 178),
     (245, 160, 20), (126, 58, 168), (150, 210, 50), (150, 75, 35), (225, 20, 90),
 )  # fmt: skip
-MOST = 255
+COLOURS = 255  # that there are: class 255 is none
 IGNORED: RGB = (128, 128, 128)
 
 
 def palette(n: int) -> list[RGB]:
     """``n`` clearly distinct colours, the same at every call; `palette(5)` begins as `palette(4)`. At most 255."""
-    if not 1 <= n <= MOST:
-        raise InputError(f"colours are there for 1 to {MOST} classes, got {n}")
+    if not 1 <= n <= COLOURS:
+        raise InputError(f"colours are there for 1 to {COLOURS} classes, got {n}")
     return list(_colours()[:n])
 
 
@@ -40,7 +40,7 @@ def _colours() -> tuple[RGB, ...]:
     candidates, lab = candidates[bright], lab[bright]
     taken = list(FIRST)
     nearest = np.min([np.linalg.norm(lab - colour, axis=1) for colour in _lab(np.array(FIRST, np.uint8))], axis=0)
-    while len(taken) < MOST:
+    while len(taken) < COLOURS:
         farthest = int(nearest.argmax())
         taken.append(tuple(int(value) for value in candidates[farthest]))
         nearest = np.minimum(nearest, np.linalg.norm(lab - lab[farthest], axis=1))
@@ -53,13 +53,13 @@ def _lab(colours: np.ndarray) -> np.ndarray:
 
 def coloured(classes: np.ndarray) -> np.ndarray:
     """Class indices (H, W) as colours (H, W, 3) uint8, 255 (ignored) grey."""
-    return np.array([*palette(MOST), IGNORED], np.uint8)[classes]
+    return np.array([*palette(COLOURS), IGNORED], np.uint8)[classes]
 
 
 def save_class_map(path: str | Path, classes: np.ndarray) -> None:
     """Write class indices (H, W) uint8 as a palette PNG: pixel values are the indices, 255 (ignored) shows white."""
     picture = Image.fromarray(classes)
-    picture.putpalette([value for colour in [*palette(MOST), (255, 255, 255)] for value in colour])
+    picture.putpalette([value for colour in [*palette(COLOURS), (255, 255, 255)] for value in colour])
     _write(path, picture)
 
 
@@ -84,9 +84,9 @@ def overlay(image: np.ndarray, classes: np.ndarray, background: int | None = 0, 
 
     The class ``background`` (None: no class) and ignored pixels (255) are left as photographed.
     """
-    colours = np.array([*palette(MOST), (255, 255, 255)], np.uint8)
-    shares = np.full(MOST + 1, opacity, np.float32)
-    shares[[MOST] if background is None else [MOST, background]] = 0
+    colours = np.array([*palette(COLOURS), (255, 255, 255)], np.uint8)
+    shares = np.full(COLOURS + 1, opacity, np.float32)
+    shares[[COLOURS] if background is None else [COLOURS, background]] = 0
     share = shares[classes]
     share[borders(classes) & (share > 0)] = 1
     return (image + share[..., None] * (colours[classes].astype(np.float32) - image) + 0.5).astype(np.uint8)

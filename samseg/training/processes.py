@@ -134,7 +134,7 @@ def any_process(accelerator: Accelerator, *wishes: bool) -> list[bool]:
     return counts.bool().tolist()
 
 
-def most(accelerator: Accelerator, value: float) -> float:
+def largest_of_processes(accelerator: Accelerator, value: float) -> float:
     """The largest of the processes' values, on all of them."""
     if accelerator.num_processes == 1:
         return value

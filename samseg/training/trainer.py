@@ -33,7 +33,7 @@ from samseg.tasks.task import Details, Figures, Metrics, Task
 from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.failures import check_finite, mendable_errors
 from samseg.training.optimizer import optimizer_for, warmup_cosine
-from samseg.training.processes import any_process, most, whole_on_each
+from samseg.training.processes import any_process, largest_of_processes, whole_on_each
 from samseg.training.report import Progress, draw_curves, epoch_line
 from samseg.training.stopping import StopRequest
 from samseg.training.tracking import Tracking
@@ -178,7 +178,7 @@ class Trainer:
             figures = metrics.compute()
             row = {"epoch": epoch, "loss": loss, "lr": max(self.scheduler.get_last_lr())}
             row |= {column: figures[name] for column, name in task.columns.items()}
-            row |= {"seconds": round(most(self.accelerator, time.monotonic() - started), 2)}
+            row |= {"seconds": round(largest_of_processes(self.accelerator, time.monotonic() - started), 2)}
             state.add_epoch(row, figures, task.better(figures, state.best))
             if state.improved():
                 # Pictures and tracking come before the state: an epoch that is run again draws them again.
@@ -223,7 +223,7 @@ class Trainer:
                 part["images"] = min(part["images"] + images, self.batches.used())
                 part["steps"] += 1
                 part["loss"] += loss
-                part["seconds"] = most(accelerator, before + time.monotonic() - started)
+                part["seconds"] = largest_of_processes(accelerator, before + time.monotonic() - started)
                 progress.step(images, loss)
                 self._stop_if_asked(folder, stop)
                 if part["seconds"] - saved > 60 * SAVE_MINUTES:

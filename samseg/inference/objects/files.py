@@ -20,7 +20,7 @@ from samseg.inference.objects.find import Objects, by_components, by_generator, 
 from samseg.inference.photos import shrunk
 from samseg.inference.predictor import Predictor
 from samseg.models.sam.contract import PromptableSam
-from samseg.predict.draw import MOST, background_of, legend, overlay, save_picture
+from samseg.predict.draw import COLOURS, background_of, legend, overlay, save_picture
 from samseg.predict.rows import likeliest
 from samseg.runs.sam import base_sam, tuned_sam
 
@@ -119,7 +119,7 @@ def find_in_images(finder: ObjectFinder, images: list[Path], out: Path) -> int:
 
     def write(path: Path, image: Raster, objects: Objects) -> None:
         save_instances(out / path.stem, objects.map)
-        colours = np.where(objects.map > 0, 1 + (objects.map - 1) % (MOST - 1), 0).astype(np.uint8)
+        colours = np.where(objects.map > 0, 1 + (objects.map - 1) % (COLOURS - 1), 0).astype(np.uint8)
         picture = overlay(*shrunk(finder.predictor.preprocessing.picture(image), colours))
         save_picture(out / f"{path.stem}_overlay.jpg", picture)
         files.add(path, objects)

@@ -10,7 +10,7 @@ from samseg.data.formats.images import read_image, read_label
 from samseg.inference.each import LEGEND, each_image, output_folder
 from samseg.inference.oneshot.oneshot import OneShot
 from samseg.inference.photos import shrunk
-from samseg.predict.draw import MOST, legend, overlay, save_class_map, save_picture
+from samseg.predict.draw import COLOURS, legend, overlay, save_class_map, save_picture
 
 MOST_CLASSES = 64  # more values are a mask with smoothed edges, not classes
 
@@ -29,10 +29,10 @@ def read_reference(image: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{mask} is empty: every pixel is 0; mark what is to be found in {image} with other values")
     if len(found) == 1:
         values = values > 0
-    elif len(found) > MOST_CLASSES or found[-1] >= MOST:
+    elif len(found) > MOST_CLASSES or found[-1] >= COLOURS:
         raise InputError(
             f"{mask} has {len(found)} values up to {found[-1]}; expected 0 and one other, or up to {MOST_CLASSES} "
-            f"classes below {MOST}, without smoothed edges"
+            f"classes below {COLOURS}, without smoothed edges"
         )
     if values.shape != picture.shape[:2]:
         raise InputError(f"{mask} has shape {values.shape}, but its image {image} has {picture.shape[:2]}")
