@@ -1,13 +1,11 @@
 """What is shown of a comparison: a table for the terminal, a CSV, and one page."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from torch import nn
 
-from samseg.common.files import written_whole
 from samseg.compare.results import Result
 from samseg.report.compare import differences
 from samseg.report.page import Page
@@ -16,6 +14,7 @@ from samseg.runs.config.load import task_of
 from samseg.runs.facts import load_split, splits_of
 from samseg.runs.folder import read_run_config
 from samseg.runs.load import load_run
+from samseg.runs.state import write_rows
 from samseg.tasks import Task
 from samseg.tasks.bootstrap import with_bounds
 from samseg.tasks.sections import Chart, Gallery, Point, Scatter, Section, Table
@@ -65,10 +64,7 @@ def write_csv(results: Sequence[Result], file: Path) -> None:
         row |= dict(zip(("low", "high"), result.interval() or (None, None), strict=True))
         row |= dict(zip(("difference", "difference_low", "difference_high"), change or [None] * 3, strict=True))
         rows.append(row | asdict(result.costs) | {"run": str(result.runs[0])})
-    with written_whole(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as target:
-        writer = csv.DictWriter(target, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(rows, file)
 
 
 def write_comparison_page(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from samseg.common.errors import InputError
-from samseg.common.files import written_whole
+from samseg.common.files import write_bytes
 from samseg.report.page import Page, render
 from samseg.runs.config.load import task_of, to_yaml
 from samseg.runs.config.schema import RunConfig
@@ -164,6 +164,5 @@ def duration(seconds: float) -> str:
 
 def write_page(page: Page, file: Path) -> Path:
     """Write a page whole, and return its file."""
-    with written_whole(file) as temporary:
-        temporary.write_text(render(page), encoding="utf-8")
+    write_bytes(file, render(page).encode())
     return file

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from samseg.common.errors import ConfigError, InputError, WeightsError
-from samseg.common.files import written_whole
+from samseg.common.files import write_bytes, written_whole
 from samseg.common.value_types import fits
 from samseg.encoders.weights import not_finite, read_torch
 from samseg.runs.folder import HISTORY, METRICS, STATE, WEIGHTS, check_config
@@ -105,10 +105,7 @@ class RunState:
         if self.improved():
             save_weights(self.model, folder / WEIGHTS, self.base | {CONFIG_ENTRY: self.config})
         write_json({"val": self.best, "epoch": self.best_epoch}, folder / METRICS)
-        with written_whole(folder / HISTORY) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.history[0]))
-            writer.writeheader()
-            writer.writerows(self.history)
+        write_rows(self.history, folder / HISTORY)
 
 
 def load_state(folder: Path) -> RunState | None:
@@ -161,5 +158,12 @@ def _misfit(content: object) -> str | None:
 
 
 def write_json(content: dict, path: Path) -> None:
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_bytes(path, f"{json.dumps(content, indent=2)}\n".encode())
+
+
+def write_rows(rows: list[dict], path: Path) -> None:
+    """Write ``rows`` of the same keys as CSV."""
+    with written_whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

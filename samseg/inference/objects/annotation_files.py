@@ -10,7 +10,7 @@ import yaml
 from pycocotools import mask as rle
 
 from samseg.common.errors import InputError
-from samseg.common.files import written_whole
+from samseg.common.files import write_bytes
 from samseg.inference.objects import label_studio
 from samseg.inference.objects.find import Objects
 from samseg.inference.objects.outlines import outlines
@@ -75,7 +75,7 @@ class CocoFile(AnnotationFiles):
             )
 
     def finish(self) -> None:
-        _write(self._file, json.dumps(self.content))
+        write_bytes(self._file, json.dumps(self.content).encode())
 
 
 class YoloFolder(AnnotationFiles):
@@ -91,7 +91,7 @@ class YoloFolder(AnnotationFiles):
         self._numbers = {label: number for number, label in enumerate(kinds)}
         called = {number: names[label] for label, number in self._numbers.items()}
         text = yaml.safe_dump({"names": called, "nc": len(called)}, allow_unicode=True)
-        _write(out / "data.yaml", f"# {MADE_BY}\n{text}")
+        write_bytes(out / "data.yaml", f"# {MADE_BY}\n{text}".encode())
 
     def add(self, image: Path, objects: Objects) -> None:
         lines = []
@@ -100,7 +100,7 @@ class YoloFolder(AnnotationFiles):
             for outline in outlines(objects.map == number):
                 points = (outline / (width, height)).ravel()
                 lines.append(" ".join([str(self._numbers[label]), *(f"{value:.9g}" for value in points)]) + "\n")
-        _write(self._labels / f"{image.stem}.txt", "".join(lines))
+        write_bytes(self._labels / f"{image.stem}.txt", "".join(lines).encode())
 
 
 class LabelStudioFile(AnnotationFiles):
@@ -125,9 +125,9 @@ class LabelStudioFile(AnnotationFiles):
         )
 
     def finish(self) -> None:
-        _write(self._file, json.dumps(self._tasks))
+        write_bytes(self._file, json.dumps(self._tasks).encode())
         interface = label_studio.interface_xml(self._names, self._background)
-        _write(self._file.with_name("labeling_config.xml"), interface)
+        write_bytes(self._file.with_name("labeling_config.xml"), interface.encode())
 
 
 TOOLS: dict[str, type[AnnotationFiles]] = {"coco": CocoFile, "yolo": YoloFolder, "label-studio": LabelStudioFile}
@@ -142,8 +142,3 @@ def _check_ours(file: Path, others: Iterable[Path] = ()) -> None:
                 return
     if there:
         raise InputError(f"{there[0]} exists, and samseg infer has not written it; name another folder with --out")
-
-
-def _write(path: Path, text: str) -> None:
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from samseg.common.errors import InputError
-from samseg.common.files import written_whole
+from samseg.common.files import write_bytes, written_whole
 from samseg.encoders.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.decoder_lora import merge_attention
@@ -102,5 +102,4 @@ def save_for_transformers(
         "resample": 2,
     }
     for file, content in (("config.json", config), ("preprocessor_config.json", processor | layout)):
-        with written_whole(folder / file) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_bytes(folder / file, f"{json.dumps(content, indent=2)}\n".encode())

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from samseg.common.errors import ConfigError, require
-from samseg.common.files import written_whole
+from samseg.common.files import write_bytes
 from samseg.data.config import complete_data
 from samseg.data.recognise import recognise
 from samseg.encoders import ROWS, find_row
@@ -70,8 +70,7 @@ def task_of(config: RunConfig) -> Task:
 
 def save_config(config: RunConfig, path: str | Path) -> None:
     """Write ``config``, all of it, as YAML that `load_config` reads back as an equal object."""
-    with written_whole(path) as temporary:
-        temporary.write_text(to_yaml(config), encoding="utf-8")
+    write_bytes(path, to_yaml(config).encode())
 
 
 def to_yaml(config: RunConfig) -> str:
