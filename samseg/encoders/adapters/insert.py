@@ -37,7 +37,7 @@ def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None,
     """
     arguments = complete_arguments(known_method(name), {"blocks": blocks} | arguments, f"{name}: ")
     trunk, encoder = trunk_of(model), getattr(model, "encoder", model)
-    check_kinds(name, getattr(encoder, "variant", type(encoder).__name__), trunk)
+    check_places(name, getattr(encoder, "variant", type(encoder).__name__), trunk)
     if (found := adapter_name(model)) is not None:
         raise ConfigError(f"the encoder has an adapter already ({found}); take it out first: samseg.remove_adapter")
     depth = 1 + max(site.block for site in trunk.adapter_sites())
@@ -98,7 +98,7 @@ def remove_adapter(model: nn.Module) -> nn.Module:
     return _in_its_mode(model)
 
 
-def check_kinds(name: str, encoder: str, trunk: Trunk | None) -> None:
+def check_places(name: str, encoder: str, trunk: Trunk | None) -> None:
     """ConfigError unless the ``trunk`` of an ``encoder`` has all places that a method goes to; None has none."""
     wanted = _kinds(METHODS[name]).keys()
 
