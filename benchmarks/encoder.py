@@ -189,5 +189,5 @@ def _embedding(output) -> Tensor:
 
 def randomise(network: nn.Module) -> None:
     for name, parameter in network.named_parameters():
-        if "rel_pos" in name or name.endswith("bias"):
+        if "rel_pos" in name or "gamma" in name or name.endswith("bias"):  # scales of 1e-5 would hide all but the skips
             nn.init.normal_(parameter, std=0.1)
