@@ -59,6 +59,7 @@ NOT_RUN = {  # commands and snippets that begin so are not run here, and why
     "samseg benchmark faults": "it takes minutes",
     "samseg benchmark sam": "it takes minutes",
     "samseg benchmark maps": "it takes minutes",
+    "samseg benchmark pretrain": "it takes an hour; tests/benchmarks/test_pretrain.py runs it in small",
     "samseg push": "it needs a hub; tests/runs/hub bring one",
     "samseg compare": "tests/compare runs it",
     "samseg demo": "it serves a page until it is stopped; tests/demo try it",
