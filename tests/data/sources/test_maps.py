@@ -286,7 +286,8 @@ def test_maps_of_other_bands_in_one_training_are_one_line(root, tmp_path, comman
     data = {"source": "maps", "root": str(root), "classes": {"none": None, "house": "house", "pond": "pond"}}
     data |= {"maps": {"train": maps, "val": maps[:1], "window": 50, "attribute": "kind"}, "image_size": 64, **keys}
     (tmp_path / "maps.yaml").write_text(yaml.safe_dump(TINY | {"data": data}))
-    code, _, error = command("check" if message is None else "train", tmp_path / "maps.yaml", "run_dir=run")
+    name = "check" if message is None else "train"
+    code, _, error = command(name, tmp_path / "maps.yaml", f"run_dir={tmp_path.parent / 'run'}")
     if message is None:
         assert code == 0, error
     else:
