@@ -115,8 +115,8 @@ def test_promptable_training_and_validation(none, hq):
     loss = objective(model.train()(inputs), batch, objective.weight(batch), batches=1)  # of boxes, if of prompts
     assert loss.device == GPU
     first = of_image(model.embed(inputs["image"]), 0)
-    found = model.rounds._prompted(model, first, inputs["objects"][0], inputs["valid"][0], box_first=False)
-    assert found.device == GPU
+    found = model.rounds._of_image(model, first, inputs["objects"][0], inputs["valid"][0], box_first=False)
+    assert {loss.device for loss in found} == {GPU}
     features, objects = model.eval().embed(torch.rand(1, 3, 128, 128, device=GPU)), torch.ones(70, 90).long()
     scores = object_scores(model, features, objects, objects > 0, torch.ones(2).long())
     assert (scores.shape, scores.device.type) == ((2, CLICKS + 4), "cpu")
