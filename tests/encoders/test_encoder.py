@@ -162,7 +162,9 @@ def test_export(encoder):
         torch.testing.assert_close(program.module()(other), model(other), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    "encoder", [e if e in (SMALL, SMALL_HIERA, FOREIGN) else pytest.param(e, marks=SLOW) for e in ENCODERS]
+)
 def test_compile_fullgraph(encoder):
     torch.compiler.reset()  # it compiles the code that all encoders share a limited number of times
     model = model_of("fpn", encoder).eval()
@@ -176,7 +178,7 @@ def test_compile_fullgraph(encoder):
 @pytest.mark.parametrize(
     "encoder, images",
     [
-        (SMALL, 1),
+        pytest.param(SMALL, 1, marks=SLOW),  # tests/runs/test_export.py exports one in each suite
         (SMALL_TINY, 1),
         (SMALL_HIERA, 2),
         pytest.param(SMALL_SAM3, 2, marks=SLOW),
