@@ -14,7 +14,7 @@ from samseg.data.sources.fiftyone import FiftyOneConfig
 from samseg.data.sources.folders import FoldersConfig
 from samseg.data.sources.label_studio import LabelStudioConfig
 from samseg.data.sources.labelme import LabelmeConfig
-from samseg.data.sources.maps import MapsConfig
+from samseg.data.sources.maps_config import MapsConfig
 from samseg.data.sources.places import SPLITS
 from samseg.data.sources.yolo import YoloConfig
 from samseg.data.splits import check_shares, draw_splits, share_of

@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 
 from samseg.common import machine
 from samseg.data.raster import Raster
-from samseg.data.sources.maps import MapsConfig
+from samseg.data.sources.maps_config import MapsConfig
 from samseg.inference.predictor import Predictor
 from samseg.maps.options import MapOptions, PolygonOptions
 from samseg.maps.products import merge

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
@@ -16,10 +15,8 @@ from samseg.common.errors import InputError, first_line
 from samseg.data.formats.georaster import RasterFile, gdal
 from samseg.data.formats.vectors import Burner, read_vectors, widened
 from samseg.data.raster import Window
+from samseg.data.sources.maps_config import MapsConfig
 from samseg.data.sources.source import UNLABELLED
-
-if TYPE_CHECKING:
-    from samseg.data.sources.maps import MapsConfig
 
 ALL = "object"  # the category of labels whose attribute is not asked for
 RASTERS = (".tif", ".tiff", ".vrt", ".img", ".png", ".jp2")
@@ -33,7 +30,7 @@ class VectorLabels:
         notes: what a reader should know.
     """
 
-    def __init__(self, image: Path, path: Path, settings: "MapsConfig"):
+    def __init__(self, image: Path, path: Path, settings: MapsConfig):
         with gdal(), RasterFile(image, resolution=settings.resolution) as raster:
             place, shape = raster.georeference, raster.shape
         if "transform" not in place:
@@ -75,7 +72,7 @@ class RasterLabels:
     objects are neither counted nor told apart.
     """
 
-    def __init__(self, image: Path, path: Path, settings: "MapsConfig"):
+    def __init__(self, image: Path, path: Path, settings: MapsConfig):
         self.path, self.notes, self.counts = path, [], Counter()
         with gdal(), RasterFile(image, resolution=settings.resolution) as raster:
             place, (height, width) = raster.georeference, raster.shape
@@ -153,7 +150,7 @@ class RasterLabels:
             raise InputError(f"{self.path} cannot be read: {first_line(error)}") from None
 
 
-def open_labels(image: Path, path: Path, settings: "MapsConfig") -> VectorLabels | RasterLabels:
+def open_labels(image: Path, path: Path, settings: MapsConfig) -> VectorLabels | RasterLabels:
     """The labels of a map; a vector file unless its suffix is a raster's. InputError for what cannot be used."""
     if not path.exists():
         raise InputError(f"no such labels: {path}")

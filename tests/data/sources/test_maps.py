@@ -19,7 +19,8 @@ from samseg.common.errors import ConfigError, InputError
 from samseg.data.check import check_dataset
 from samseg.data.config import DataConfig, complete_data, open_source
 from samseg.data.dataset import SegmentationDataset
-from samseg.data.sources.maps import MapsConfig, MapsSource
+from samseg.data.sources.maps import MapsSource
+from samseg.data.sources.maps_config import MapsConfig
 from samseg.data.target import class_target
 from tests.conftest import TINY
 from tests.data.sources.contract import SourceContract
