@@ -8,6 +8,7 @@ from PIL import Image
 
 from benchmarks.generated import FromNothing, GeneratedTask
 from samseg.common.errors import InputError
+from samseg.common.files import write_json
 from samseg.data.raster import as_picture
 from samseg.data.sources.folder_layouts import FoldersConfig
 from samseg.data.sources.folders import FolderSource
@@ -19,7 +20,6 @@ from samseg.models.sam.save import save_sam
 from samseg.predict.draw import save_picture
 from samseg.runs.config.load import load_config, task_of
 from samseg.runs.load import load_run
-from samseg.runs.state import write_json
 from samseg.tasks import TASKS
 from samseg.training.processes import prepare_process
 from samseg.training.run import train

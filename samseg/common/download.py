@@ -14,10 +14,9 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from samseg.common.errors import InputError, first_line
-from samseg.common.files import FULL, file_digest
+from samseg.common.files import BLOCK, FULL, file_digest
 from samseg.common.machine import megabytes
 
-BLOCK = 2**20  # bytes read at a time, at most
 STALLED = 30.0  # seconds without a byte after which a connection is given up
 
 

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import json
 import os
 import re
 import tempfile
@@ -66,6 +67,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         temporary.write_bytes(data)
         if (found := temporary.stat().st_size) != len(data):
             raise OSError(errno.EIO, f"{found} of {len(data)} bytes arrived")
+
+
+def write_json(content: dict, path: Path) -> None:
+    """Write ``content`` whole or not at all, for people to read."""
+    write_bytes(path, f"{json.dumps(content, indent=2)}\n".encode())
 
 
 def sweep(path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from samseg.common.errors import InputError, Terminated, first_line
+from samseg.common.files import write_json
 from samseg.compare.plan import Trial
 from samseg.data.raster import Raster
 from samseg.data.workers import end_with
@@ -22,7 +23,6 @@ from samseg.report.run import read_history
 from samseg.runs.config.load import task_of
 from samseg.runs.config.schema import RunConfig
 from samseg.runs.facts import load_facts
-from samseg.runs.state import write_json
 from samseg.tasks.pictures import spread
 from samseg.training.processes import prepare_process
 from samseg.training.run import train

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch.utils.data import Dataset
 
 from samseg.common.errors import InputError
+from samseg.common.files import write_json
 from samseg.data.workers import expect_workers
 from samseg.inference.objects.files import ObjectFinder
 from samseg.inference.objects.scores import PhotoScores
@@ -15,7 +16,6 @@ from samseg.report.run import write_report
 from samseg.runs.config.load import task_of
 from samseg.runs.facts import EVALUATED, save_split
 from samseg.runs.folder import copy_run, evaluation_file, objects_file, read_run_config
-from samseg.runs.state import write_json
 from samseg.tasks.evaluate import evaluate
 from samseg.tasks.matching import OBJECTS, not_told_apart
 from samseg.tasks.matching import table as object_table

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from samseg.common.errors import InputError
-from samseg.common.files import refusals_named, write_bytes, written_whole
+from samseg.common.files import refusals_named, write_bytes, write_json, written_whole
 from samseg.encoders.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.decoder_lora import merge_attention
@@ -140,7 +140,7 @@ class Export:
             )
         with _made_whole(out) as folder:
             self.model.save_pretrained(folder)
-            (folder / NOTES).write_text(json.dumps(self.notes, indent=2) + "\n", encoding="utf-8")
+            write_json(self.notes, folder / NOTES)
             (folder / "README.md").write_text(SMP_CARD.format(name=out.name), encoding="utf-8")
 
     def sam(self, out: Path, generation: str = "sam") -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from samseg.common.errors import InputError
-from samseg.common.files import written_whole
+from samseg.common.files import write_json, written_whole
 from samseg.runs.folder import FACTS, details_file
-from samseg.runs.state import write_json
 from samseg.tasks.sections import Gallery, Picture, Table, Text
 from samseg.tasks.task import Details, Figures
 

@@ -1,7 +1,6 @@
 """The state of a run after a step, saved so that a kill at any moment loses nothing before it."""
 
 import csv
-import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from samseg.common.errors import ConfigError, InputError, WeightsError
-from samseg.common.files import write_bytes, written_whole
+from samseg.common.files import write_json, written_whole
 from samseg.common.value_types import fits
 from samseg.encoders.weights import not_finite, read_torch
 from samseg.runs.folder import HISTORY, METRICS, STATE, WEIGHTS, check_config
@@ -155,10 +154,6 @@ def _misfit(content: object) -> str | None:
     if len(state.history) != state.epoch:
         return "its history is not that of its epochs"
     return None
-
-
-def write_json(content: dict, path: Path) -> None:
-    write_bytes(path, f"{json.dumps(content, indent=2)}\n".encode())
 
 
 def write_rows(rows: list[dict], path: Path) -> None:

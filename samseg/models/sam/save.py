@@ -1,7 +1,6 @@
 """A whole SAM as files that others load: what the families have in common."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from samseg.common.errors import InputError
-from samseg.common.files import write_bytes, written_whole
+from samseg.common.files import write_json, written_whole
 from samseg.encoders.adapters.insert import adapter_name, can_be_merged, merge_adapter
 from samseg.models.sam.contract import PromptableSam
 from samseg.models.sam.decoder_lora import merge_attention
@@ -102,4 +101,4 @@ def save_for_transformers(
         "resample": 2,
     }
     for file, content in (("config.json", config), ("preprocessor_config.json", processor | layout)):
-        write_bytes(folder / file, f"{json.dumps(content, indent=2)}\n".encode())
+        write_json(content, folder / file)

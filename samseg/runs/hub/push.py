@@ -9,6 +9,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from samseg.common.errors import InputError
+from samseg.common.files import write_json
 from samseg.common.hub import LOGIN, status_of
 from samseg.runs.config.load import portable_yaml
 from samseg.runs.config.schema import RunConfig
@@ -59,7 +60,7 @@ def collect(run: Path, folder: Path, repository: str, licence: str | None = None
     for file in sorted([run / METRICS, *run.glob(evaluation_file(run, "*").name)]):
         if file.is_file():
             figures |= json.loads(file.read_text(encoding="utf-8"))
-    (folder / METRICS).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(figures, folder / METRICS)
     for name in (HISTORY, CURVES):
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
