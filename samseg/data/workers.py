@@ -6,27 +6,10 @@ import platform
 import signal
 import threading
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 import cv2
 
 LINUX = platform.system() == "Linux"
-
-
-def in_workers(workers: int) -> dict[str, Any]:
-    """Arguments of a DataLoader that reads in so many processes, which end with this one; 0: in this one.
-
-    What the loader is given is pickled for them. On Linux they are forked from a server, which is started here if it
-    does not run yet; elsewhere they are started as Python does there. The loader waits for them as long as a disk takes
-    to answer, and notices when one has died.
-    """
-    options = {"num_workers": workers, "worker_init_fn": _prepare}
-    if workers and LINUX:
-        from samseg.data.fork_server import Context
-
-        expect_workers(workers)
-        options["multiprocessing_context"] = Context()
-    return options
 
 
 def expect_workers(workers: int) -> None:
@@ -42,7 +25,7 @@ def single_threaded() -> None:
     cv2.setNumThreads(0)
 
 
-def _prepare(worker: int) -> None:
+def prepare_reader(worker: int) -> None:
     """Set a reading process up: no threads that compute, and it ends with the run and not before."""
     single_threaded()
     if LINUX:  # elsewhere torch looks after them

@@ -47,6 +47,9 @@ def load_sam_weights(encoder: TrunkEncoder, source: str | Path) -> None:
             encoder or has some too many. Nothing is loaded then.
     """
     file = fetch(encoder.variant, weights=str(source)) if is_published(source) else Path(source)
+    if not file.suffix and not file.exists():  # a misspelt tag rather than a misplaced file
+        names = [PUBLISHED[0], *ROWS[encoder.variant].tags]
+        raise WeightsError(f"{source}: no such file, nor weights of {encoder.variant}{suggestion(str(source), names)}")
     state = read_checkpoint(file)
     try:
         encoder.trunk.load_state_dict(trunk_state(state, encoder.variant, encoder.trunk))

@@ -2,21 +2,22 @@
 
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from samseg.common.errors import InputError
 from samseg.common.files import READERS
 from samseg.common.machine import megabytes
 from samseg.data.dataset import SegmentationDataset
+from samseg.data.loader import Loader
 from samseg.data.preprocess import SQUASH, Preprocessing
 from samseg.data.sources import Source
-from samseg.data.workers import in_workers
 from samseg.features.store import FeatureStore
 from samseg.models.cached import on_taps
 from samseg.models.pretrained import digest
@@ -59,8 +60,8 @@ def with_features(
     missing = _missing(store, entries, tap_model.encoder, preprocessing.size, accelerator)
     if missing:
         views, pinned = Views(missing, preprocessing), accelerator.device.type == "cuda"
-        loader = DataLoader(views, batch_size, pin_memory=pinned, **in_workers(workers))
-        _compute(store, missing, tap_model.encoder, loader, accelerator)
+        with closing(Loader(views, workers, batch_size=batch_size, pin_memory=pinned)) as loader:
+            _compute(store, missing, tap_model.encoder, loader, accelerator)
     accelerator.wait_for_everyone()
     absent = [entry for entry in entries if not store.path(*entry).is_file()]
     if absent:
@@ -131,7 +132,7 @@ def _missing(
 
 
 def _compute(
-    store: FeatureStore, entries: list[Entry], encoder: nn.Module, loader: DataLoader, accelerator: Accelerator
+    store: FeatureStore, entries: list[Entry], encoder: nn.Module, loader: Loader, accelerator: Accelerator
 ) -> None:
     """Run the trunk over the ``loader``'s batches of ``entries`` and write its taps.
 

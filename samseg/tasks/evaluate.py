@@ -1,14 +1,15 @@
 """A model's figures on a split, at each image's own size."""
 
 from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from samseg.data.workers import in_workers
+from samseg.data.loader import Loader
 from samseg.tasks.task import Metrics, Task
 
 
@@ -35,13 +36,13 @@ def evaluate(
     """
     metrics = task.metrics().to(device)
     share = Subset(dataset, range(rank, len(dataset), processes))
-    loader = DataLoader(share, batch_size=None, collate_fn=_as_it_is, **in_workers(workers))
-    for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
-        classes = task.measure(metrics, model, item, device, autocast)
-        if also is not None:
-            also(item, classes)
-        if stopped():
-            break
+    with closing(Loader(share, workers, batch_size=None, collate_fn=_as_it_is)) as loader:
+        for item in tqdm(loader, desc=title, unit="image", leave=False, disable=None if rank == 0 else True):
+            classes = task.measure(metrics, model, item, device, autocast)
+            if also is not None:
+                also(item, classes)
+            if stopped():
+                break
     return metrics
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -57,12 +57,13 @@ def _seconds_a_step(trainer: Trainer) -> float:
     """Seconds of the last of the steps that are tried, reading included."""
     epoch, seconds = trainer.state.epoch + 1, 0.0
     trainer.begin(epoch)
-    batches = iter(trainer.loader)
-    for number in range(TWICE):
-        started = time.monotonic()
-        if step := list(islice(batches, trainer.settings.accumulate)):
-            trainer.step(step, epoch, number)
-            seconds = time.monotonic() - started
+    with closing(trainer.loader):
+        batches = iter(trainer.loader)
+        for number in range(TWICE):
+            started = time.monotonic()
+            if step := list(islice(batches, trainer.settings.accumulate)):
+                trainer.step(step, epoch, number)
+                seconds = time.monotonic() - started
     return seconds
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
 from torch.distributed.checkpoint import state_dict as dcp
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader
 
 from samseg.common.errors import Terminated
-from samseg.data.workers import in_workers
+from samseg.data.loader import Loader
 from samseg.encoders.adapters.auxiliary import auxiliary_losses
 from samseg.features.fill import with_features
 from samseg.features.store import cache_folder
@@ -62,13 +61,8 @@ class Trainer:
         self.rank, self.processes = accelerator.process_index, accelerator.num_processes
         images = len(self.training)
         self.batches = EpochBatches(images, settings.batch_size, seed, self.rank, self.processes)
-        self.loader = DataLoader(
-            self.training,
-            batch_sampler=self.batches,
-            persistent_workers=settings.workers > 0,
-            pin_memory=accelerator.device.type == "cuda",
-            **in_workers(settings.workers),
-        )
+        pinned = accelerator.device.type == "cuda"
+        self.loader = Loader(self.training, settings.workers, batch_sampler=self.batches, pin_memory=pinned)
         self.steps = math.ceil(len(self.batches) / settings.accumulate)  # of the optimiser, an epoch
         self.total_steps = self.steps * settings.epochs
         self.warmup = round(settings.warmup * self.total_steps)
@@ -170,30 +164,31 @@ class Trainer:
         left = math.inf if settings.max_minutes is None else 60 * settings.max_minutes - state.seconds()
         progress = Progress(self.batches.used(), settings.epochs - state.epoch, left, main)
         drawn = time.monotonic()
-        while not state.finished(settings.epochs, settings.patience, settings.max_minutes):
-            epoch, started = state.epoch + 1, time.monotonic() - state.part["seconds"]
-            loss = self.train_epoch(epoch, folder, stop, progress)
-            metrics = self.validate(stop)
-            self._stop_if_asked(folder, stop)
-            figures = metrics.compute()
-            row = {"epoch": epoch, "loss": loss, "lr": max(self.scheduler.get_last_lr())}
-            row |= {column: figures[name] for column, name in task.columns.items()}
-            row |= {"seconds": round(largest_of_processes(self.accelerator, time.monotonic() - started), 2)}
-            state.add_epoch(row, figures, task.better(figures, state.best))
-            if state.improved():
-                # Pictures and tracking come before the state: an epoch that is run again draws them again.
-                self._show(folder, figures, metrics.details())
-                tracking.picture(folder / PICTURES, epoch)
-            values = {f"run/{column}": value for column, value in row.items() if column != "epoch"}
-            tracking.log(values | task.scalars(figures), epoch)
-            self._save(folder)
-            if main:
-                state.write_results(folder)
-                # Drawing takes a quarter of a second, which may be as long as a small run's epoch.
-                if time.monotonic() - drawn > CURVES_SECONDS:
-                    draw_curves(state.history, task, folder / CURVES)
-                    drawn = time.monotonic()
-            self.accelerator.print(epoch_line(row, figures, state, task, settings))
+        with closing(self.loader):
+            while not state.finished(settings.epochs, settings.patience, settings.max_minutes):
+                epoch, started = state.epoch + 1, time.monotonic() - state.part["seconds"]
+                loss = self.train_epoch(epoch, folder, stop, progress)
+                metrics = self.validate(stop)
+                self._stop_if_asked(folder, stop)
+                figures = metrics.compute()
+                row = {"epoch": epoch, "loss": loss, "lr": max(self.scheduler.get_last_lr())}
+                row |= {column: figures[name] for column, name in task.columns.items()}
+                row |= {"seconds": round(largest_of_processes(self.accelerator, time.monotonic() - started), 2)}
+                state.add_epoch(row, figures, task.better(figures, state.best))
+                if state.improved():
+                    # Pictures and tracking come before the state: an epoch that is run again draws them again.
+                    self._show(folder, figures, metrics.details())
+                    tracking.picture(folder / PICTURES, epoch)
+                values = {f"run/{column}": value for column, value in row.items() if column != "epoch"}
+                tracking.log(values | task.scalars(figures), epoch)
+                self._save(folder)
+                if main:
+                    state.write_results(folder)
+                    # Drawing takes a quarter of a second, which may be as long as a small run's epoch.
+                    if time.monotonic() - drawn > CURVES_SECONDS:
+                        draw_curves(state.history, task, folder / CURVES)
+                        drawn = time.monotonic()
+                self.accelerator.print(epoch_line(row, figures, state, task, settings))
 
     def _show(self, folder: Path, figures: Figures, details: Details) -> None:
         """Write the pictures of the validation images, and their figures for the report."""

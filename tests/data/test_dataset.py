@@ -14,8 +14,8 @@ from samseg.common.errors import ConfigError, InputError
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.config import DataConfig, complete_data
 from samseg.data.dataset import SegmentationDataset
+from samseg.data.loader import Loader
 from samseg.data.raster import Raster
-from samseg.data.workers import in_workers
 from tests.conftest import SHARED
 from tests.data.arrays import ArraySource, RawTarget, training_item
 from tests.data.conftest import dataset_of, write_pair
@@ -84,7 +84,7 @@ def test_transforms_draw_independently_of_each_other(data):
 def test_processes_that_stay_see_the_epoch_change(data):
     data.augment = AUGMENT
     dataset = dataset_of(data, "train", train=True, seed=1)
-    loader = DataLoader(dataset, batch_size=None, persistent_workers=True, **in_workers(2))
+    loader = Loader(dataset, 2, batch_size=None)
     for epoch in (0, 5):
         dataset.set_epoch(epoch)
         for index, item in enumerate(loader):

@@ -5,12 +5,13 @@ import runpy
 import signal
 import sys
 import time
+from contextlib import closing
 
 import pytest
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from benchmarks.victims import alive
-from samseg.data.workers import in_workers
+from samseg.data.loader import Loader
 from tests.processes import first_line, kill, start, wait_until
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the fork server is Linux'")
@@ -27,7 +28,7 @@ class Slow(Dataset):
 
 
 def read() -> None:
-    list(DataLoader(Slow(), **in_workers(1)))
+    list(Loader(Slow(), 1))
 
 
 @linux
@@ -40,8 +41,8 @@ def test_a_reader_outlives_sigterm_and_ends_with_its_killed_run(tmp_path):
 
 
 SCRIPT = """
-from torch.utils.data import DataLoader, Dataset
-from samseg.data.workers import in_workers
+from torch.utils.data import Dataset
+from samseg.data.loader import Loader
 
 class Numbers(Dataset):
     def __len__(self):
@@ -51,8 +52,26 @@ class Numbers(Dataset):
         return index + OFFSET
 
 OFFSET = 10
-print(*DataLoader(Numbers(), batch_size=None, **in_workers(2)))
+print(*Loader(Numbers(), 2, batch_size=None))
 """
+
+
+class Numbers(Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return os.getpid()
+
+
+def test_readers_end_with_their_loader():
+    """At once, where the garbage collector would wait for five seconds for each, and leave them."""
+    loader = Loader(Numbers(), 2, batch_size=None)
+    with closing(loader):
+        readers = set(loader)
+        assert len(readers) == 2 and all(map(alive, readers))
+        assert set(loader) == readers, "they stay for the next epoch"
+    wait_until(lambda: not any(map(alive, readers)))
 
 
 @linux

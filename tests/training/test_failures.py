@@ -1,14 +1,15 @@
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from samseg.common.errors import ConfigError, InputError
-from samseg.data.workers import in_workers
+from samseg.data.loader import Loader
 from samseg.runs.config.schema import TrainConfig
 from samseg.runs.state import RunState
 from samseg.training.failures import check_finite, mendable_errors
@@ -47,8 +48,13 @@ def test_batch_normalisation_of_one_value():
     assert "train.batch_size to 2" in message
 
 
+def read(dataset):
+    with closing(Loader(dataset, 1)) as loader:
+        next(iter(loader))
+
+
 def test_an_image_that_a_reading_process_cannot_read():
-    message = explanation(lambda: next(iter(DataLoader(Unreadable(), **in_workers(1)))))
+    message = explanation(lambda: read(Unreadable()))
     assert message == "a.png is truncated; copy it again"
 
 
@@ -60,7 +66,7 @@ class Deadly(Unreadable):
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_a_reading_process_that_is_killed():
     """As the system does when memory runs out."""
-    message = explanation(lambda: next(iter(DataLoader(Deadly(), **in_workers(1)))))
+    message = explanation(lambda: read(Deadly()))
     assert message.startswith("a process that reads images was killed, most likely for memory: lower train.workers (2)")
 
 
