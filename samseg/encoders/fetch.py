@@ -33,10 +33,10 @@ WAYS_OUT = (
 
 
 def load_sam_weights(encoder: TrunkEncoder, source: str | Path) -> None:
-    """Load what SAM learned into `encoder.trunk`; the pyramid stays as it is.
+    """Load published or other weights into `encoder.trunk`; the pyramid stays as it is.
 
     Args:
-        encoder: one of SAM's encoders, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
+        encoder: one of samseg's, such as `smp.Unet("sam-vit_b", encoder_weights=None).encoder`.
         source: "pretrained" or a tag such as "sa-1b" for published weights, which are downloaded where they are not
             here yet, or a file:
             segment-anything's or MobileSAM's `.pth`, timm's or transformers' `.safetensors`, or a fine-tune in one of

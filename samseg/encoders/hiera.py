@@ -7,15 +7,18 @@ that fill up windows need no product.
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from timm.models.hieradet_sam2 import HieraDet, MultiScaleBlock
 from torch import Tensor, nn
 
 from samseg.encoders import ops
 from samseg.encoders.attention import Attention
-from samseg.encoders.linear import Linear
+from samseg.encoders.linear import Linear, is_tokenwise
 from samseg.encoders.ops.layout import channels_first
 from samseg.encoders.trunk import EMBEDDING, Site, Trunk
+
+VIT_B = 768  # channels of the tokens that `ops.tokens_at_a_time` counts
 
 
 class PooledAttention(Attention):
@@ -52,6 +55,23 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = ops.mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
         return out if self.adapter is None else out + self.adapter(x)
+
+    @property
+    def tokenwise(self) -> bool:
+        return self.adapter is None or is_tokenwise(self.adapter)
+
+
+class Block(MultiScaleBlock):
+    """(B, H, W, C) -> (B, H / s, W / s, D), as timm's; a few rows of windows at a time where caches gain by that."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = ops.tokens_at_a_time(x)
+        if tokens is None or not (getattr(self.attn, "rows_of_windows_apart", False) and is_tokenwise(self.mlp)):
+            return super().forward(x)
+        whole, side = super().forward, self.attn.window
+        tokens = tokens * VIT_B // self.dim_out  # narrower ones take less of the caches
+        rows = side * max(1, tokens // (side * x.shape[2]))
+        return torch.cat([torch.cat([whole(few) for few in image.split(rows, 1)], 1) for image in x.split(1)])
 
 
 class Neck(nn.Module):
@@ -114,7 +134,7 @@ class Sam2Hiera(Trunk):
         )
         self.trunk.head = nn.Identity()
         for block in self.trunk.blocks:
-            block.attn, block.mlp = PooledAttention(block), MLP(block)
+            block.__class__, block.attn, block.mlp = Block, PooledAttention(block), MLP(block)
             block.is_windowed = False  # attention cuts them
         widths = [self.trunk.blocks[end].dim_out for end in self.trunk.stage_ends]
         self.neck = Neck(widths)

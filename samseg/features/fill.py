@@ -77,7 +77,7 @@ def with_features(
 def feature_store(
     encoder: nn.Module, preprocessing: Preprocessing, *, root: Path, dtype: str, precision: str
 ) -> FeatureStore:
-    """The store under ``root`` for one of SAM's encoders and what it is shown of images."""
+    """The store under ``root`` for an encoder and what it is shown of images."""
     recipe = {
         "encoder": encoder.variant,
         "weights": digest(encoder.trunk.state_dict()),

@@ -35,7 +35,7 @@ def check_precision(precision: str | None, model: nn.Module, device: torch.devic
             f"precision={precision} is for CPUs, this is the {device}, which computes as trained; leave it out"
         )
     if precision == "bf16" and trunk_of(model) is None:
-        raise InputError("precision=bf16 is for SAM's encoders, and this model has another; leave it out")
+        raise InputError("precision=bf16 is for samseg's encoders, and this model has another; leave it out")
     if precision == "bf16" and not cpu_has_bfloat16():
         raise InputError("precision=bf16 would be slower here: this CPU has no instructions for it; leave it out")
 
@@ -47,7 +47,7 @@ def fastest(model: nn.Module, preprocessing: Preprocessing, image: Raster) -> tu
     and may change `MOST_DIFFERENT` of the pixels.
     """
     if trunk_of(model) is None or not cpu_has_bfloat16():
-        return model, "fp32", "bfloat16 is for SAM's encoders on CPUs with instructions for it"
+        return model, "fp32", "bfloat16 is for samseg's encoders on CPUs with instructions for it"
     rounded = deepcopy(model)
     rounded.encoder.round_trunk()
     size, (height, width) = preprocessing.size, image.pixels.shape[1:]

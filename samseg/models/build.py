@@ -6,7 +6,7 @@ from torch import nn
 
 from samseg.common.errors import ConfigError
 from samseg.encoders import find_row
-from samseg.encoders.adapters.insert import add_adapter, check_places
+from samseg.encoders.adapters.insert import add_adapter, check_sites
 from samseg.models.config import ModelConfig
 from samseg.models.pretrained import Base, base_of, pretrained_tensors
 from samseg.models.smp import create_model
@@ -41,7 +41,7 @@ def check_adapter(config: ModelConfig) -> None:
     """ConfigError for an adapter that the encoder does not take: to be asked before a large network is built."""
     if config.adapter is not None:
         row = find_row(config.encoder)
-        check_places(config.adapter["name"], config.encoder, None if row is None else row.outline)
+        check_sites(config.adapter["name"], config.encoder, None if row is None else row.outline)
 
 
 def freeze_and_adapt(model: nn.Module, config: ModelConfig, weights: str | None) -> Built:

@@ -18,7 +18,7 @@ def on_taps(model: nn.Module, image_size: int) -> nn.Module:
     """
     way_out = "set train.cache_features=false"
     if trunk_of(model) is None:
-        raise ConfigError(f"train.cache_features is for SAM's encoders ({', '.join(ROWS)}); take one or {way_out}")
+        raise ConfigError(f"train.cache_features is for samseg's encoders ({', '.join(ROWS)}); take one or {way_out}")
     if any(parameter.requires_grad for parameter in model.encoder.trunk.parameters()):
         raise ConfigError(
             "train.cache_features needs an encoder that stays as it is, but parts of it are trained (adapters or "

@@ -9,6 +9,7 @@ import numpy as np
 
 RESAMPLES = 2000
 LEVEL = 0.95
+BOOTSTRAP = "95 % confidence intervals in brackets: bootstrap over images"
 
 
 def draws(images: int) -> np.ndarray:

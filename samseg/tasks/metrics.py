@@ -6,7 +6,7 @@ from torch import Tensor
 
 from samseg.data.classes import IGNORE_INDEX
 from samseg.tasks.boundary import boundary_counts
-from samseg.tasks.task import Details, Figures, Metrics, from_all_processes
+from samseg.tasks.task import Details, Figures, Metrics, from_all_processes, interleaved
 
 BINS = 15  # of the confidence, for the calibration (Guo et al., 2017)
 
@@ -62,8 +62,7 @@ class SegmentationMetrics(Metrics):
         ``confusion`` (C, C): truth against prediction; ``calibration`` (BINS, 3).
         """
         shares = from_all_processes((self.images, self.calibration))
-        longest = max(len(images) for images, _ in shares)
-        order = [images[i] for i in range(longest) for images, _ in shares if i < len(images)]
+        order = interleaved([images for images, _ in shares])
         classes = len(self.class_names)
         return {
             "names": np.array([name for name, _, _ in order], dtype=str),

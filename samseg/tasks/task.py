@@ -60,6 +60,12 @@ def from_all_processes(value: Any) -> list[Any]:
     return values
 
 
+def interleaved(shares: list[list[Any]]) -> list[Any]:
+    """One list of the shares of processes of which each takes the next item in turn."""
+    longest = max(map(len, shares))
+    return [share[i] for i in range(longest) for share in shares if i < len(share)]
+
+
 class Reporter:
     """The sections of a task in a run's report. This one has those that every task has: its figures as a table.
 

@@ -17,6 +17,7 @@ from samseg.training.failures import mendable_errors
 from samseg.training.machine import peak_memory
 from samseg.training.prepare import prepare
 from samseg.training.processes import on_main, own_accelerator, whole_on_each
+from samseg.training.report import in_epochs
 from samseg.training.trainer import Trainer
 
 TWICE = 2  # steps, validation images: the first starts readers and fills caches, the second is timed
@@ -31,7 +32,7 @@ def rehearse(config: RunConfig, name: str) -> None:
     with ExitStack() as lock:
         config, accelerator, _, folder, state, _, trainer = prepare(config, name, lock)
         if trainer is None:
-            accelerator.print(f"{folder} is finished already, after {state.epoch} epochs: there is nothing to try")
+            accelerator.print(f"{folder} is finished already, after {in_epochs(state.epoch)}: there is nothing to try")
             return
         samples = on_main(accelerator, partial(trainer.save_samples, Path(SAMPLES)))
         with mendable_errors(config.train):
@@ -42,7 +43,7 @@ def rehearse(config: RunConfig, name: str) -> None:
             left = min(left, max(1, math.ceil((60 * config.train.max_minutes - state.seconds()) / epoch)))
         accelerator.print(
             f"dry run: an epoch takes about {duration(epoch)} ({duration(training)} of {trainer.steps} steps, "
-            f"{duration(validation)} of {len(trainer.validation)} validation images), {left} epochs "
+            f"{duration(validation)} of {len(trainer.validation)} validation images), {in_epochs(left)} "
             f"{duration(left * epoch)}; most memory {peak_memory(accelerator.device)}"
         )
         if samples:

@@ -52,6 +52,11 @@ class Progress:
         self.current.update(images)
 
 
+def in_epochs(number: int) -> str:
+    """ "1 epoch", "2 epochs"."""
+    return f"{number} epoch{'' if number == 1 else 's'}"
+
+
 def epoch_line(row: dict, figures: Figures, state: RunState, task: Task, train: TrainConfig) -> str:
     """The line about an epoch, of its ``row`` of the history and its ``figures``."""
     scores = (figures[task.score], state.best[task.score])

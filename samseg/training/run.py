@@ -17,7 +17,7 @@ from samseg.training.failures import mendable_errors
 from samseg.training.machine import machine, peak_memory
 from samseg.training.prepare import prepare
 from samseg.training.processes import on_main, own_accelerator
-from samseg.training.report import draw_curves
+from samseg.training.report import draw_curves, in_epochs
 from samseg.training.stopping import sigterm_noted
 from samseg.training.tracking import tracked
 
@@ -33,7 +33,7 @@ def train(config: RunConfig, name: str) -> Path:
     with ExitStack() as lock:
         config, accelerator, task, folder, state, report, trainer = prepare(config, name, lock)
         if trainer is None:
-            _finish(accelerator, state, task, folder, f"{folder} is finished already, after {state.epoch} epochs")
+            _finish(accelerator, state, task, folder, f"{folder} is finished already, after {in_epochs(state.epoch)}")
             return folder
         begins = folder is None
         if begins:
@@ -65,7 +65,7 @@ def train(config: RunConfig, name: str) -> Path:
         early = "" if state.epoch >= config.train.epochs else f" (stopped early: no better {task.score_name})"
         if trainer.spent() >= 1:
             early = f" in {config.train.max_minutes:g} minutes"
-        _finish(accelerator, state, task, folder, f"finished after {state.epoch} epochs{early}")
+        _finish(accelerator, state, task, folder, f"finished after {in_epochs(state.epoch)}{early}")
         if accelerator.num_processes > 1:
             del trainer
             accelerator.free_memory()  # DDP has to go before its process group, or processes may abort at their end

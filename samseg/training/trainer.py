@@ -33,7 +33,7 @@ from samseg.training.batches import EpochBatches, epoch_seed
 from samseg.training.failures import check_finite, mendable_errors
 from samseg.training.optimizer import optimizer_for, warmup_cosine
 from samseg.training.processes import any_process, largest_of_processes, whole_on_each
-from samseg.training.report import Progress, draw_curves, epoch_line
+from samseg.training.report import Progress, draw_curves, epoch_line, in_epochs
 from samseg.training.stopping import StopRequest
 from samseg.training.tracking import Tracking
 
@@ -115,7 +115,7 @@ class Trainer:
     def summary(self) -> str:
         """What trains, on what, and for how long."""
         processes = f" on each of {self.processes} processes" if self.processes > 1 else ""
-        minutes, epochs = self.settings.max_minutes, f"{self.settings.epochs} epochs"
+        minutes, epochs = self.settings.max_minutes, in_epochs(self.settings.epochs)
         if minutes is not None:
             epochs = f"{minutes:g} minutes, {'epochs' if self.settings.epochs == MOST else f'at most {epochs}'}"
         lines = [

@@ -4,12 +4,15 @@ import re
 from dataclasses import replace
 
 import pytest
+import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import nn
 
+import samseg
 from benchmarks import peers
 from samseg.common.errors import WeightsError
+from samseg.encoders import ops
 from samseg.encoders.hiera import Sam2Hiera
 from samseg.encoders.registry import ROWS
 from samseg.encoders.weights import Contents, contents, trunk_state
@@ -74,6 +77,24 @@ def short(request, monkeypatch) -> dict:
 @pytest.mark.parametrize("reference", [sam2_encoder, transformers_encoder])
 def test_equals(reference, short, size):
     compare(reference(short), "short", short, size)
+
+
+@pytest.mark.parametrize("method, cut", [(None, True), ("lora", True), ("conv_lora", False)])
+def test_stripes_give_the_numbers_of_the_whole_map(method, cut, monkeypatch):
+    """Inference on a CPU takes a few rows of windows at a time, unless an adapter looks beyond them."""
+    encoder = smp.encoders.get_encoder("sam2-hiera_small", weights=None).eval()
+    if method:
+        samseg.add_adapter(encoder, method)
+    randomise(encoder)
+    rows, trunk = [], encoder.trunk
+    trunk.trunk.blocks[0].norm1.register_forward_pre_hook(lambda _, x: rows.append(x[0].shape[1]))
+    x = torch.randn(2, 3, 160, 224, generator=torch.Generator().manual_seed(1))
+    wanted = trunk(x)
+    monkeypatch.setattr(ops, "tokens_at_a_time", lambda x: None if torch.is_grad_enabled() else 1)
+    with torch.no_grad():
+        for found, whole in zip(trunk(x), wanted, strict=True):
+            assert relative_error(found, whole.detach()) < 1e-6
+    assert rows[0] == 40 and (max(rows[1:]) < 40) == cut
 
 
 @pytest.mark.slow

@@ -177,6 +177,11 @@ def saved(state: dict, path):
     return path
 
 
+def test_a_misspelt_tag_is_told_the_sets_that_there_are():
+    assert "weights of dinov3-vit_s; did you mean 'lvd-1689m'?" in refusal("lvd-1698m", "dinov3-vit_s")
+    assert "nor weights of dinov3-vit_s; there are pretrained, lvd-1689m" in refusal("runs/other", "dinov3-vit_s")
+
+
 def test_refuses_missing_and_surplus_tensors(reference, tmp_path):
     state = prefixed(reference.state_dict(), "image_encoder.")
     lacking = {k: v for k, v in state.items() if "rel_pos" not in k}

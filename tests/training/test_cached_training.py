@@ -212,7 +212,7 @@ def test_the_disk_is_looked_at_before(trained, tmp_path, monkeypatch):
         (["model.freeze_encoder=false"], "model.freeze_encoder is false"),
         (["data.augment=[HorizontalFlip]"], "data.views=2, 4 or 8"),
         (["data.resize=false"], "cut the images into tiles"),
-        (["model.encoder=tu-resnet18"], "for SAM's encoders"),
+        (["model.encoder=tu-resnet18"], "for samseg's encoders"),
         (["data.image_size=48"], "data.image_size must be a multiple of 32 for .*, got 48; try"),
         (["train.cache_dtype=int8"], "float16, bfloat16, float32; got 'int8'"),
         (["data.views=3"], "data.views must be 1, 2, 4 or 8"),

@@ -62,7 +62,7 @@ def test_a_run_keeps_its_samples_and_a_dry_run_leaves_it_alone(tiny_config, comm
     assert Image.open("run/samples.png").size[0] > 1000
     before = {path.name: path.stat().st_mtime_ns for path in Path("run").glob("*.pt")}
     code, out, _ = command("train", tiny_config, *settings, "train.resume=true", "--dry-run")
-    assert code == 0 and "run is finished already, after 1 epochs: there is nothing to try" in out
+    assert code == 0 and "run is finished already, after 1 epoch: there is nothing to try" in out
     assert {path.name: path.stat().st_mtime_ns for path in Path("run").glob("*.pt")} == before
     code, _, stderr = command("train", tiny_config, *settings, "--dry-run")
     assert code == 2 and "run already holds a run" in stderr

@@ -1,7 +1,8 @@
-"""Put adapters into SAM's encoder and take them out.
+"""Put adapters into an encoder and take them out.
 
 A module that is given an adapter keeps its own tensors under their own names and gets a child called `adapter`. So a
-state dict holds SAM's tensors under SAM's names, and those of adapters are the ones that `is_adapter_tensor` names.
+state dict holds the network's tensors under their own names, and those of adapters are the ones that
+`is_adapter_tensor` names.
 """
 
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ from samseg.encoders.trunk import Trunk
 
 
 def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None, **arguments: Any) -> nn.Module:
-    """Put an adapter into SAM's encoder, in place, and freeze the rest of what SAM learned.
+    """Put an adapter into an encoder, in place, and freeze the rest of what was pretrained.
 
-    Nothing changes at first: each adapter adds zero until it is trained. Load SAM's weights before.
+    Nothing changes at first: each adapter adds zero until it is trained. Load pretrained weights before.
 
     Args:
         model: an SMP model with an encoder that has places for adapters, or such an encoder itself.
@@ -37,7 +38,7 @@ def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None,
     """
     arguments = complete_arguments(known_method(name), {"blocks": blocks} | arguments, f"{name}: ")
     trunk, encoder = trunk_of(model), getattr(model, "encoder", model)
-    check_places(name, getattr(encoder, "variant", type(encoder).__name__), trunk)
+    check_sites(name, getattr(encoder, "variant", type(encoder).__name__), trunk)
     if (found := adapter_name(model)) is not None:
         raise ConfigError(f"the encoder has an adapter already ({found}); take it out first: samseg.remove_adapter")
     depth = 1 + max(site.block for site in trunk.adapter_sites())
@@ -54,7 +55,7 @@ def add_adapter(model: nn.Module, name: str, *, blocks: list[int] | None = None,
 
 
 def merge_adapter(model: nn.Module) -> nn.Module:
-    """Fold an adapter into SAM's weights, in place: a plain network with the same output, for inference and export.
+    """Fold an adapter into the weights, in place: a plain network with the same output, for inference and export.
 
     The encoder keeps the weights that were changed as they were before, for `remove_adapter`.
 
@@ -79,7 +80,7 @@ def merge_adapter(model: nn.Module) -> nn.Module:
 
 
 def remove_adapter(model: nn.Module) -> nn.Module:
-    """Take an adapter out, merged or not, in place: SAM's weights are those of before, bit for bit, and still frozen.
+    """Take an adapter out, merged or not, in place: the weights are those of before, bit for bit, and still frozen.
 
     Returns:
         `model`.
@@ -98,7 +99,7 @@ def remove_adapter(model: nn.Module) -> nn.Module:
     return _in_its_mode(model)
 
 
-def check_places(name: str, encoder: str, trunk: Trunk | None) -> None:
+def check_sites(name: str, encoder: str, trunk: Trunk | None) -> None:
     """ConfigError unless the ``trunk`` of an ``encoder`` has all places that a method goes to; None has none."""
     wanted = _kinds(METHODS[name]).keys()
 
@@ -125,7 +126,7 @@ def can_be_merged(model: nn.Module) -> bool:
 
 
 def is_adapter_tensor(name: str) -> bool:
-    """Whether a name in a state dict, or of a parameter, is an adapter's; all others of `encoder.trunk.` are SAM's."""
+    """Whether a name in a state dict, or of a parameter, is an adapter's, and not the network's own."""
     return "adapter" in name.split(".")
 
 

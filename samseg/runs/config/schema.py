@@ -19,7 +19,7 @@ class TrainConfig:
     accumulate: int = 1  # batches per optimiser step
     lr: float = 3e-4  # of everything born random: adapter, pyramid, decoder, head
     encoder_lr: float | None = None  # of what is pretrained; null: lr / 10 with pretrained weights, lr without
-    pyramid_lr: float | None = None  # of the pyramid that SAM's encoders get; null: lr
+    pyramid_lr: float | None = None  # of the pyramid of samseg's encoders; null: lr
     # Where the whole encoder learns: encoder_lr holds for its top, and each layer below learns at this share of the
     # rate of the one above, the embedding of patches last. 1: all at encoder_lr. null: with pretrained weights what is
     # usual for the encoder (docs/encoders.md), such as 0.8 for DINOv3; else 1.
@@ -30,7 +30,7 @@ class TrainConfig:
     clip_norm: float = 1.0  # the gradient's norm is clipped to this
     precision: str = "fp32"  # fp32 | bf16 | fp16
     # Keep the input of each of the encoder's blocks alone and compute the rest again in the backward pass: the memory
-    # of one block instead of all, the same gradients, a third more time. Of SAM's encoders, free or with an adapter.
+    # of one block instead of all, the same gradients, a third more time. Of samseg's encoders, free or with an adapter.
     gradient_checkpointing: bool = False
     workers: int = 2  # processes that read and augment images; 0: none
     patience: int | None = None  # stop after so many epochs without a better mIoU; null: never

@@ -1,12 +1,13 @@
 """The figures of a promptable model: means over the objects of a split."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from samseg.tasks.metrics import SegmentationMetrics
 from samseg.tasks.metrics import table as class_table
 from samseg.tasks.promptable.clicks import CLICKS, ENOUGH
-from samseg.tasks.task import Figures, Metrics, from_all_processes
+from samseg.tasks.task import Details, Figures, Metrics, from_all_processes, interleaved
 
 SHOWN = (1, 3, 5, CLICKS)  # clicks after which the IoU is told
 
@@ -22,6 +23,21 @@ class PromptMetrics(Metrics):
         super().__init__()
         self.after, self.before, self.shapes = _Sums(CLICKS + 4), _Sums(CLICKS + 4), _Sums(2)
         self.classes = None if classes is None else SegmentationMetrics(classes)
+        self.images: list[tuple[str, float, int]] = []  # of this process: name, and what `details` gives for it
+
+    def count_image(self, name: str, rows: Tensor) -> None:
+        """Add up the scores of an image's objects, rows of `samseg.tasks.promptable.clicks.object_scores`."""
+        self.after.update(rows)
+        self.images.append((name, rows[:, [0, *SHOWN]].double().mean(1).sum().item(), len(rows)))
+
+    def details(self) -> Details:
+        """By image, in the order of the data set: ``names`` (N,), and ``objects`` (N, 2): the sum of their IoU, and how
+        many they are."""
+        order = interleaved(from_all_processes(self.images))
+        return {
+            "names": np.array([name for name, *_ in order], dtype=str),
+            "objects": np.array([counts for _, *counts in order], dtype=float).reshape(-1, 2),
+        }
 
     def compute(self) -> Figures:
         """``iou``, the mean over `box` and clicks, picks the best; see `_figures`. ``before`` is None without weights.

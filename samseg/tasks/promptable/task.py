@@ -27,6 +27,7 @@ from samseg.tasks.promptable.losses import PromptLoss
 from samseg.tasks.promptable.metrics import PromptMetrics, table
 from samseg.tasks.promptable.pictures import boxes_over, objects_over
 from samseg.tasks.promptable.report import ObjectReport, check_objects, countable
+from samseg.tasks.promptable.reporter import PromptReporter
 from samseg.tasks.promptable.target import known_objects, object_target
 from samseg.tasks.task import Figures, Objective, Task
 
@@ -161,7 +162,7 @@ class PromptableTask(Task):
         metrics.shapes.update(shape_scores(objects == numbers[:, None, None]))
         with predicting(model, device, autocast):
             features = self._features(model, item, device)
-            metrics.after.update(object_scores(model, features, objects, valid, numbers))
+            metrics.count_image(item["name"], object_scores(model, features, objects, valid, numbers))
             if metrics.classes is not None:
                 square, shape = (self.preprocessing.size, self.preprocessing.size), tuple(objects.shape)
                 whole = model.without_prompts(features, square)[0]
@@ -179,6 +180,9 @@ class PromptableTask(Task):
 
     def table(self, figures: Figures) -> str:
         return table(figures)
+
+    def reporter(self) -> PromptReporter:
+        return PromptReporter(self)
 
     def scalars(self, figures: Figures) -> dict[str, float | None]:
         """The figures that are no columns, and the classes' IoU without prompts."""

@@ -9,7 +9,7 @@ from samseg.data.check import Report
 from samseg.data.classes import IGNORE_INDEX
 from samseg.data.dataset import SegmentationDataset
 from samseg.predict.draw import coloured, palette
-from samseg.tasks.bootstrap import draws, interval, with_bounds
+from samseg.tasks.bootstrap import BOOTSTRAP, draws, interval, with_bounds
 from samseg.tasks.boundary import TOLERANCE_PX, boundary_f1
 from samseg.tasks.sections import Chart, Gallery, Matrix, Picture, Section, Table, encoded
 from samseg.tasks.task import Details, Figures, Reporter, Task
@@ -17,7 +17,6 @@ from samseg.tasks.task import Details, Figures, Reporter, Task
 # (network, data set, index) -> name, image (H, W, 3) uint8, truth (H, W) with 255 for ignored, prediction (H, W)
 PicturesOf = Callable[[nn.Module, SegmentationDataset, int], tuple[str, np.ndarray, np.ndarray, np.ndarray]]
 SHOWN = 3  # images each: best, median, worst
-BOOTSTRAP = "95 % confidence intervals in brackets: bootstrap over images"
 
 
 class SemanticReporter(Reporter):

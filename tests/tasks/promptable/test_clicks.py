@@ -1,5 +1,7 @@
 """The clicks and scores of evaluation."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,10 @@ import torch
 from samseg.models.sam.contract import Answers
 from samseg.models.sam.simulate import NEGATIVE, NO_POINT, POSITIVE
 from samseg.models.sam.transform import Padded
+from samseg.tasks.bootstrap import draws
 from samseg.tasks.promptable.clicks import CLICKS, ENOUGH, next_click, object_scores, shape_scores
 from samseg.tasks.promptable.metrics import PromptMetrics, table
+from samseg.tasks.promptable.reporter import PromptReporter
 
 ALL = np.ones((30, 40), bool)
 
@@ -82,8 +86,8 @@ def test_what_the_box_alone_tells():
 def test_figures_are_means_over_objects_not_images():
     metrics = PromptMetrics(None)
     row = torch.arange(1.0, CLICKS + 5) / 100
-    metrics.after.update(torch.stack([row, row + 0.3]))
-    metrics.after.update((row + 0.6)[None])
+    metrics.count_image("b", torch.stack([row, row + 0.3]))
+    metrics.count_image("a", (row + 0.6)[None])
     figures = metrics.compute()
     assert (
         figures["objects"] == 3 and figures["box"] == pytest.approx(0.31) and figures["clicks_8"] == pytest.approx(0.39)
@@ -92,6 +96,24 @@ def test_figures_are_means_over_objects_not_images():
     assert figures["before"] is None and "as it came" not in table(figures)
     metrics.before.update(row[None])
     assert "as it came" in table(metrics.compute()) and metrics.compute()["before"]["box"] == pytest.approx(0.01)
+
+
+def test_a_report_says_how_sure_the_score_is():
+    """Each draw of images counts all objects of each image as often as the image is drawn."""
+    metrics = PromptMetrics(None)
+    ious = {"c": [0.2, 0.4, 0.9], "a": [0.5], "none": [], "b": [0.8, 0.7]}
+    for name, of_image in ious.items():
+        metrics.count_image(name, torch.tensor(of_image)[:, None].expand(-1, CLICKS + 4))
+    reporter, details = PromptReporter(SimpleNamespace(table=table)), metrics.details()
+    samples = reporter.score_draws(details)
+    for often, score in list(zip(draws(4), samples, strict=True))[:50]:
+        drawn = [iou for name, times in zip(sorted(ious), often) for iou in times * ious[name]]
+        assert score == pytest.approx(np.mean(drawn), abs=1e-6) if drawn else np.isnan(score)
+    (section,) = reporter.results(metrics.compute(), details)
+    low, high = np.nanpercentile(samples, [2.5, 97.5])
+    assert f"IoU 0.583 [{low:.3f}, {high:.3f}]" in section.note and "4 images" in section.note
+    assert reporter.score_draws({}) is None and reporter.results(metrics.compute(), {})[0].note == ""
+    assert reporter.score_draws(PromptMetrics(None).details()) is None
 
 
 def test_nothing_to_count_is_no_figure():
