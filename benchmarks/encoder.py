@@ -30,7 +30,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--train", action="store_true", help="forward and backward instead of inference")
     parser.add_argument("--lora", action="store_true", help="LoRA in all blocks, and all else frozen")
-    parser.add_argument("--peers", nargs="*", choices=PEERS, help=f"those of {', '.join(USUAL)} that have it")
+    parser.add_argument(
+        "--peers", nargs="*", choices=PEERS, help=f"those of {', '.join(USUAL)} that have it, else transformers"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the median counts (3)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -38,7 +40,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     """`compare` at each size, batch and dtype, printed as it is found."""
     there = peers_of(ROWS[args.variant].trunk)
-    peers = [name for name in USUAL if name in there] if args.peers is None else args.peers
+    usual = [name for name in USUAL if name in there] or ["transformers"]  # SAM 3's own code wants a GPU
+    peers = usual if args.peers is None else args.peers
     for kind, side, images in product(args.dtype, args.size, args.batch):
         found = compare(args.variant, images, side, kind, args.train, peers, args.repeats, args.lora)
         print(dumps(found) if args.json else as_table(found), flush=True)
