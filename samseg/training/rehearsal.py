@@ -35,7 +35,7 @@ def rehearse(config: RunConfig, name: str) -> None:
             accelerator.print(f"{folder} is finished already, after {in_epochs(state.epoch)}: there is nothing to try")
             return
         samples = on_main(accelerator, partial(trainer.save_samples, Path(SAMPLES)))
-        with mendable_errors(config.train):
+        with mendable_errors(config.train), closing(trainer.loader):
             training = trainer.steps * _seconds_a_step(trainer)
             validation = len(trainer.validation) / trainer.processes * _seconds_an_image(trainer)
         epoch, left = training + validation, config.train.epochs - state.epoch
@@ -58,13 +58,12 @@ def _seconds_a_step(trainer: Trainer) -> float:
     """Seconds of the last of the steps that are tried, reading included."""
     epoch, seconds = trainer.state.epoch + 1, 0.0
     trainer.begin(epoch)
-    with closing(trainer.loader):
-        batches = iter(trainer.loader)
-        for number in range(TWICE):
-            started = time.monotonic()
-            if step := list(islice(batches, trainer.settings.accumulate)):
-                trainer.step(step, epoch, number)
-                seconds = time.monotonic() - started
+    batches = iter(trainer.loader)
+    for number in range(TWICE):
+        started = time.monotonic()
+        if step := list(islice(batches, trainer.settings.accumulate)):
+            trainer.step(step, epoch, number)
+            seconds = time.monotonic() - started
     return seconds
 
 

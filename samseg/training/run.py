@@ -1,6 +1,6 @@
 """A training run from its configuration to its folder."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -47,7 +47,7 @@ def train(config: RunConfig, name: str) -> Path:
             with tracked(config.train.trackers, settings, folder, state, accelerator) as tracking:
                 if drawn:
                     tracking.picture(folder / SAMPLES, 0)
-                with mendable_errors(config.train), sigterm_noted() as stop:
+                with mendable_errors(config.train), sigterm_noted() as stop, closing(trainer.loader):
                     trainer.run(folder, stop, tracking)
                 tracking.results(task, state)
                 if config.train.track_weights:

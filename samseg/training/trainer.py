@@ -2,7 +2,7 @@
 
 import math
 import time
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -164,31 +164,30 @@ class Trainer:
         left = math.inf if settings.max_minutes is None else 60 * settings.max_minutes - state.seconds()
         progress = Progress(self.batches.used(), settings.epochs - state.epoch, left, main)
         drawn = time.monotonic()
-        with closing(self.loader):
-            while not state.finished(settings.epochs, settings.patience, settings.max_minutes):
-                epoch, started = state.epoch + 1, time.monotonic() - state.part["seconds"]
-                loss = self.train_epoch(epoch, folder, stop, progress)
-                metrics = self.validate(stop)
-                self._stop_if_asked(folder, stop)
-                figures = metrics.compute()
-                row = {"epoch": epoch, "loss": loss, "lr": max(self.scheduler.get_last_lr())}
-                row |= {column: figures[name] for column, name in task.columns.items()}
-                row |= {"seconds": round(largest_of_processes(self.accelerator, time.monotonic() - started), 2)}
-                state.add_epoch(row, figures, task.better(figures, state.best))
-                if state.improved():
-                    # Pictures and tracking come before the state: an epoch that is run again draws them again.
-                    self._show(folder, figures, metrics.details())
-                    tracking.picture(folder / PICTURES, epoch)
-                values = {f"run/{column}": value for column, value in row.items() if column != "epoch"}
-                tracking.log(values | task.scalars(figures), epoch)
-                self._save(folder)
-                if main:
-                    state.write_results(folder)
-                    # Drawing takes a quarter of a second, which may be as long as a small run's epoch.
-                    if time.monotonic() - drawn > CURVES_SECONDS:
-                        draw_curves(state.history, task, folder / CURVES)
-                        drawn = time.monotonic()
-                self.accelerator.print(epoch_line(row, figures, state, task, settings))
+        while not state.finished(settings.epochs, settings.patience, settings.max_minutes):
+            epoch, started = state.epoch + 1, time.monotonic() - state.part["seconds"]
+            loss = self.train_epoch(epoch, folder, stop, progress)
+            metrics = self.validate(stop)
+            self._stop_if_asked(folder, stop)
+            figures = metrics.compute()
+            row = {"epoch": epoch, "loss": loss, "lr": max(self.scheduler.get_last_lr())}
+            row |= {column: figures[name] for column, name in task.columns.items()}
+            row |= {"seconds": round(largest_of_processes(self.accelerator, time.monotonic() - started), 2)}
+            state.add_epoch(row, figures, task.better(figures, state.best))
+            if state.improved():
+                # Pictures and tracking come before the state: an epoch that is run again draws them again.
+                self._show(folder, figures, metrics.details())
+                tracking.picture(folder / PICTURES, epoch)
+            values = {f"run/{column}": value for column, value in row.items() if column != "epoch"}
+            tracking.log(values | task.scalars(figures), epoch)
+            self._save(folder)
+            if main:
+                state.write_results(folder)
+                # Drawing takes a quarter of a second, which may be as long as a small run's epoch.
+                if time.monotonic() - drawn > CURVES_SECONDS:
+                    draw_curves(state.history, task, folder / CURVES)
+                    drawn = time.monotonic()
+            self.accelerator.print(epoch_line(row, figures, state, task, settings))
 
     def _show(self, folder: Path, figures: Figures, details: Details) -> None:
         """Write the pictures of the validation images, and their figures for the report."""
